@@ -1,0 +1,62 @@
+"""The error tree. Every mistake a user can make is one of these, with a hint and an exit code.
+
+FFSplatError
+├── UsageError        2  an option or argument makes no sense
+│   └── UnknownWord   2  a query word that the text space does not know
+├── ImageError        1  a photo cannot be read
+├── SceneFileError    1  a PLY, codebook or camera file breaks its format
+├── CheckpointError   1  weights or their config do not fit
+│   └── WeightsMissing 6 weights are neither here nor to be had
+├── MemoryLimit       4  out of memory after every fall-back
+└── OutputError       5  the result cannot be written
+"""
+
+
+class FFSplatError(Exception):
+    """Base of all errors that ffsplat raises on purpose; `hint` says what to do next."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, hint: str | None = None):
+        super().__init__(message)
+        self.hint = hint
+
+
+class UsageError(FFSplatError):
+    """An option or argument makes no sense."""
+
+    exit_code = 2
+
+
+class UnknownWord(UsageError):
+    """A query word that the text space does not know; the hint lists the nearest names."""
+
+
+class ImageError(FFSplatError):
+    """A photo cannot be read, or is refused for its size."""
+
+
+class SceneFileError(FFSplatError):
+    """A PLY, codebook or camera file breaks its format."""
+
+
+class CheckpointError(FFSplatError):
+    """Weights or their config do not fit the architecture."""
+
+
+class WeightsMissing(CheckpointError):
+    """Weights are neither in the package, nor on disk, nor to be had from the hub."""
+
+    exit_code = 6
+
+
+class MemoryLimit(FFSplatError):
+    """Out of memory after every fall-back."""
+
+    exit_code = 4
+
+
+class OutputError(FFSplatError):
+    """The result cannot be written; nothing was left half-written."""
+
+    exit_code = 5

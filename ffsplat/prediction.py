@@ -1,0 +1,33 @@
+"""What a network says about a batch of view sets: torch tensors, still pixel-aligned."""
+
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """Pixel-aligned output of the any-view network; b view sets of v views of h x w pixels.
+
+    `depth` is z-depth; `depth_error` the expected absolute error of log depth (calibrated: a Laplace
+    scale), so that a confidence is `exp(-depth_error / 0.1)`. `world_from_camera` has view 0 as
+    the identity and shares the unit of `depth`; `intrinsics` is in pixels of these views.
+    The Gaussian parameters are activated and in the camera's frame: `offsets` moves the centre inside
+    its pixel (in pixels, within +-0.5), `scales` is in world units, `quaternions_wxyz` is unit,
+    `opacities` in [0, 1], `colors` is sRGB. `whole_logits` and `part_logits` run over the codebook's
+    rows of that level, in row order. `instances` is an embedding, close within one object.
+    """
+
+    depth: Float[Tensor, "b v h w"]
+    depth_error: Float[Tensor, "b v h w"]
+    world_from_camera: Float[Tensor, "b v 4 4"]
+    intrinsics: Float[Tensor, "b v 3 3"]
+    offsets: Float[Tensor, "b v h w 2"]
+    scales: Float[Tensor, "b v h w 3"]
+    quaternions_wxyz: Float[Tensor, "b v h w 4"]
+    opacities: Float[Tensor, "b v h w"]
+    colors: Float[Tensor, "b v h w 3"]
+    whole_logits: Float[Tensor, "b v h w whole"]
+    part_logits: Float[Tensor, "b v h w part"]
+    instances: Float[Tensor, "b v h w e"]

@@ -1,0 +1,23 @@
+"""Shared fixtures; annotated shapes of ffsplat are checked while tests run."""
+
+import os
+from pathlib import Path
+
+# Set before torch: threads that spin on shared cores cost five times the work they do.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import pytest
+from jaxtyping import install_import_hook
+
+install_import_hook("ffsplat", "beartype.beartype")
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real photos and ground truth, or skip."""
+    folder = Path(os.environ.get("FFSPLAT_DATA", ROOT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"no real photos: {folder} is absent (set FFSPLAT_DATA)")
+    return folder
