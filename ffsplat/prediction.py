@@ -10,17 +10,20 @@ from torch import Tensor
 class Prediction:
     """Pixel-aligned output of the any-view network; b view sets of v views of h x w pixels.
 
-    `depth` is z-depth; `depth_error` the expected absolute error of log depth (calibrated: a Laplace
-    scale), so that a confidence is `exp(-depth_error / 0.1)`. `world_from_camera` has view 0 as
-    the identity and shares the unit of `depth`; `intrinsics` is in pixels of these views.
-    The Gaussian parameters are activated and in the camera's frame: `offsets` moves the centre inside
-    its pixel (in pixels, within +-0.5), `scales` is in world units, `quaternions_wxyz` is unit,
-    `opacities` in [0, 1], `colors` is sRGB. `whole_logits` and `part_logits` run over the codebook's
-    rows of that level, in row order. `instances` is an embedding, close within one object.
+    `depth` is z-depth and `scale` its mean over a set, both in metres where the network is metric.
+    `depth_error` is the expected absolute error of log depth (a calibrated Laplace scale); a
+    confidence is `exp(-depth_error / 0.1)`. `world_from_camera` has view 0 as the identity and
+    shares the unit of `depth`; `intrinsics` is in pixels of these views. The Gaussian parameters
+    are activated and in the camera's frame: `offsets` moves a centre inside its pixel (in pixels,
+    within +-0.5), `scales` is in world units, `quaternions_wxyz` is unit, `opacities` in [0, 1],
+    `colors` is sRGB. `whole_logits` and `part_logits` run over the codebook's rows of that level,
+    in row order. `instances` is an embedding of unit length, close within one object;
+    `descriptors` (unit length, at a stride of h / m pixels) are alike at the same surface point.
     """
 
     depth: Float[Tensor, "b v h w"]
     depth_error: Float[Tensor, "b v h w"]
+    scale: Float[Tensor, " b"]
     world_from_camera: Float[Tensor, "b v 4 4"]
     intrinsics: Float[Tensor, "b v 3 3"]
     offsets: Float[Tensor, "b v h w 2"]
@@ -31,3 +34,4 @@ class Prediction:
     whole_logits: Float[Tensor, "b v h w whole"]
     part_logits: Float[Tensor, "b v h w part"]
     instances: Float[Tensor, "b v h w e"]
+    descriptors: Float[Tensor, "b v m n c"]

@@ -2,9 +2,9 @@
 
 Conventions, stated once:
 
-- Camera axes are OpenCV's: x right, y down, z forward. `world_from_camera` is a 4x4 rigid transform.
+- Camera axes are OpenCV's: x right, y down, z forward; `world_from_camera` is rigid, 4x4.
 - Intrinsics are in pixels; the centre of the top-left pixel is (0.5, 0.5).
-- The world is the frame of the first (reference) view. `Scene.metric` says whether its unit is the metre.
+- The world is the frame of the first (reference) view; `Scene.metric`: is its unit the metre?
 - Depth is z-depth: the camera-frame z coordinate, not the length of the ray.
 - Gaussians in memory: linear scales, unit quaternions (w, x, y, z), opacity in [0, 1],
   spherical harmonics (n, k, 3) with colour = 0.5 + SH_C0 * sh[:, 0].
