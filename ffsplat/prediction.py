@@ -18,7 +18,8 @@ class Prediction:
     within +-0.5), `scales` is in world units, `quaternions_wxyz` is unit, `opacities` in [0, 1],
     `colors` is sRGB. `whole_logits` and `part_logits` run over the codebook's rows of that level,
     in row order. `instances` is an embedding of unit length, close within one object;
-    `descriptors` (unit length, at a stride of h / m pixels) are alike at the same surface point.
+    `descriptors` (unit length, at a stride of h / m pixels) are alike at the same surface point, as
+    are the coarser `token_descriptors`, one a token.
     """
 
     depth: Float[Tensor, "b v h w"]
@@ -35,3 +36,4 @@ class Prediction:
     part_logits: Float[Tensor, "b v h w part"]
     instances: Float[Tensor, "b v h w e"]
     descriptors: Float[Tensor, "b v m n c"]
+    token_descriptors: Float[Tensor, "b v y x c"]

@@ -2,7 +2,9 @@
 
 import torch
 from jaxtyping import Bool, Float
-from timm.layers import AttentionRope, LayerScale, Mlp
+from timm.layers.attention import AttentionRope
+from timm.layers.layer_scale import LayerScale
+from timm.layers.mlp import Mlp
 from torch import Tensor, nn
 
 ROTARY_SPAN = 16.0

@@ -1,67 +1,85 @@
-"""Image to tokens by strided convolutions, and tokens back to pixels with the stem's skips."""
+"""Image to tokens by strided convolutions, and tokens back to pixels with the stem's skips.
+
+Padding never leaks into a photo: features outside its valid area are held at zero, which is what
+a convolution sees beyond the border of an unpadded photo, and no norm looks across pixels.
+"""
 
 import torch.nn.functional as F
 from jaxtyping import Float
+from timm.layers.norm import LayerNorm2d
 from torch import Tensor, nn
+
+
+def mask_features(
+    features: Float[Tensor, "n c y x"], valid: Float[Tensor, "n 1 h w"] | None
+) -> Float[Tensor, "n c y x"]:
+    """Zero where the image is padding; `valid` is 0 or 1 at the image's size, None for all 1."""
+    if valid is None:
+        return features
+    stride = valid.shape[-1] // features.shape[-1]
+    return features * valid[..., ::stride, ::stride]
 
 
 def _convolution(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
     return nn.Sequential(
-        nn.Conv2d(inputs, outputs, 3, stride, padding=1),
-        nn.GroupNorm(1, outputs),
-        nn.GELU(),
+        nn.Conv2d(inputs, outputs, 3, stride, padding=1), LayerNorm2d(outputs), nn.GELU()
     )
 
 
 class Stem(nn.Module):
-    """Halves the image at each stage (Xiao et al., "Early convolutions", 2021); keeps each stage."""
+    """Halves the image stage by stage and keeps each map.
 
-    def __init__(self, stages: int, width: int, skips: tuple[int, ...]):
+    Source: Xiao et al., "Early Convolutions Help Transformers See Better", 2021.
+    """
+
+    def __init__(self, width: int, skips: tuple[int, ...]):
         super().__init__()
-        channels = [3, *skips]
+        inputs = (3, *skips[:-1])
         self.stages = nn.ModuleList(
-            _convolution(channels[i], channels[i + 1], stride=2) for i in range(stages - 1)
+            _convolution(a, b, stride=2) for a, b in zip(inputs, skips, strict=True)
         )
-        self.project = nn.Conv2d(channels[stages - 1], width, 3, stride=2, padding=1)
+        self.project = nn.Conv2d(skips[-1], width, 3, stride=2, padding=1)
 
     def forward(
-        self, images: Float[Tensor, "n 3 h w"]
-    ) -> tuple[Float[Tensor, "n c y x"], list[Float[Tensor, "n _ _ _"]]]:
+        self, images: Float[Tensor, "n 3 h w"], valid: Float[Tensor, "n 1 h w"] | None
+    ) -> tuple[Float[Tensor, "n c y x"], list[Tensor]]:
         """The token grid at the patch stride, and the feature maps at strides 2, 4, ..."""
-        skips, features = [], images * 2 - 1
+        skips, features = [], mask_features(images * 2 - 1, valid)
         for stage in self.stages:
-            features = stage(features)
+            features = mask_features(stage(features), valid)
             skips.append(features)
         return self.project(features), skips
 
 
 class Decoder(nn.Module):
-    """Doubles the token grid until it has the image's size; each stage adds the stem's skip."""
+    """Doubles the token grid until it has the image's size; each stage adds the stem's map."""
 
     def __init__(self, width: int, channels: tuple[int, ...], skips: tuple[int, ...]):
         super().__init__()
-        inputs = [width, *channels[:-1]]
+        inputs = (width, *channels[:-1])
         self.expand = nn.ModuleList(
             nn.Conv2d(a, 4 * b, 1) for a, b in zip(inputs, channels, strict=True)
         )
         # The last stage has no stem map of its size: it takes the image itself.
         self.skip = nn.ModuleList(
-            nn.Conv2d(a, b, 1) for a, b in zip([*reversed(skips), 3], channels, strict=True)
+            nn.Conv2d(a, b, 1) for a, b in zip((*reversed(skips), 3), channels, strict=True)
         )
         self.mix = nn.ModuleList(_convolution(c, c) for c in channels)
 
     def forward(
         self,
         grid: Float[Tensor, "n c y x"],
-        skips: list[Float[Tensor, "n _ _ _"]],
+        skips: list[Tensor],
         images: Float[Tensor, "n 3 h w"],
-    ) -> list[Float[Tensor, "n _ _ _"]]:
+        valid: Float[Tensor, "n 1 h w"] | None,
+    ) -> list[Tensor]:
         """Feature maps from coarse to fine; the last one has the size of the image."""
         maps = []
+        sources = (*reversed(skips), images)
         for expand, skip, mix, source in zip(
-            self.expand, self.skip, self.mix, [*reversed(skips), images], strict=True
+            self.expand, self.skip, self.mix, sources, strict=True
         ):
-            grid = F.pixel_shuffle(expand(grid), 2) + skip(source)
-            grid = grid + mix(grid)
+            grid = mask_features(F.pixel_shuffle(expand(grid), 2) + skip(source), valid)
+            grid = mask_features(grid + mix(grid), valid)
             maps.append(grid)
         return maps
