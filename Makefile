@@ -1,0 +1,45 @@
+PYTHON ?= python3
+BIN := .venv/bin
+READERS := tests/readers
+
+.PHONY: demo test bench lint
+
+# On example photos that the room generator made: infer, then query and render the result.
+demo: .venv/installed
+	@mkdir -p out
+	$(BIN)/ffsplat infer data/examples --out out/scene.ply --overwrite
+	$(BIN)/ffsplat query out/scene.ply table --out out/table.ply --overwrite
+	$(BIN)/ffsplat render out/scene.ply --out out/view.png --overwrite
+	$(BIN)/ffsplat render out/scene.ply --what codes --out out/codes.png --overwrite
+	$(BIN)/ffsplat render out/scene.ply --out out/orbit.webp --overwrite
+	@echo "The results lie in out/:"
+	@ls -1sh out
+
+test: .venv/installed-dev $(READERS)/node_modules/installed
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+
+bench: .venv/installed-dev
+	@set -e; for script in tests/bench/bench_*.py; do \
+		name=$$(basename $$script .py); echo "== $$name"; $(BIN)/python -m tests.bench.$$name; \
+	done
+
+lint: .venv/installed-dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+
+.venv/installed: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --editable .
+	@touch $@
+
+.venv/installed-dev: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --editable '.[dev,train]'
+	@touch $@
+
+# Other people's PLY readers; without npm, or without a network, the tests that need them skip.
+$(READERS)/node_modules/installed: $(wildcard $(READERS)/package*.json)
+	@if ! command -v npm >/dev/null; then echo "npm is absent: the npm readers are not tested"; \
+	elif npm --prefix $(READERS) ci --no-audit --no-fund --loglevel=error; then touch $@; \
+	else echo "npm ci failed: the npm readers are not tested"; fi

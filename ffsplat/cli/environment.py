@@ -1,0 +1,82 @@
+"""What the process needs around it: signals that are heard, quiet threads, a place for caches."""
+
+import os
+import signal
+import tempfile
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from types import FrameType
+
+REPEAT_SECONDS = 0.5
+
+
+class StopSignals:
+    """Turns SIGINT and SIGTERM into KeyboardInterrupt, and remembers which one came.
+
+    An exception raised inside a finaliser or an import lock's callback is swallowed by Python, so
+    the interrupt is raised again every half second until the block is left. A signal that the
+    parent had ignored (nohup, a background job) stays ignored.
+    """
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+        self._previous = {}
+
+    def __enter__(self) -> "StopSignals":
+        wanted = [signal.SIGINT, signal.SIGTERM]
+        if hasattr(signal, "setitimer"):
+            wanted.append(signal.SIGALRM)
+        for number in wanted:
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                self._previous[number] = signal.signal(number, self._stop)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if hasattr(signal, "setitimer"):
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    @property
+    def exit_code(self) -> int | None:
+        """128 plus the number of the signal that came, as a shell reports it; None without one."""
+        return None if self.received is None else 128 + self.received
+
+    def _stop(self, number: int, _: FrameType | None) -> None:
+        if self.received is None:
+            self.received = number
+        if hasattr(signal, "setitimer"):
+            signal.setitimer(signal.ITIMER_REAL, REPEAT_SECONDS)
+        raise KeyboardInterrupt
+
+
+def prepare_environment() -> None:
+    """Set what libraries read when they are imported; what the user has set is left alone."""
+    # Threads that spin while they wait cost five times the work they do on shared cores.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    if "NUMBA_CACHE_DIR" not in os.environ and not _can_cache(os.environ):
+        os.environ["NUMBA_CACHE_DIR"] = _private_folder()
+    # Nobody at a command line can act on a library's deprecations, nor should `-W error` or
+    # PYTHONWARNINGS make them fatal; ffsplat's own warnings go through logging.
+    warnings.simplefilter("ignore")
+
+
+def _can_cache(environment: Mapping[str, str]) -> bool:
+    """Whether compiled kernels can be kept beside the package or in the user's cache folder."""
+    package = Path(__file__).resolve().parents[1]
+    home = environment.get("HOME", "")
+    user_cache = Path(environment.get("XDG_CACHE_HOME") or Path(home, ".cache"))
+    existing = next(folder for folder in (user_cache, *user_cache.parents) if folder.exists())
+    return os.access(package, os.W_OK) or (bool(home) and os.access(existing, os.W_OK))
+
+
+def _private_folder() -> str:
+    """A fresh folder of this process: a shared one would let others plant compiled code."""
+    import atexit
+    import shutil
+
+    folder = tempfile.mkdtemp(prefix="ffsplat-numba-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
