@@ -14,6 +14,7 @@ from ffsplat.nn.stem import Decoder, Stem
 from ffsplat.prediction import Prediction
 
 POSITION_FREQUENCIES = 4
+ALL_PIXELS = (slice(None), slice(None))
 
 
 class FFSplat(nn.Module):
@@ -51,11 +52,14 @@ class FFSplat(nn.Module):
         self,
         images: Float[Tensor, "b v 3 h w"],
         valid: Bool[Tensor, "b v h w"] | None = None,
+        code_pixels: tuple[slice, slice] = ALL_PIXELS,
     ) -> Prediction:
         """Predict everything about b sets of v views, sRGB in [0, 1].
 
         h and w must be multiples of the patch; `valid` is False on padding, which must fill
-        whole patches to the right of and below a photo. Raises ValueError on other sizes.
+        whole patches to the right of and below a photo. `code_pixels` are the rows and columns
+        that are scored against the codebook: training is content with a quarter of them.
+        Raises ValueError on other sizes.
         """
         b, v, _, h, w = images.shape
         patch = self.config.patch
@@ -65,15 +69,18 @@ class FFSplat(nn.Module):
         flat_valid = None if valid is None else valid.reshape(b * v, 1, h, w).to(images)
         grid, skips = self.stem(flat, flat_valid)
         token_valid = None if valid is None else valid[..., ::patch, ::patch].flatten(2)
-        tokens = self._embed(grid.flatten(2).mT.unflatten(0, (b, v)), grid.shape[-2:])
-        tokens, matches = self._attend(tokens, grid.shape[-2:], token_valid)
+        size = (h // patch, w // patch)
+        tokens = self._embed(grid.flatten(2).mT.unflatten(0, (b, v)), size)
+        tokens, matches = self._attend(tokens, size, token_valid)
         tokens = self.norm(tokens)
         cameras = self.camera_head(tokens[:, :, 0])
-        grid = tokens[:, :, self.prefix :].flatten(0, 1).mT.unflatten(-1, grid.shape[-2:])
+        grid = tokens[:, :, self.prefix :].flatten(0, 1).mT.unflatten(-1, size)
         maps = self.decoder(grid, skips, flat, flat_valid)
-        return self._read(maps, cameras, matches, images, valid)
+        return self._read(maps, cameras, matches, images, valid, code_pixels)
 
-    def _embed(self, tokens: Float[Tensor, "b v n c"], grid) -> Float[Tensor, "b v m c"]:
+    def _embed(
+        self, tokens: Float[Tensor, "b v n c"], grid: tuple[int, int]
+    ) -> Float[Tensor, "b v m c"]:
         positions = normalized_positions(*grid, tokens)
         octaves = 2.0 ** torch.arange(POSITION_FREQUENCIES, device=tokens.device) * torch.pi
         angles = (positions[..., None] * octaves).flatten(1)
@@ -83,7 +90,10 @@ class FFSplat(nn.Module):
         return torch.cat([special, tokens + where + self.role[role]], dim=2)
 
     def _attend(
-        self, tokens: Float[Tensor, "b v m c"], grid, valid: Bool[Tensor, "b v n"] | None
+        self,
+        tokens: Float[Tensor, "b v m c"],
+        grid: tuple[int, int],
+        valid: Bool[Tensor, "b v n"] | None,
     ) -> tuple[Float[Tensor, "b v m c"], Float[Tensor, "b v n d"]]:
         b, v, m, _ = tokens.shape
         positions = normalized_positions(*grid, tokens)
@@ -105,7 +115,7 @@ class FFSplat(nn.Module):
         assert matches is not None  # the config puts match_block among the blocks
         return tokens, matches
 
-    def _read(self, maps, cameras, matches, images, valid) -> Prediction:
+    def _read(self, maps, cameras, matches, images, valid, code_pixels) -> Prediction:
         b, v, _, h, w = images.shape
         rotation, translation, focal, scale = cameras
         extent = _extents(images, valid)
@@ -120,6 +130,7 @@ class FFSplat(nn.Module):
         depth = scale[:, None, None, None] * raw["depth"][..., 0].clamp(-6, 6).exp()
         footprint = depth / (focal * max(h, w))[..., None, None]
         described = self.describe(maps[self.match_map].permute(0, 2, 3, 1)).float()
+        code = raw["code"][:, :, code_pixels[0], code_pixels[1]]
         stride = self.config.patch
         return Prediction(
             depth=depth,
@@ -127,8 +138,8 @@ class FFSplat(nn.Module):
             scale=scale,
             world_from_camera=pose,
             intrinsics=intrinsics,
-            whole_logits=self.whole_head(raw["code"]),
-            part_logits=self.part_head(raw["code"]),
+            whole_logits=self.whole_head(code),
+            part_logits=self.part_head(code),
             instances=F.normalize(raw["instance"], dim=-1),
             descriptors=F.normalize(described, dim=-1).unflatten(0, (b, v)),
             token_descriptors=matches.unflatten(2, (h // stride, w // stride)),

@@ -17,7 +17,7 @@ class Prediction:
     are activated and in the camera's frame: `offsets` moves a centre inside its pixel (in pixels,
     within +-0.5), `scales` is in world units, `quaternions_wxyz` is unit, `opacities` in [0, 1],
     `colors` is sRGB. `whole_logits` and `part_logits` run over the codebook's rows of that level,
-    in row order. `instances` is an embedding of unit length, close within one object;
+    in row order, at all pixels unless fewer were asked for. `instances` is an embedding of unit length, close within one object;
     `descriptors` (unit length, at a stride of h / m pixels) are alike at the same surface point, as
     are the coarser `token_descriptors`, one a token.
     """
@@ -32,8 +32,8 @@ class Prediction:
     quaternions_wxyz: Float[Tensor, "b v h w 4"]
     opacities: Float[Tensor, "b v h w"]
     colors: Float[Tensor, "b v h w 3"]
-    whole_logits: Float[Tensor, "b v h w whole"]
-    part_logits: Float[Tensor, "b v h w part"]
+    whole_logits: Float[Tensor, "b v code_h code_w whole"]
+    part_logits: Float[Tensor, "b v code_h code_w part"]
     instances: Float[Tensor, "b v h w e"]
     descriptors: Float[Tensor, "b v m n c"]
     token_descriptors: Float[Tensor, "b v y x c"]

@@ -1,0 +1,142 @@
+"""Direct supervision: pure functions of what was predicted and what is true, each a scalar.
+
+Masks say where the truth holds; a mean over an empty mask is 0.
+"""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from ffsplat.geometry import invert_rigid, project, transform_points, unproject
+from ffsplat.nn.matching import match_logits
+
+
+def masked_mean(
+    values: Float[Tensor, "*s"], mask: Bool[Tensor, "*s"] | Float[Tensor, "*s"]
+) -> Float[Tensor, ""]:
+    """Mean of `values` weighted by `mask`; 0 where the mask is empty."""
+    weights = mask.to(values)
+    return (values * weights).sum() / weights.sum().clamp(min=1e-6)
+
+
+def depth_loss(
+    log_depth: Float[Tensor, "b v h w"],
+    log_truth: Float[Tensor, "b v h w"],
+    mask: Bool[Tensor, "b v h w"],
+) -> Float[Tensor, ""]:
+    """L1 of log depth."""
+    return masked_mean((log_depth - log_truth).abs(), mask)
+
+
+def gradient_loss(
+    log_depth: Float[Tensor, "b v h w"],
+    log_truth: Float[Tensor, "b v h w"],
+    mask: Bool[Tensor, "b v h w"],
+) -> Float[Tensor, ""]:
+    """L1 between the image gradients of log depth, at strides 1 and 4.
+
+    Source: Li & Snavely, "MegaDepth", 2018, equation 3 (multi-scale gradient matching).
+    """
+    error = log_depth - log_truth
+    total = error.new_zeros(())
+    for stride in (1, 4):
+        for axis in (-1, -2):
+            size = error.shape[axis] - stride
+            step = error.narrow(axis, stride, size) - error.narrow(axis, 0, size)
+            both = mask.narrow(axis, stride, size) & mask.narrow(axis, 0, size)
+            total = total + masked_mean(step.abs(), both)
+    return total / 4
+
+
+def error_loss(
+    expected: Float[Tensor, "b v h w"],
+    actual: Float[Tensor, "b v h w"],
+    mask: Bool[Tensor, "b v h w"],
+) -> Float[Tensor, ""]:
+    """Negative log-likelihood of a Laplace error: at its minimum `expected` is the mean error.
+
+    `actual` is the absolute error of log depth and gets no gradient, so calibrating does not
+    soften the depth. Source: Kendall & Gal, 2017, equation 8, with the Laplace density.
+    """
+    return masked_mean(actual.detach() / expected + expected.log(), mask)
+
+
+def code_loss(
+    logits: Float[Tensor, "*s rows"], labels: Int[Tensor, "*s"], weights: Float[Tensor, " rows"]
+) -> Float[Tensor, ""]:
+    """Cross-entropy over codebook rows, classes weighted by `weights`."""
+    return F.cross_entropy(logits.flatten(0, -2), labels.flatten(), weight=weights)
+
+
+def instance_loss(
+    embeddings: Float[Tensor, "b n e"], identities: Int[Tensor, "b n"]
+) -> Float[Tensor, ""]:
+    """Binary cross-entropy on "same object?" for all pairs of n sampled pixels of a set.
+
+    The logit is 8 (cosine - 0.5); pairs that agree and pairs that differ count the same in all.
+    """
+    logits = 8 * (embeddings @ embeddings.mT - 0.5)
+    same = identities[:, :, None] == identities[:, None, :]
+    losses = F.binary_cross_entropy_with_logits(logits, same.to(logits), reduction="none")
+    return 0.5 * (masked_mean(losses, same) + masked_mean(losses, ~same))
+
+
+def pose_loss(predicted: Float[Tensor, "*s 3"], truth: Float[Tensor, "*s 3"]) -> Float[Tensor, ""]:
+    """Smooth L1 of rotation vectors in radians, or of translations over the mean depth."""
+    return F.smooth_l1_loss(predicted, truth, beta=0.05)
+
+
+def correspondences(
+    depth: Float[Tensor, "b v h w"],
+    intrinsics: Float[Tensor, "b v 3 3"],
+    world_from_camera: Float[Tensor, "b v 4 4"],
+    source: Int[Tensor, " p"],
+    target: Int[Tensor, " p"],
+    stride: int,
+) -> tuple[Float[Tensor, "b p n 2"], Bool[Tensor, "b p n"]]:
+    """Where the cells of source views (n, row by row) lie in target views, in pixels.
+
+    A cell's place is its centre, at `stride` pixels a cell. The mask is True where the surface is
+    seen in both views: inside the target and within 3 % of its depth there.
+    """
+    h, w = depth.shape[-2:]
+    middle = stride // 2
+    points = unproject(depth, intrinsics)[:, source, middle::stride, middle::stride].flatten(2, 3)
+    world = transform_points(world_from_camera[:, source], points)
+    local = transform_points(invert_rigid(world_from_camera[:, target]), world)
+    pixels = project(local, intrinsics[:, target])
+    grid = 2 * pixels / torch.tensor([w, h], device=depth.device) - 1
+    seen = F.grid_sample(
+        depth[:, target].flatten(0, 1)[:, None], grid.flatten(0, 1)[:, :, None],
+        mode="nearest", align_corners=False,
+    )[:, 0, :, 0].unflatten(0, grid.shape[:2])  # fmt: skip
+    inside = (grid.abs() < 1).all(-1) & (local[..., 2] > 0.05) & (points[..., 2] > 0)
+    visible = inside & ((seen - local[..., 2]).abs() < 0.03 * local[..., 2])
+    # The depth was read half a pixel off an even cell's centre; the match moves along with it.
+    return pixels - (0.5 if stride % 2 == 0 else 0.0), visible
+
+
+def match_loss(
+    descriptors: Float[Tensor, "b v y x c"],
+    places: Float[Tensor, "b p n 2"],
+    visible: Bool[Tensor, "b p n"],
+    source: Int[Tensor, " p"],
+    target: Int[Tensor, " p"],
+    stride: int,
+) -> Float[Tensor, ""]:
+    """Cross-entropy of the all-pairs softmax against the true place, shared by its four cells."""
+    rows, columns = descriptors.shape[2:4]
+    flat = descriptors.flatten(2, 3)
+    log_probability = match_logits(flat[:, source], flat[:, target]).log_softmax(-1)
+    cell = places / stride - 0.5
+    low = cell.floor()
+    total = log_probability.new_zeros(visible.shape)
+    for dx in (0, 1):
+        for dy in (0, 1):
+            x, y = low[..., 0] + dx, low[..., 1] + dy
+            share = (1 - (cell[..., 0] - x).abs()) * (1 - (cell[..., 1] - y).abs())
+            index = y.clamp(0, rows - 1) * columns + x.clamp(0, columns - 1)
+            index = index.nan_to_num(0).long()
+            total = total + share * log_probability.gather(-1, index[..., None])[..., 0]
+    return masked_mean(torch.where(visible, -total, 0.0), visible)

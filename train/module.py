@@ -1,0 +1,151 @@
+"""The Lightning module: one network, its losses, its optimiser and its moving average."""
+
+from collections.abc import Mapping
+
+import lightning
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from ffsplat.geometry import vector_from_rotation
+from ffsplat.model import ALL_PIXELS, FFSplat
+from ffsplat.prediction import Prediction
+from train import losses
+from train.batches import Batch
+
+SAMPLED_PIXELS = 192
+"""Pixels of a set that the instance loss compares with each other."""
+
+
+class TrainingModule(lightning.LightningModule):
+    """Direct supervision of `network`; `average` is what is evaluated and exported."""
+
+    def __init__(
+        self,
+        network: FFSplat,
+        *,
+        steps: int,
+        learning_rate: float = 1.5e-3,
+        warmup: int = 150,
+        decay: float = 0.2,
+        weight_decay: float = 0.05,
+        average_decay: float = 0.999,
+        loss_weights: Mapping[str, float],
+        class_weights: Mapping[str, Tensor],
+    ):
+        super().__init__()
+        self.network = network
+        self.average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(average_decay))
+        self.steps = steps
+        self.learning_rate = learning_rate
+        self.warmup = warmup
+        self.decay = decay
+        self.weight_decay = weight_decay
+        self.loss_weights = dict(loss_weights)
+        self.register_buffer("whole_weights", class_weights["whole"])
+        self.register_buffer("part_weights", class_weights["part"])
+
+    def training_step(self, batch: Batch, step: int) -> Float[Tensor, ""]:
+        """Forward, and the weighted sum of the losses."""
+        # Labels are alike in 2x2 pixels: one of the four, each in its turn, teaches nearly as much.
+        turn = self.global_step % 4
+        pixels = (slice(turn // 2, None, 2), slice(turn % 2, None, 2))
+        terms = self.losses(self.network(batch.images, code_pixels=pixels), batch, pixels)
+        total = sum(self.loss_weights[name] * value for name, value in terms.items())
+        self.log_dict({**terms, "total": total}, prog_bar=False)
+        return total
+
+    def on_train_batch_end(self, *_: object) -> None:
+        """Move the average along."""
+        self.average.update_parameters(self.network)
+
+    def losses(
+        self, prediction: Prediction, batch: Batch, pixels: tuple[slice, slice] = ALL_PIXELS
+    ) -> dict[str, Float[Tensor, ""]]:
+        """Every loss by name, unweighted; lengths are compared in units of the set's mean depth."""
+        mask = batch.depth > 0
+        depth = torch.where(mask, batch.depth, 1.0)
+        mean = (depth * mask).sum((1, 2, 3)) / mask.sum((1, 2, 3))
+        log_truth = (depth / mean[:, None, None, None]).log()
+        log_depth = (prediction.depth / prediction.scale[:, None, None, None]).log()
+        actual = (log_depth - log_truth).abs()
+        whole, part = (label[:, :, *pixels] for label in (batch.whole, batch.part))
+        truth, guess = batch.world_from_camera, prediction.world_from_camera
+        moving = slice(1, None)
+        focal = (prediction.intrinsics[..., 0, 0] / batch.intrinsics[..., 0, 0]).log().abs().mean()
+        return {
+            "depth": losses.depth_loss(log_depth, log_truth, mask),
+            "gradient": losses.gradient_loss(log_depth, log_truth, mask),
+            "error": losses.error_loss(prediction.depth_error, actual, mask),
+            "scale": (prediction.scale / mean).log().abs().mean(),
+            "rotation": losses.pose_loss(
+                vector_from_rotation(guess[:, moving, :3, :3]),
+                vector_from_rotation(truth[:, moving, :3, :3]),
+            ),
+            "translation": losses.pose_loss(
+                guess[:, moving, :3, 3] / prediction.scale[:, None, None],
+                truth[:, moving, :3, 3] / mean[:, None, None],
+            ),
+            "focal": focal,
+            "whole": losses.code_loss(prediction.whole_logits, whole, self.whole_weights),
+            "part": losses.code_loss(prediction.part_logits, part, self.part_weights),
+            "instance": self._instance_loss(prediction, batch),
+            **self._match_losses(prediction, batch),
+        }
+
+    def _instance_loss(self, prediction: Prediction, batch: Batch) -> Float[Tensor, ""]:
+        embeddings = prediction.instances.flatten(1, 3)
+        random = torch.Generator().manual_seed(self.global_step)
+        sample = torch.randint(embeddings.shape[1], (SAMPLED_PIXELS,), generator=random)
+        sample = sample.to(embeddings.device)
+        return losses.instance_loss(embeddings[:, sample], batch.identity.flatten(1)[:, sample])
+
+    def _match_losses(self, prediction: Prediction, batch: Batch) -> dict[str, Tensor]:
+        views = batch.images.shape[1]
+        index = torch.arange(views, device=batch.images.device)
+        source, target = (axis.flatten() for axis in torch.meshgrid(index, index, indexing="ij"))
+        ordered = source != target
+        source, target = source[ordered], target[ordered]
+        to_reference = target == 0
+        return {
+            "match": self._match_loss(prediction.descriptors, batch, source, target),
+            "token_match": self._match_loss(
+                prediction.token_descriptors, batch, source[to_reference], target[to_reference]
+            ),
+        }
+
+    def _match_loss(self, descriptors, batch: Batch, source, target) -> Tensor:
+        stride = batch.images.shape[-1] // descriptors.shape[-2]
+        places, visible = losses.correspondences(
+            batch.depth, batch.intrinsics, batch.world_from_camera, source, target, stride
+        )
+        return losses.match_loss(descriptors, places, visible, source, target, stride)
+
+    def configure_optimizers(self):
+        """AdamW; constant rate after a warm-up, then a linear decay to zero over the last part.
+
+        A run without its decay can be resumed and lengthened at any time.
+        Source: Haegele et al., "Scaling Laws and Compute-Optimal Training Beyond Fixed
+        Training Durations", 2024.
+        """
+        matrices = [p for p in self.network.parameters() if p.ndim > 1]
+        vectors = [p for p in self.network.parameters() if p.ndim <= 1]
+        optimizer = torch.optim.AdamW(
+            [
+                {"params": matrices, "weight_decay": self.weight_decay},
+                {"params": vectors, "weight_decay": 0.0},
+            ],
+            lr=self.learning_rate,
+            betas=(0.9, 0.99),
+        )
+
+        def rate(step: int) -> float:
+            left = (self.steps - step) / max(1.0, self.decay * self.steps)
+            return min(1.0, (step + 1) / self.warmup, max(0.0, left))
+
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
+        }
