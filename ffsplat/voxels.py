@@ -38,6 +38,14 @@ class Groups:
             return np.zeros(values.shape)
         return np.add.reduceat(values[self.order].astype(np.float64), self.starts)
 
+    def mean(
+        self, values: Float[np.ndarray, "n *rest"], weights: Float[np.ndarray, " n"]
+    ) -> Float32[np.ndarray, "m *rest"]:
+        """Weighted mean of `values` over each group; weights must be positive."""
+        extra = (1,) * (values.ndim - 1)
+        weighted = self.sum(values * weights.reshape(-1, *extra))
+        return (weighted / self.sum(weights).reshape(-1, *extra)).astype(np.float32)
+
 
 def group(keys: Int64[np.ndarray, " n"]) -> Groups:
     """Gather items of equal key; groups stand by rising key, items in their own order."""

@@ -11,6 +11,8 @@ def test_group_by_hand():
     assert groups.order.tolist() == [1, 4, 0, 2, 5, 3]
     values = np.arange(12, dtype=np.float32).reshape(6, 2)
     assert groups.sum(values).tolist() == [[10, 12], [14, 17], [6, 7]]
+    weights = np.array([1, 3, 1, 2, 1, 2], np.float32)
+    assert groups.mean(values, weights).tolist() == [[3.5, 4.5], [6, 7], [6, 7]]
 
 
 def test_no_items():

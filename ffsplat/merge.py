@@ -1,0 +1,289 @@
+"""From what a network says about pixels to one scene: lift, prune, code, number, thin out."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Float32, Int32, Int64
+from torch import Tensor
+
+from ffsplat import codes
+from ffsplat.codebook import LEXICON, gram, rows_of_level
+from ffsplat.geometry import (
+    matrix_from_quaternion,
+    quaternion_from_matrix,
+    quaternion_multiply,
+    transform_points,
+    unproject,
+)
+from ffsplat.instances import label_instances
+from ffsplat.prediction import Prediction
+from ffsplat.types import SH_C0, Cameras, Codebook, Gaussians, Scene, SparseCode, Views
+from ffsplat.voxels import Groups, cell_keys, group
+
+ERROR_SCALE = 0.1
+"""A confidence is exp(-expected error of log depth / ERROR_SCALE)."""
+
+EDGE_STEP = 0.1
+"""Steps of log depth on both sides that make a pixel a flying one."""
+
+INSTANCE_CELL = 0.03
+"""Side of the cells in which objects are connected, over the median depth."""
+
+
+class WorldGaussians(NamedTuple):
+    """Gaussians in world units as tensors, n = v * h * w in the order of the pixels."""
+
+    means: Float[Tensor, "b n 3"]
+    quaternions_wxyz: Float[Tensor, "b n 4"]
+    scales: Float[Tensor, "b n 3"]
+    opacities: Float[Tensor, "b n"]
+    colors: Float[Tensor, "b n 3"]
+
+
+def to_scene(
+    prediction: Prediction,
+    views: Views,
+    codebook: Codebook,
+    *,
+    topk: int = 4,
+    min_confidence: float = 0.05,
+    min_opacity: float = 0.005,
+    prune_edges: bool = True,
+    voxel: float | None = None,
+    max_gaussians: int | None = None,
+    metric: bool = False,
+    provenance: Mapping[str, str] | None = None,
+) -> Scene:
+    """One scene from the prediction of one view set.
+
+    A pixel becomes a Gaussian if it is valid, as opaque as `min_opacity`, as sure as
+    `min_confidence` (or as half of the pixels are, where that is less) and, with `prune_edges`,
+    no flying pixel. `topk` pairs of a code are shared between whole objects (the larger half) and
+    parts. `voxel` is the side of the cells, in world units, that are merged to one Gaussian each.
+    `max_gaussians` keeps those with the highest product of opacity and confidence. Cameras are in
+    pixels of the original photos. Raises ValueError for a batch of several view sets.
+    """
+    if len(prediction.depth) != 1:
+        raise ValueError(f"a scene has one view set, not {len(prediction.depth)}")
+    valid = torch.from_numpy(views.valid)[None].to(prediction.depth.device)
+    kept = keep_pixels(prediction, valid, min_confidence, min_opacity, prune_edges)
+    rows = torch.nonzero(kept.flatten())[:, 0]
+    gaussians = _gaussians(gaussians_from_prediction(prediction), rows)
+    confidence = _numpy(confidences(prediction).flatten()[rows])
+    scene = Scene(
+        gaussians,
+        codes=_codes(prediction, codebook, rows, topk),
+        instances=_instances(prediction, codebook, rows, gaussians.means),
+        codebook=codebook,
+        cameras=original_cameras(prediction, views),
+        metric=metric,
+        provenance=dict(provenance or {}),
+    )
+    if voxel is not None and len(scene):
+        scene, confidence = merge_voxels(scene, confidence, voxel)
+    if max_gaussians is not None:
+        scene = scene[strongest(scene.gaussians.opacities * confidence, max_gaussians)]
+    return scene
+
+
+def gaussians_from_prediction(prediction: Prediction) -> WorldGaussians:
+    """Every pixel's Gaussian in the world frame; differentiable in all that was predicted."""
+    b = len(prediction.depth)
+    points = unproject(prediction.depth, prediction.intrinsics, prediction.offsets)
+    means = transform_points(prediction.world_from_camera, points.flatten(2, 3))
+    turns = quaternion_from_matrix(prediction.world_from_camera[..., :3, :3])[:, :, None]
+    quaternions = prediction.quaternions_wxyz.flatten(2, 3)
+    return WorldGaussians(
+        means.reshape(b, -1, 3),
+        quaternion_multiply(turns.expand_as(quaternions), quaternions).reshape(b, -1, 4),
+        prediction.scales.reshape(b, -1, 3),
+        prediction.opacities.reshape(b, -1),
+        prediction.colors.reshape(b, -1, 3),
+    )
+
+
+def with_known_intrinsics(prediction: Prediction, views: Views) -> Prediction:
+    """The prediction with the focal lengths that the photos themselves tell, where they do.
+
+    Depth stays; the size of a Gaussian follows that of its pixel.
+    """
+    told = torch.from_numpy(views.intrinsics)[None].to(prediction.intrinsics)
+    known = torch.isfinite(told).all(-1, keepdim=True).all(-2, keepdim=True)
+    intrinsics = torch.where(known, told, prediction.intrinsics)
+    ratio = prediction.intrinsics[..., 0, 0] / intrinsics[..., 0, 0]
+    scales = prediction.scales * ratio[..., None, None, None]
+    return replace(prediction, intrinsics=intrinsics, scales=scales)
+
+
+def confidences(prediction: Prediction) -> Float[Tensor, "b v h w"]:
+    """Confidence of each pixel's depth, in (0, 1]."""
+    return torch.exp(-prediction.depth_error / ERROR_SCALE)
+
+
+def keep_pixels(
+    prediction: Prediction,
+    valid: Bool[Tensor, "b v h w"],
+    min_confidence: float,
+    min_opacity: float,
+    prune_edges: bool,
+) -> Bool[Tensor, "b v h w"]:
+    """Which pixels become Gaussians; see `to_scene`."""
+    kept = valid & torch.isfinite(prediction.depth) & (prediction.depth > 0)
+    kept = kept & (prediction.opacities >= min_opacity)
+    if prune_edges:
+        kept = kept & ~flying_pixels(prediction.depth, valid)
+    confidence = confidences(prediction)
+    if kept.any():
+        kept = kept & (confidence >= confidence[kept].median().clamp(max=min_confidence))
+    return kept
+
+
+def flying_pixels(
+    depth: Float[Tensor, "*b h w"], valid: Bool[Tensor, "*b h w"], step: float = EDGE_STEP
+) -> Bool[Tensor, "*b h w"]:
+    """Pixels that hang between a near and a far surface.
+
+    Along a row or a column, log depth rises (or falls) by more than `step` both to and from such
+    a pixel. A clean edge steps on one side only and stays. At a footprint of 1/100 radian a plane
+    stays as well, down to a grazing angle of about 6 degrees.
+    """
+    log_depth = torch.where(valid, depth, torch.nan).log()
+    flying = torch.zeros_like(valid)
+    for axis in (-1, -2):
+        rise = log_depth.diff(dim=axis)
+        count = rise.shape[axis] - 1
+        if count < 1:
+            continue
+        before, after = rise.narrow(axis, 0, count), rise.narrow(axis, 1, count)
+        steep = (torch.minimum(before, after) > step) | (torch.maximum(before, after) < -step)
+        flying.narrow(axis, 1, count).logical_or_(steep)
+    return flying
+
+
+def original_cameras(prediction: Prediction, views: Views) -> Cameras:
+    """The predicted cameras, with intrinsics in pixels of the original photos."""
+    to_original = np.stack([source.original_from_view for source in views.sources])
+    intrinsics = to_original @ _numpy(prediction.intrinsics[0]).astype(np.float64)
+    return Cameras(
+        _numpy(prediction.world_from_camera[0]),
+        intrinsics.astype(np.float32),
+        np.array([(source.width, source.height) for source in views.sources], np.int32),
+        tuple(source.name for source in views.sources),
+    )
+
+
+def merge_voxels(
+    scene: Scene, confidence: Float32[np.ndarray, " n"], size: float
+) -> tuple[Scene, Float32[np.ndarray, " m"]]:
+    """One Gaussian per cell of side `size` in world units, and its confidence.
+
+    Weights are opacity times confidence. Mean and covariance are those of the mixture (moment
+    matching: Runnalls, IEEE TAES 43(3), 2007), so the merged Gaussian covers what it replaces;
+    colour, opacity and confidence are weighted means, codes are fused, the instance is that with
+    the largest weight.
+    """
+    gaussians = scene.gaussians
+    weights = np.maximum(gaussians.opacities * confidence, np.float32(1e-12))
+    cells = group(cell_keys(gaussians.means, size))
+    means = cells.mean(gaussians.means, weights)
+    scales, quaternions = _mixture_shape(gaussians, cells, means, weights)
+    merged = Gaussians(
+        means,
+        scales,
+        quaternions,
+        cells.mean(gaussians.opacities, weights),
+        cells.mean(gaussians.sh, weights),
+    )
+    fused, instances = scene.codes, scene.instances
+    if fused is not None:
+        matrix = None if scene.codebook is None else _gram(scene.codebook)
+        fused = codes.fuse(fused, cells.index, weights, len(cells), gram=matrix)
+    if instances is not None:
+        instances = _majority(instances, cells, weights)
+    scene = replace(scene, gaussians=merged, codes=fused, instances=instances)
+    return scene, cells.mean(confidence, weights)
+
+
+def strongest(strength: Float32[np.ndarray, " n"], count: int) -> Int64[np.ndarray, " m"]:
+    """The rows of the `count` largest values, in their own order; ties go to the lower row."""
+    return np.sort(np.argsort(-strength, kind="stable")[:count])
+
+
+def _gaussians(world: WorldGaussians, rows: Tensor) -> Gaussians:
+    chosen = WorldGaussians(*(values[0, rows] for values in world))
+    sh = (chosen.colors - 0.5) / SH_C0
+    return Gaussians(
+        _numpy(chosen.means),
+        _numpy(chosen.scales),
+        _numpy(chosen.quaternions_wxyz),
+        _numpy(chosen.opacities),
+        _numpy(sh[:, None]),
+    )
+
+
+def _codes(prediction: Prediction, codebook: Codebook, rows: Tensor, topk: int) -> SparseCode:
+    """Half of a code's weight says which whole object, half which part; K = 1 is the object."""
+    matrix = _gram(codebook)
+
+    def level(name: str, logits: Float[Tensor, "b v h w classes"], k: int) -> SparseCode:
+        ids = rows_of_level(codebook, name)
+        return codes.from_logits(_numpy(logits.flatten(0, 3)[rows]), k, ids, matrix)
+
+    whole = level("whole", prediction.whole_logits, (topk + 1) // 2)
+    if topk == 1:
+        return whole
+    part = level("part", prediction.part_logits, topk // 2)
+    return codes.add(whole, part, 0.5, 0.5, topk, matrix)
+
+
+def _gram(codebook: Codebook) -> codes.Gram:
+    """Inner products of the rows in the codebook's first space; the lexicon's are orthonormal."""
+    space = next(iter(codebook.spaces))
+    return None if space == LEXICON else gram(codebook, space)
+
+
+def _instances(
+    prediction: Prediction, codebook: Codebook, rows: Tensor, means: Float32[np.ndarray, "n 3"]
+) -> Int32[np.ndarray, " n"]:
+    best = _numpy(prediction.whole_logits.flatten(0, 3)[rows].argmax(-1))
+    cell = INSTANCE_CELL * float(prediction.depth.flatten()[rows].median()) if len(rows) else 1.0
+    embeddings = _numpy(prediction.instances.flatten(0, 3)[rows])
+    ids = rows_of_level(codebook, "whole").astype(np.int64)[best]
+    return label_instances(means, ids, embeddings, cell)
+
+
+def _mixture_shape(
+    gaussians: Gaussians,
+    cells: Groups,
+    means: Float32[np.ndarray, "m 3"],
+    weights: Float32[np.ndarray, " n"],
+) -> tuple[Float32[np.ndarray, "m 3"], Float32[np.ndarray, "m 4"]]:
+    """Scales and rotations of the covariance of each cell's mixture around its mean."""
+    axes = matrix_from_quaternion(torch.from_numpy(gaussians.quaternions_wxyz)).numpy()
+    axes = axes * gaussians.scales[:, None]
+    spread = gaussians.means - means[cells.index]
+    covariances = axes @ axes.transpose(0, 2, 1) + spread[:, :, None] * spread[:, None]
+    variances, vectors = np.linalg.eigh(cells.mean(covariances, weights))
+    vectors *= np.sign(np.linalg.det(vectors))[:, None, None]
+    quaternions = quaternion_from_matrix(torch.from_numpy(vectors)).numpy()
+    return np.sqrt(np.maximum(variances, np.float32(1e-14))), quaternions
+
+
+def _majority(
+    instances: Int32[np.ndarray, " n"], cells: Groups, weights: Float32[np.ndarray, " n"]
+) -> Int32[np.ndarray, " m"]:
+    """The instance with the largest total weight in each cell; ties go to the lower number."""
+    pairs = group(cells.index << 32 | instances.astype(np.int64) + 1)
+    cell, instance = pairs.keys >> 32, (pairs.keys & 0xFFFFFFFF) - 1
+    order = np.lexsort((-pairs.sum(weights), cell))
+    winners = order[np.searchsorted(cell, np.arange(len(cells)))]
+    return instance[winners].astype(np.int32)
+
+
+def _numpy(tensor: Tensor) -> np.ndarray:
+    """A float32 or integer array on the host, without a gradient."""
+    tensor = tensor.detach().cpu()
+    return (tensor.float() if tensor.is_floating_point() else tensor).numpy()
