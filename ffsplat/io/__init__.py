@@ -1,0 +1,68 @@
+"""Scenes, codebooks, cameras and depth as files; numpy only."""
+
+from pathlib import Path
+
+from ffsplat.io.atomic import atomic_output, atomic_outputs, check_output
+from ffsplat.io.cameras import read_cameras, write_cameras
+from ffsplat.io.check import RULES, Violation, check_ply, describe
+from ffsplat.io.codebook_file import (
+    CodebookReference,
+    codebook_bytes,
+    read_codebook,
+    sidecar_path,
+    write_codebook,
+)
+from ffsplat.io.ply import Profile, encode_ply, read_ply, write_ply
+from ffsplat.types import Scene
+
+__all__ = [
+    "RULES",
+    "Profile",
+    "Violation",
+    "atomic_output",
+    "check_output",
+    "check_ply",
+    "describe",
+    "load_scene",
+    "read_cameras",
+    "read_codebook",
+    "read_ply",
+    "save_scene",
+    "scene_outputs",
+    "write_cameras",
+    "write_codebook",
+    "write_ply",
+]
+
+
+def scene_outputs(scene: str | Path, profile: Profile = "ffsplat") -> list[Path]:
+    """The files that `save_scene` may write, so that they can be refused before any work."""
+    return [Path(scene)] if profile != "ffsplat" else [sidecar_path(scene), Path(scene)]
+
+
+def save_scene(
+    scene: Scene, path: str | Path, *, profile: Profile = "ffsplat", overwrite: bool = False
+) -> None:
+    """Write a scene as PLY, and its codebook beside it as `<stem>.codebook.safetensors`.
+
+    Both files appear, or neither does. Raises OutputError as `write_ply`.
+    """
+    if profile != "ffsplat" or scene.codes is None or scene.codebook is None:
+        return write_ply(scene, path, profile=profile, overwrite=overwrite)
+    sidecar = sidecar_path(path)
+    content = codebook_bytes(scene.codebook)
+    topk = scene.codes.ids.shape[1]
+    reference = CodebookReference.of(scene.codebook, content, sidecar.name, topk)
+    head, body = encode_ply(scene, profile, reference)
+    size = len(content) + len(head) + len(scene) * 4 * head.count(b"\nproperty ")
+    with atomic_outputs([sidecar, path], overwrite, size) as (codebook_file, scene_file):
+        codebook_file.write(content)
+        scene_file.write(head)
+        for block in body:
+            scene_file.write(block)
+    return None
+
+
+def load_scene(path: str | Path, codebook: str | Path | None = None) -> Scene:
+    """Read a scene with its codebook; see `read_ply`."""
+    return read_ply(path, codebook=codebook)
