@@ -15,11 +15,11 @@ from jaxtyping import Float32
 from ffsplat.codebook import LEXICON, lexicon_rows
 from ffsplat.errors import UnknownWord, UsageError, WeightsMissing
 
-IGNORED = frozenset(
-    ("a", "an", "the", "all", "any", "every", "each", "some", "my", "our", "your", "of")
-    + ("this", "that", "these", "those", "thing", "things", "object", "objects")
-    + ("color", "colored", "colour", "coloured")
+_NOTHING = (
+    "a an the all any every each some my our your this that these those of "
+    "thing things object objects color colored colour coloured"
 )
+IGNORED = frozenset(_NOTHING.split())
 """Words that add nothing. A relation ("on", "without") is an unknown word instead: to drop it
 would answer another question."""
 
