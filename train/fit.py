@@ -6,12 +6,12 @@ from pathlib import Path
 import lightning
 import numpy as np
 import torch
+from data.pool import load_pool
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 from timm.layers.config import set_fused_attn
 from torch.utils.data import DataLoader, SequentialSampler
 
-from data.pool import load_pool
 from ffsplat.config import ModelConfig
 from ffsplat.errors import UsageError
 from ffsplat.model import FFSplat

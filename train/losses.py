@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from ffsplat.geometry import invert_rigid, project, transform_points, unproject
+from ffsplat.geometry import invert_rigid, pixel_grid, project, rays, transform_points
 from ffsplat.nn.matching import match_logits
 
 
@@ -101,9 +101,10 @@ def correspondences(
     seen in both views: inside the target and within 3 % of its depth there.
     """
     h, w = depth.shape[-2:]
-    middle = stride // 2
-    points = unproject(depth, intrinsics)[:, source, middle::stride, middle::stride].flatten(2, 3)
-    world = transform_points(world_from_camera[:, source], points)
+    cell_depth, smooth = _cell_depth(depth, stride)
+    centres = stride * pixel_grid(h // stride, w // stride, depth).reshape(-1, 2)
+    points = rays(centres.expand(*depth.shape[:2], -1, 2), intrinsics) * cell_depth[..., None]
+    world = transform_points(world_from_camera[:, source], points[:, source])
     local = transform_points(invert_rigid(world_from_camera[:, target]), world)
     pixels = project(local, intrinsics[:, target])
     grid = 2 * pixels / torch.tensor([w, h], device=depth.device) - 1
@@ -111,10 +112,25 @@ def correspondences(
         depth[:, target].flatten(0, 1)[:, None], grid.flatten(0, 1)[:, :, None],
         mode="nearest", align_corners=False,
     )[:, 0, :, 0].unflatten(0, grid.shape[:2])  # fmt: skip
-    inside = (grid.abs() < 1).all(-1) & (local[..., 2] > 0.05) & (points[..., 2] > 0)
+    inside = (grid.abs() < 1).all(-1) & (local[..., 2] > 0.05) & smooth[:, source]
     visible = inside & ((seen - local[..., 2]).abs() < 0.03 * local[..., 2])
-    # The depth was read half a pixel off an even cell's centre; the match moves along with it.
-    return pixels - (0.5 if stride % 2 == 0 else 0.0), visible
+    return pixels, visible
+
+
+def _cell_depth(
+    depth: Float[Tensor, "b v h w"], stride: int
+) -> tuple[Float[Tensor, "b v n"], Bool[Tensor, "b v n"]]:
+    """Depth at the cell centres, and where it can be told.
+
+    The centre of an even cell is a pixel corner. Inverse depth is linear over a plane, so the mean
+    of the four pixels around is exact there; where they differ by over 5 % is an edge.
+    """
+    low, high = stride // 2 - 1, stride // 2
+    around = torch.stack(
+        [depth[..., y::stride, x::stride].flatten(2) for y in (low, high) for x in (low, high)]
+    )
+    smooth = (around.amin(0) > 0) & (around.amax(0) < 1.05 * around.amin(0))
+    return 1 / (1 / around.clamp(min=1e-3)).mean(0), smooth
 
 
 def match_loss(

@@ -1,0 +1,227 @@
+"""Camera poses made exact: robust Gauss-Newton on the network's own matches and depth.
+
+Regression gives a pose to start from; what the descriptors match and the depth says is far more
+accurate. All views move together, view 0 stays. One step solves the normal equations of
+
+    sum over pairs (i, j) and matches m of  w |pi(T_j^-1 T_i x_i) - m_j|^2  +  small priors,
+
+with w the match confidence times a Cauchy weight (Hartley & Zisserman, 2nd ed., appendix 6).
+"""
+
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from ffsplat.geometry import (
+    cross_matrix,
+    invert_rigid,
+    pixel_grid,
+    rays,
+    rigid,
+    rotation_from_vector,
+    transform_points,
+)
+from ffsplat.nn.matching import match_logits
+from ffsplat.prediction import Prediction
+
+ITERATIONS = 15
+ROBUST_SCALE = 0.03
+"""Residual, in focal lengths, at which a match counts half."""
+DEPTH_WEIGHT = 0.05
+"""Weight of log-depth agreement against reprojection."""
+PRIOR_WEIGHT = 1e-3
+"""Weight of staying near the regressed pose, for one full-confidence match a cell."""
+PARTNERS = 6
+"""Views that each view is matched with, at most: the reference and the best others."""
+
+
+@dataclass(frozen=True, eq=False)
+class Matches:
+    """p ordered pairs of views with n matches each, in ray coordinates (z = 1).
+
+    `points` lie in the source camera; `places` is where the target sees them, at log z-depth
+    `log_depth` by the target's own map.
+    """
+
+    source: Int[Tensor, " p"]
+    target: Int[Tensor, " p"]
+    points: Float[Tensor, "b p n 3"]
+    places: Float[Tensor, "b p n 2"]
+    log_depth: Float[Tensor, "b p n"]
+    confidence: Float[Tensor, "b p n"]
+
+
+def refine_cameras(
+    prediction: Prediction, valid: Bool[Tensor, "b v h w"] | None = None
+) -> Prediction:
+    """The same prediction with `world_from_camera` refined; one view alone is returned as it is."""
+    if prediction.depth.shape[1] < 2:
+        return prediction
+    matches = find_matches(prediction, valid)
+    start = prediction.world_from_camera.double()
+    poses = start
+    for _ in range(ITERATIONS):
+        poses = _step(poses, start, prediction.scale.double(), matches)
+    return replace(prediction, world_from_camera=poses.to(prediction.depth))
+
+
+def find_matches(prediction: Prediction, valid: Bool[Tensor, "b v h w"] | None) -> Matches:
+    """Match the descriptors of all chosen pairs: best cell, its neighbourhood's mean, confidence.
+
+    Confidence is the probability of the 3x3 neighbourhood to the fourth power, 0 where the
+    match does not come back to within 1.5 cells.
+    """
+    descriptors = prediction.descriptors
+    b, v, rows, columns, _ = descriptors.shape
+    stride = prediction.depth.shape[-1] // columns
+    centres, depth = _cells(prediction, stride)
+    flat = descriptors.flatten(2, 3)
+    source, target = _pairs(flat)
+    logits = match_logits(flat[:, source], flat[:, target])
+    if valid is not None:
+        cells = valid[..., stride // 2 :: stride, stride // 2 :: stride].flatten(2)
+        logits = logits.masked_fill(~cells[:, target, None], -1e4)
+    probability = logits.softmax(-1)
+    place, confidence = _soft_place(probability, rows, columns)
+    best = probability.argmax(-1)
+    back = logits.mT.softmax(-1).argmax(-1).gather(-1, best)
+    here = torch.arange(rows * columns, device=depth.device)
+    distance = torch.hypot(
+        (back % columns - here % columns).float(), (back // columns - here // columns).float()
+    )
+    confidence = confidence**4 * (distance < 1.5) * _interior(best, rows, columns)
+    if valid is not None:
+        confidence = confidence * cells[:, source]
+    intrinsics = prediction.intrinsics
+    points = rays(centres.expand(b, v, -1, 2), intrinsics) * depth[..., None]
+    return Matches(
+        source,
+        target,
+        points[:, source].double(),
+        rays(place * stride, intrinsics[:, target])[..., :2].double(),
+        depth.log()[:, target].gather(-1, best).double(),
+        confidence.double(),
+    )
+
+
+def _interior(cell: Int[Tensor, "b p n"], rows: int, columns: int) -> Bool[Tensor, "b p n"]:
+    """Whether a match is off the target's border, where all that leaves the view piles up."""
+    row, column = cell // columns, cell % columns
+    return (row > 0) & (row < rows - 1) & (column > 0) & (column < columns - 1)
+
+
+def _cells(prediction: Prediction, stride: int) -> tuple[Tensor, Tensor]:
+    """Centres of the descriptor cells in pixels (n, 2), and the z-depth there (b, v, n)."""
+    height, width = prediction.depth.shape[-2:]
+    centres = pixel_grid(height // stride, width // stride, prediction.depth) * stride
+    middle = prediction.depth.log()[..., None, :, :].flatten(0, 1)
+    # The centre of an even cell is a pixel corner: the mean of the four pixels around it.
+    around = F.avg_pool2d(middle[..., stride // 2 - 1 :, stride // 2 - 1 :], 2, stride)
+    return centres.reshape(-1, 2), around.exp().flatten(1).unflatten(0, prediction.depth.shape[:2])
+
+
+def _pairs(descriptors: Float[Tensor, "b v n c"]) -> tuple[Tensor, Tensor]:
+    """Ordered pairs of views to match, both ways: the reference with all, each with its likest."""
+    v = descriptors.shape[1]
+    likeness = F.normalize(descriptors.mean(2), dim=-1)
+    likeness = (likeness @ likeness.mT).mean(0).fill_diagonal_(-2)
+    chosen = torch.zeros(v, v, dtype=torch.bool, device=descriptors.device)
+    chosen.scatter_(1, likeness.topk(min(PARTNERS, v - 1), dim=1).indices, True)
+    chosen[0] = True
+    chosen = (chosen | chosen.T).fill_diagonal_(False)
+    source, target = chosen.nonzero().unbind(-1)
+    return source, target
+
+
+def _soft_place(
+    probability: Float[Tensor, "b p n m"], rows: int, columns: int
+) -> tuple[Float[Tensor, "b p n 2"], Float[Tensor, "b p n"]]:
+    """Expected place (in cells, centres at half-integers) in the 3x3 block round the best cell."""
+    best = probability.argmax(-1)
+    row, column = best // columns, best % columns
+    mass, place = torch.zeros_like(probability[..., 0]), 0.0
+    for dy in (-1, 0, 1):
+        for dx in (-1, 0, 1):
+            y, x = row + dy, column + dx
+            inside = (y >= 0) & (y < rows) & (x >= 0) & (x < columns)
+            index = y.clamp(0, rows - 1) * columns + x.clamp(0, columns - 1)
+            share = probability.gather(-1, index[..., None])[..., 0] * inside
+            mass = mass + share
+            place = place + share[..., None] * torch.stack([x, y], dim=-1)
+    return place / mass[..., None].clamp(min=1e-12) + 0.5, mass
+
+
+def _step(
+    poses: Float[Tensor, "b v 4 4"],
+    start: Float[Tensor, "b v 4 4"],
+    scale: Float[Tensor, " b"],
+    matches: Matches,
+) -> Float[Tensor, "b v 4 4"]:
+    """One Gauss-Newton step on all poses but the first; T <- T exp(twist)."""
+    b, v = poses.shape[:2]
+    residual, weight, by_source, by_target = _linearize(poses, matches)
+    hessian = poses.new_zeros(b, v, v, 6, 6)
+    gradient = poses.new_zeros(b, v, 6)
+    blocks = ((matches.source, by_source), (matches.target, by_target))
+    for first, left in blocks:
+        weighted = left * weight[..., None]
+        gradient.index_add_(1, first, torch.einsum("bpnri,bpnr->bpi", weighted, residual))
+        for second, right in blocks:
+            product = torch.einsum("bpnri,bpnrj->bpij", weighted, right)
+            flat = hessian.view(b, v * v, 6, 6)
+            flat.index_add_(1, first * v + second, product)
+    pull, curvature = _prior(poses, start, scale, matches.points.shape[2])
+    gradient = gradient + pull
+    hessian = hessian.transpose(2, 3).reshape(b, 6 * v, 6 * v) + torch.diag_embed(
+        curvature.flatten(1)
+    )
+    moving = torch.linalg.solve(hessian[:, 6:, 6:], -gradient.flatten(1)[:, 6:, None])
+    twist = F.pad(moving[..., 0].unflatten(1, (v - 1, 6)), (0, 0, 1, 0))
+    # A step is bounded, so that one bad linearisation cannot throw a camera away.
+    limit = torch.cat([torch.full((b, 3), 0.3).to(scale), 0.5 * scale[:, None].expand(b, 3)], -1)
+    twist = torch.maximum(torch.minimum(twist, limit[:, None]), -limit[:, None])
+    return poses @ rigid(rotation_from_vector(twist[..., :3]), twist[..., 3:])
+
+
+def _linearize(poses, matches: Matches):
+    """Residuals (b, p, n, 3), their weights, and Jacobians (b, p, n, 3, 6) by both twists."""
+    target_from_source = invert_rigid(poses[:, matches.target]) @ poses[:, matches.source]
+    local = transform_points(target_from_source, matches.points)
+    z = local[..., 2].clamp(min=1e-3)
+    pixel = local[..., :2] / z[..., None]
+    residual = torch.cat([pixel - matches.places, (z.log() - matches.log_depth)[..., None]], dim=-1)
+    zero, one = torch.zeros_like(z), torch.ones_like(z)
+    rows = [one, zero, -pixel[..., 0], zero, one, -pixel[..., 1], zero, zero, one]
+    outer = torch.stack(rows, dim=-1).unflatten(-1, (3, 3)) / z[..., None, None]
+    rotation = target_from_source[..., :3, :3][:, :, None]
+    by_source = outer @ rotation @ _twist_jacobian(matches.points)
+    by_target = -outer @ _twist_jacobian(local)
+    in_front = (local[..., 2] > 1e-3).to(z)
+    robust = (
+        matches.confidence * in_front / (1 + residual[..., :2].square().sum(-1) / ROBUST_SCALE**2)
+    )
+    depth_robust = DEPTH_WEIGHT * robust / (1 + residual[..., 2].square() / 0.2**2)
+    weight = torch.stack([robust, robust, depth_robust], dim=-1)
+    return residual, weight, by_source, by_target
+
+
+def _twist_jacobian(points: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b 3 6"]:
+    """Derivative of exp(twist) x at zero: rotation first, then translation."""
+    eye = torch.eye(3, dtype=points.dtype, device=points.device).expand(*points.shape, 3)
+    return torch.cat([-cross_matrix(points), eye], dim=-1)
+
+
+def _prior(poses, start, scale, cells: int):
+    """Gradient (b, v, 6) and curvature of the pull towards the regressed poses."""
+    away = invert_rigid(start) @ poses
+    # Near the start the rotation vector is the skew part; a weak pull needs no more.
+    skew = 0.5 * (away[..., :3, :3] - away[..., :3, :3].transpose(-1, -2))
+    rotation = torch.stack([skew[..., 2, 1], skew[..., 0, 2], skew[..., 1, 0]], dim=-1)
+    translation = torch.einsum("bvji,bvj->bvi", away[..., :3, :3], away[..., :3, 3])
+    unit = torch.cat([torch.ones_like(rotation), torch.ones_like(translation)], dim=-1)
+    unit[..., 3:] /= scale[:, None, None].square()
+    curvature = PRIOR_WEIGHT * cells * unit
+    return curvature * torch.cat([rotation, translation], dim=-1), curvature

@@ -1,0 +1,41 @@
+"""config.json: a faithful round trip, and every malformed file refused by name."""
+
+import json
+
+import pytest
+
+from ffsplat.config import ModelConfig
+from ffsplat.errors import CheckpointError
+
+
+def test_round_trip():
+    config = ModelConfig(name="x", width=128, heads=4, decoder=(32, 16, 8))
+    again = ModelConfig.from_json(config.to_json())
+    assert again == config
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"sidth": 3}, "unknown keys: sidth"),
+        ({"format": 2}, "format 2"),
+        ({"width": "wide"}, "width cannot be 'wide'"),
+        ({"width": 190}, "does not split"),
+        ({"width": True}, "width cannot be True"),
+        ({"width": 10**9}, "width cannot be"),
+        ({"decoder": [8, -1, 4]}, "decoder cannot be"),
+        ({"decoder": [8, 4]}, "needs 3 decoder stages"),
+        ({"patch": 12}, "power of two"),
+        ({"match_block": 99}, "no block 99"),
+    ],
+)
+def test_refused(change, message):
+    values = json.loads(ModelConfig().to_json()) | change
+    with pytest.raises(CheckpointError, match=message):
+        ModelConfig.from_json(json.dumps(values))
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", "[" * 100000])
+def test_not_an_object(text):
+    with pytest.raises(CheckpointError):
+        ModelConfig.from_json(text)

@@ -1,0 +1,99 @@
+"""Refinement: with exact depth and tell-tale descriptors it finds the exact poses."""
+
+import torch
+from boxroom import cameras, depth_and_points
+
+from ffsplat.geometry import rigid, rotation_angle, rotation_from_vector
+from ffsplat.prediction import Prediction
+from ffsplat.refine import find_matches, refine_cameras
+
+SIZE, STRIDE = 64, 4
+
+
+def exact_prediction(views: int) -> Prediction:
+    poses = cameras(views)
+    depth, intrinsics, _ = depth_and_points(poses, 50.0, SIZE, SIZE)
+    # Cell centres are pixel corners; the box is rendered there at a quarter of the size.
+    _, _, points = depth_and_points(poses, 50.0 / STRIDE, SIZE // STRIDE, SIZE // STRIDE)
+    random = torch.Generator().manual_seed(1)
+    waves = 1.6 * torch.randn(3, 64, generator=random)
+    phase = 6 * torch.rand(64, generator=random)
+    descriptors = torch.nn.functional.normalize((points @ waves + phase).cos(), dim=-1)
+    descriptors = descriptors.unflatten(2, (SIZE // STRIDE, SIZE // STRIDE))
+    one = torch.ones(1, views, SIZE, SIZE)
+    return Prediction(
+        depth=depth, depth_error=one, scale=depth.mean((1, 2, 3)), world_from_camera=poses,
+        intrinsics=intrinsics, offsets=one[..., None].expand(-1, -1, -1, -1, 2),
+        scales=one[..., None].expand(-1, -1, -1, -1, 3),
+        quaternions_wxyz=one[..., None].expand(-1, -1, -1, -1, 4), opacities=one,
+        colors=one[..., None].expand(-1, -1, -1, -1, 3), whole_logits=one[..., None],
+        part_logits=one[..., None], instances=one[..., None], descriptors=descriptors,
+        token_descriptors=descriptors,
+    )  # fmt: skip
+
+
+def errors(found: torch.Tensor, truth: torch.Tensor) -> tuple[float, float]:
+    turn = rotation_angle(found[..., :3, :3] @ truth[..., :3, :3].mT).rad2deg()
+    return turn.max().item(), (found - truth)[..., :3, 3].norm(dim=-1).max().item()
+
+
+def disturb(prediction: Prediction, turn: float, move: float) -> Prediction:
+    random = torch.Generator().manual_seed(2)
+    shape = (*prediction.world_from_camera.shape[:2], 3)
+    noise = rigid(
+        rotation_from_vector(turn * torch.randn(shape, generator=random)),
+        move * torch.randn(shape, generator=random),
+    )
+    noise[:, 0] = torch.eye(4)
+    return Prediction(
+        **{**vars(prediction), "world_from_camera": prediction.world_from_camera @ noise}
+    )
+
+
+def test_matches_lie_where_geometry_says():
+    prediction = exact_prediction(2)
+    matches = find_matches(prediction, None)
+    good = matches.confidence > 0.2
+    assert good.sum() > 50
+    pose = prediction.world_from_camera.double()
+    local = torch.linalg.inv(pose[:, matches.target]) @ pose[:, matches.source]
+    there = matches.points @ local[..., :3, :3].mT + local[..., None, :3, 3]
+    error = (there[..., :2] / there[..., 2:] - matches.places).norm(dim=-1)[good]
+    # In focal lengths: a cell is 0.08.
+    assert error.median() < 0.02
+
+
+def test_poses_are_found_again():
+    for views in (2, 4):
+        truth = exact_prediction(views)
+        start = disturb(truth, 0.1, 0.2)
+        before = errors(start.world_from_camera, truth.world_from_camera)
+        after = errors(refine_cameras(start).world_from_camera, truth.world_from_camera)
+        assert after[0] < 1.0 < before[0]
+        assert after[1] < 0.06 < before[1]
+
+
+def test_reference_stays_and_one_view_is_left_alone():
+    start = disturb(exact_prediction(3), 0.05, 0.1)
+    torch.testing.assert_close(refine_cameras(start).world_from_camera[:, 0], torch.eye(4)[None])
+    single = exact_prediction(1)
+    assert refine_cameras(single) is single
+
+
+def test_padding_is_never_matched():
+    prediction = exact_prediction(2)
+    valid = torch.ones(1, 2, SIZE, SIZE, dtype=torch.bool)
+    valid[..., 32:] = False
+    matches = find_matches(prediction, valid)
+    trusted = matches.confidence > 0
+    right_half = (matches.places[..., 0] > 0.08) & trusted
+    assert trusted.any()
+    assert not right_half.any()
+    assert not trusted.unflatten(-1, (16, 16))[..., 8:].any()
+
+
+def test_useless_matches_leave_finite_poses():
+    prediction = exact_prediction(3)
+    noise = torch.nn.functional.normalize(torch.randn(prediction.descriptors.shape), dim=-1)
+    blind = Prediction(**{**vars(prediction), "descriptors": noise})
+    assert refine_cameras(blind).world_from_camera.isfinite().all()
