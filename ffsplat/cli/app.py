@@ -21,6 +21,9 @@ COMMANDS = {
 """Name and short help of every command; its module of the same name is imported only to run it."""
 
 
+SETTINGS = {"help_option_names": ["-h", "--help"], "show_default": True}
+
+
 class LazyGroup(click.Group):
     """A group that knows its commands without importing them: `--help` must not load torch."""
 
@@ -40,7 +43,7 @@ class LazyGroup(click.Group):
             formatter.write_dl(list(COMMANDS.items()))
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=LazyGroup, context_settings=SETTINGS)
 @click.version_option(package_name="ffsplat", message="%(prog)s %(version)s")
 @common_options
 def ffsplat() -> None:

@@ -6,11 +6,15 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import click
 
 from ffsplat.errors import OutputError
+
+FILE = click.Path(path_type=Path)
+"""A file as an argument; whether it is there and readable is found out when it is opened."""
 
 
 class Console:

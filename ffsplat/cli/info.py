@@ -2,38 +2,55 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 
 from ffsplat.cli.app import COMMANDS
-from ffsplat.cli.console import Console, common_options, printable
+from ffsplat.cli.console import FILE, Console, common_options, printable
 
 
 @click.command("info", short_help=COMMANDS["info"])
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=FILE)
+@click.option("--codebook", type=FILE, help="The codebook of the scene, if not beside it.")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 @common_options
 @click.pass_obj
-def command(console: Console, file: Path, as_json: bool) -> int:
+def command(console: Console, file: Path, codebook: Path | None, as_json: bool) -> None:
     """Say what a scene (PLY) or a codebook (safetensors) holds: counts, extent, model, licence."""
-    from ffsplat.io import describe
-
-    facts = describe(file)
+    facts = _describe(file, codebook)
     if as_json:
         console.json(facts)
-        return 0
+        return
     width = max(len(name) for name in facts)
     for name, value in facts.items():
-        console.result(f"{name.ljust(width)}  {_words(value)}")
-    return 0
+        console.result(f"{name.replace('_', ' ').ljust(width)}  {_words(value)}".rstrip())
+
+
+def _describe(file: Path, codebook: Path | None) -> dict[str, Any]:
+    from ffsplat.io import describe, read_codebook
+    from ffsplat.types import LEVELS
+
+    if file.suffix.lower() != ".safetensors":
+        return describe(file, codebook)
+    table = read_codebook(file)
+    levels = table.levels.tolist()
+    return {
+        "file": str(file),
+        "bytes": file.stat().st_size,
+        "rows": len(table),
+        "levels": {name: levels.count(i) for i, name in enumerate(LEVELS)},
+        "spaces": {name: space.shape[1] for name, space in table.spaces.items()},
+        "names": list(table.names),
+    }
 
 
 def _words(value: object) -> str:
     """One line of text for a fact of any kind."""
     if isinstance(value, Mapping):
-        return ", ".join(f"{name}: {_words(item)}" for name, item in value.items())
+        return ", ".join(f"{name} {_words(item)}" for name, item in value.items())
     if isinstance(value, list | tuple):
         return ", ".join(_words(item) for item in value)
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    return printable(str(value))
+    if isinstance(value, bool | None):
+        return {True: "yes", False: "no", None: "none"}[value]
+    return f"{value:.4g}" if isinstance(value, float) else printable(str(value))
