@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float32
@@ -33,6 +33,7 @@ OPEN_CLIP = "open_clip:"
 Words = tuple[str, ...]
 
 
+@runtime_checkable
 class TextSpace(Protocol):
     """A space that phrases and codebook rows share, known by its name in `Codebook.spaces`."""
 
