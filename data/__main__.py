@@ -1,0 +1,106 @@
+"""`python -m data`: make, show and check training data."""
+
+from pathlib import Path
+
+import click
+import torch
+
+from data.rooms import SPLITS, load_atlas, render_rooms, write_pool
+from data.rooms.checks import reprojection
+from data.rooms.examples import write_examples
+from data.rooms.render import RoomBatch
+from data.rooms.sheet import save_sheet
+
+_textures = click.option(
+    "--textures",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Folder of photo tiles (index.json and atlases).",
+)
+_first = click.option("--seed-start", default=0, show_default=True, help="Offset in the split.")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def main() -> None:
+    """Procedural rooms."""
+
+
+@main.command()
+@click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path))
+@click.option("--scenes", default=250, show_default=True, help="Number of rooms.")
+@click.option("--views", default=4, show_default=True, help="Views of a room.")
+@click.option("--size", default=64, show_default=True, help="Pixels along a side.")
+@click.option("--split", default="train", show_default=True, type=click.Choice(list(SPLITS)))
+@click.option("--device", default="cpu", show_default=True)
+@click.option("--batch", default=1, show_default=True, help="Rooms rendered at once.")
+@_first
+@_textures
+def pool(
+    out: Path,
+    scenes: int,
+    views: int,
+    size: int,
+    split: str,
+    device: str,
+    batch: int,
+    seed_start: int,
+    textures: Path | None,
+) -> None:
+    """Render rooms to chunks of safetensors."""
+    atlas = load_atlas(textures).to(device) if textures else None
+    try:
+        paths = write_pool(
+            out, split, seed_start, scenes, views, (size, size), atlas, device, batch
+        )
+        for path in paths:
+            click.echo(path)
+    except ValueError as error:
+        raise click.ClickException(str(error)) from error
+
+
+@main.command()
+@click.option("--out", required=True, type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--scenes", default=8, show_default=True)
+@click.option("--views", default=1, show_default=True)
+@click.option("--size", default=128, show_default=True)
+@click.option("--scale", default=1, show_default=True, help="Enlarge pixels.")
+@_first
+@_textures
+def sheet(
+    out: Path,
+    scenes: int,
+    views: int,
+    size: int,
+    scale: int,
+    seed_start: int,
+    textures: Path | None,
+) -> None:
+    """Draw rooms as rows of colour, depth, normals, whole, part, instance."""
+    atlas = load_atlas(textures) if textures else None
+    seeds = range(seed_start, seed_start + scenes)
+    rooms = [render_rooms([seed], max(views, 2), size, size, atlas) for seed in seeds]
+    save_sheet(RoomBatch.concatenate(rooms), out, views, scale)
+
+
+@main.command()
+@click.option("--scenes", default=40, show_default=True)
+@click.option("--size", default=128, show_default=True)
+@_first
+def check(scenes: int, size: int, seed_start: int) -> None:
+    """Reproject views into each other and compare depth, normals and labels."""
+    seeds = range(seed_start, seed_start + scenes)
+    batch = RoomBatch.concatenate([render_rooms([seed], 4, size, size) for seed in seeds])
+    for name, value in vars(reprojection(batch)).items():
+        click.echo(f"{name:14s} {value:.5f}")
+
+
+@main.command()
+@click.option("--out", default="data/examples", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--seed", default=0, show_default=True, help="Offset in the split `preview`.")
+def examples(out: Path, seed: int) -> None:
+    """Write the example photos of the repository: six views of one room and their truth."""
+    write_examples(out, seed)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    main()

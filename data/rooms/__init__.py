@@ -1,0 +1,25 @@
+"""Procedural rooms: furnished, photographed and labelled by seed.
+
+Made of `templates` (what furniture is), `layout` (what stands where), `scene` (primitives),
+`cameras` (where to look from), `caster` (which primitive a ray meets), `shading`, `textures` and
+`sensor` (what the photo looks like), `render` (all of it) and `pool` (rooms kept on disk).
+"""
+
+from data.rooms.labels import PART_NAMES, WHOLE_NAMES
+from data.rooms.pool import load_chunk, load_pool, write_pool
+from data.rooms.render import RoomBatch, render_rooms
+from data.rooms.splits import SPLITS
+from data.rooms.textures import Atlas, load_atlas
+
+__all__ = [
+    "PART_NAMES",
+    "SPLITS",
+    "WHOLE_NAMES",
+    "Atlas",
+    "RoomBatch",
+    "load_atlas",
+    "load_chunk",
+    "load_pool",
+    "render_rooms",
+    "write_pool",
+]

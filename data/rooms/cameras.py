@@ -1,0 +1,192 @@
+"""Camera clips that move as a person or a robot does, chosen so that views overlap.
+
+Candidates are drawn per room, rendered as 16 x 16 depth, and the first clip is taken whose views
+are not blocked and whose overlap with the first view lies in a range.
+"""
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from data.rooms.caster import Cameras, cast, make_tiles, untile
+from data.rooms.labels import WHOLE_INDEX
+from data.rooms.layout import Layout
+from data.rooms.scene import Scenes
+
+PITCH = (-40.0, 20.0)
+"""Degrees above the horizon."""
+ROLL = 10.0
+"""Largest roll in degrees."""
+FIELD_OF_VIEW = (35.0, 80.0)
+"""Horizontal, in degrees; one for all views of a room."""
+EYE_HEIGHT = (0.3, 1.8)
+"""Metres above the floor."""
+OVERLAP = (0.25, 0.95)
+"""Fraction of the first view's pixels that each other view must see."""
+PROBE = 16
+"""Pixels along the side of a probe."""
+ANCHORS = 4
+SCALES = (1.0, 0.5, 0.25)
+ROUNDS = 6
+
+_LARGE = {WHOLE_INDEX[n] for n in ("curtain", "door", "rug", "window", "wardrobe", "refrigerator")}
+
+
+def _pose(position: np.ndarray, yaw: float, pitch: float, roll: float) -> np.ndarray:
+    """world_from_camera (OpenCV axes) for angles in degrees; yaw 0 looks along +x."""
+    pitch, roll = np.clip(pitch, *PITCH), np.clip(roll, -ROLL, ROLL)
+    yaw, pitch, roll = np.radians([yaw, pitch, roll])
+    forward = np.array([np.cos(pitch) * np.cos(yaw), np.cos(pitch) * np.sin(yaw), np.sin(pitch)])
+    right = np.array([np.sin(yaw), -np.cos(yaw), 0.0])
+    down = np.cross(forward, right)
+    pose = np.eye(4)
+    pose[:3, 0] = np.cos(roll) * right + np.sin(roll) * down
+    pose[:3, 1] = np.cos(roll) * down - np.sin(roll) * right
+    pose[:3, 2], pose[:3, 3] = forward, position
+    return pose
+
+
+def _look(position: np.ndarray, target: np.ndarray) -> tuple[float, float]:
+    """Yaw and pitch in degrees from a position to a target."""
+    x, y, z = target - position
+    return np.degrees(np.arctan2(y, x)), np.degrees(np.arctan2(z, np.hypot(x, y)))
+
+
+def _target(layout: Layout, rng: np.random.Generator) -> tuple[np.ndarray, float, float]:
+    """A point of interest, its size in metres and the azimuth of its front in degrees.
+
+    A class counts once however many of it there are, small ones more, so that rare and small things
+    are seen often.
+    """
+    sizes = {item.kind.label: float(item.size.max()) for item in layout.items}
+    labels = sorted(set(sizes) - _LARGE)
+    if not labels or rng.random() < 0.12:
+        span = np.array([0.4, 0.4, 0.3]) * layout.room
+        return rng.uniform(-1, 1, 3) * span + [0, 0, 0.9], 1.5, rng.uniform(0, 360)
+    weight = np.array([1 / (sizes[label] + 0.2) for label in labels])
+    label = int(rng.choice(labels, p=weight / weight.sum()))
+    items = [item for item in layout.items if item.kind.label == label]
+    item = items[int(rng.integers(len(items)))]
+    centre = item.position + [0, 0, item.size[2] * rng.uniform(0.4, 0.9)]
+    return centre, float(item.size.max()), np.degrees(item.yaw) + 90
+
+
+def _clip(layout: Layout, rng: np.random.Generator, views: int) -> np.ndarray:
+    """One anchor pose and `views - 1` followers for each scale: (1 + scales * (views - 1), 4, 4)."""
+    target, size, front = _target(layout, rng)
+    close = rng.random() < 0.55
+    distance = rng.uniform(0.45, 1.3) + 0.6 * size if close else rng.uniform(1.2, 4.5)
+    azimuth = front + rng.normal(0, 40)
+    low, high = EYE_HEIGHT
+    robot = rng.random() < 0.3
+    height = rng.uniform(low, 1.2) if robot else rng.uniform(1.2, high)
+    if close:
+        height = np.clip(target[2] + distance * np.tan(np.radians(rng.uniform(-8, 42))), low, high)
+    half = layout.room[:2] / 2 - 0.12
+    step = np.array([np.cos(np.radians(azimuth)), np.sin(np.radians(azimuth))])
+    position = np.array([*np.clip(target[:2] + distance * step, -half, half), height])
+    yaw, pitch = _look(position, target)
+    shift = rng.normal(0, [7, 5]) if close else rng.normal(0, [16, 8])
+    tilt = rng.normal(0, 3)
+    poses = [_pose(position, yaw + shift[0], pitch + shift[1], tilt)]
+    reach = np.linalg.norm(target - position)
+    move = rng.normal(0, 1, 3) * [1, 1, 0.35]
+    move *= reach * rng.uniform(0.15, 0.6) / max(np.linalg.norm(move), 1e-6)
+    follow = rng.uniform(0.3, 1.0)
+    turn = rng.normal(0, 8, 2) * [1, 0.4]
+    for scale in SCALES:
+        for fraction in np.arange(1, views) / max(views - 1, 1):
+            s = scale * (fraction + rng.normal(0, 0.08))
+            there = position + s * move + rng.normal(0, 0.01, 3)
+            there = np.array([*np.clip(there[:2], -half, half), np.clip(there[2], low, high)])
+            y, p = _look(there, target)
+            drift = np.array([(y - yaw + 180) % 360 - 180, p - pitch]) * follow + turn * s
+            angles = np.array([yaw, pitch]) + shift + drift + rng.normal(0, 1.0, 2)
+            poses.append(_pose(there, *angles, tilt + rng.normal(0, 1.5)))
+    return np.stack(poses)
+
+
+def _probe(scenes: Scenes, poses: Tensor, fov: Tensor) -> Float[Tensor, "b n 16 16"]:
+    """Low-resolution depth of candidate views."""
+    cameras = Cameras(poses, PROBE / 2 / torch.tan(fov / 2), PROBE, PROBE)
+    tiles = make_tiles(cameras, torch.full((1, 2), 0.5, device=poses.device))
+    depth, _ = cast(scenes, cameras, tiles)
+    return untile(depth, tiles, 1, PROBE, PROBE)[:, :, 0]
+
+
+def is_clear(depth: Float[Tensor, "*n h w"]) -> Bool[Tensor, "*n"]:
+    """Not blocked: few pixels are near and the median is far enough; views of detail may be closer.
+
+    A view passes if at most 30 % of its pixels are nearer than 0.4 m and its median is above
+    0.45 m, and either it is open (at most 30 % nearer than 0.6 m, median above 0.9 m) or its depth
+    varies, as it does on a table and not on a wall.
+    """
+    flat = depth.flatten(-2)
+    median = flat.median(-1).values
+    near = (flat < 0.4).float().mean(-1)
+    nearish = (flat < 0.6).float().mean(-1)
+    spread = flat.quantile(0.9, -1) / flat.quantile(0.1, -1)
+    is_open = (nearish <= 0.3) & (median >= 0.9)
+    return (near <= 0.3) & (median >= 0.45) & (is_open | (spread > 1.5))
+
+
+def overlap(
+    depth: Float[Tensor, "b n h w"], poses: Float[Tensor, "b n 4 4"], fov: Float[Tensor, " b"]
+) -> Float[Tensor, "b n"]:
+    """Fraction of the first view's pixels that each view sees (in frame and not hidden)."""
+    b, n, h, w = depth.shape
+    focal = (w / 2 / torch.tan(fov / 2))[:, None, None]
+    y, x = torch.meshgrid(
+        *[torch.arange(s, device=depth.device) + 0.5 for s in (h, w)], indexing="ij"
+    )
+    d = depth[:, 0]
+    points = torch.stack(
+        [(x - w / 2) / focal * d, (y - h / 2) / focal * d, d, torch.ones_like(d)], -1
+    )
+    other_from_first = torch.linalg.inv(poses) @ poses[:, :1]
+    moved = points.reshape(b, 1, h * w, 4) @ other_from_first.transpose(-1, -2)
+    z = moved[..., 2].clamp(min=1e-6)
+    u, v = (moved[..., k] / z * focal + s / 2 for k, s in ((0, w), (1, h)))
+    column, row = (k.floor().long() for k in (u, v))
+    inside = (moved[..., 2] > 0.05) & (column >= 0) & (column < w) & (row >= 0) & (row < h)
+    index = row.clamp(0, h - 1) * w + column.clamp(0, w - 1)
+    there = depth.flatten(2).gather(2, index)
+    return (inside & ((there / z).log().abs() < 0.12)).float().mean(-1)
+
+
+def choose_cameras(
+    scenes: Scenes, layouts: list[Layout], seeds: list[int], views: int, height: int, width: int
+) -> Cameras:
+    """A clip of `views` cameras for each room; falls back on the best clip of the last rounds."""
+    b, device = len(seeds), scenes.centre.device
+    rngs = [np.random.default_rng([seed, 1]) for seed in seeds]
+    fov = torch.tensor([np.radians(rng.uniform(*FIELD_OF_VIEW)) for rng in rngs]).float().to(device)
+    best, chosen = torch.full((b,), -1.0, device=device), torch.zeros(b, views, 4, 4, device=device)
+    followers = views - 1
+    for _ in range(ROUNDS):
+        clips = [
+            np.stack([_clip(layout, rng, views) for _ in range(ANCHORS)])
+            for layout, rng in zip(layouts, rngs, strict=True)
+        ]
+        poses = torch.from_numpy(np.stack(clips)).float().to(device)
+        n = poses.shape[2]
+        depth = _probe(scenes, poses.flatten(1, 2), fov).unflatten(1, (ANCHORS, n))
+        clear = is_clear(depth)
+        seen = overlap(depth.flatten(0, 1), poses.flatten(0, 1), fov.repeat_interleave(ANCHORS))
+        seen = seen.reshape(b, ANCHORS, n)
+        good = clear & (seen >= OVERLAP[0] + 0.05) & (seen <= OVERLAP[1] - 0.03)
+        good = good[..., 1:].unflatten(-1, (len(SCALES), followers)).float().mean(-1)
+        # The first clip that is all right wins; a follower that is not counts against a clip.
+        score = (good + clear[..., :1].float()).flatten(1)
+        value, index = score.max(1)
+        anchor, scale = index // len(SCALES), index % len(SCALES)
+        rows = torch.arange(b, device=device)
+        follow = poses[:, :, 1:].unflatten(2, (len(SCALES), followers))[rows, anchor, scale]
+        clip = torch.cat([poses[rows, anchor, :1], follow], 1)
+        better = value > best
+        chosen = torch.where(better[:, None, None, None], clip, chosen)
+        best = torch.maximum(best, value)
+        if bool((best >= 2).all()):
+            break
+    return Cameras(chosen, width / 2 / torch.tan(fov / 2), height, width)
