@@ -23,6 +23,9 @@ MAX_ROWS = 2**15
 CHUNK = 2**16
 """Gaussians worked on at a time: temporaries stay in the cache."""
 
+MAX_GRAM = 4096
+"""Codebook rows up to which a Gram matrix is made: 64 MiB."""
+
 Gram = Float32[np.ndarray, "rows rows"] | None
 
 
@@ -151,6 +154,22 @@ def norm(code: SparseCode, gram: Gram = None) -> Float32[np.ndarray, " n"]:
         products = gram[ids[:, :, None], ids[:, None, :]]
         squares[rows] = np.einsum("nij,ni,nj->n", products, weights, weights)
     return np.sqrt(np.maximum(squares, 0))
+
+
+def norm_in(code: SparseCode, embeddings: Float[np.ndarray, "rows d"]) -> Float32[np.ndarray, " n"]:
+    """`norm` from the rows themselves: through their Gram matrix unless it would be large."""
+    _check_ids(code, len(embeddings))
+    table = embeddings.astype(np.float32)
+    if len(table) <= MAX_GRAM:
+        return norm(code, table @ table.T)
+    lengths = np.zeros(len(code), np.float32)
+    step = max(1, CHUNK // table.shape[1])
+    for start in range(0, len(code), step):
+        rows = slice(start, start + step)
+        weights = code.weights[rows].astype(np.float32)
+        coded = np.einsum("nk,nkd->nd", weights, table[code.ids[rows]])
+        lengths[rows] = np.linalg.norm(coded, axis=1)
+    return lengths
 
 
 def score(

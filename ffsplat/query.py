@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int, Int16, Int32
 
 from ffsplat import codes
-from ffsplat.codebook import LEXICON, gram, rows_of_level
+from ffsplat.codebook import LEXICON, rows_of_level
 from ffsplat.color_names import BASIC_COLORS, nearest_basic_color
 from ffsplat.errors import SceneFileError, UsageError
 from ffsplat.text import LexiconSpace, Phrase, rows_under, text_space
@@ -212,7 +212,7 @@ def _match_cosine(
         code = codes.keep_rows(code, counted)
     row_scores = embeddings @ vector
     if level is not None or space != next(iter(codebook.spaces)):
-        norms = codes.norm(code, gram(codebook, space)).astype(np.float16)
+        norms = codes.norm_in(code, embeddings).astype(np.float16)
         code = SparseCode(code.ids, code.weights, norms)
     return _Match(codes.cosine(code, row_scores), (counted,), (), whole=level != "part")
 

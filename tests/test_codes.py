@@ -218,6 +218,15 @@ def test_orthonormal_rows_need_no_gram(rng):
     np.testing.assert_allclose(codes.norm(code), codes.norm(code, eye), atol=1e-6)
 
 
+@pytest.mark.parametrize("limit", [ROWS - 1, ROWS])
+def test_norms_from_rows_are_the_lengths_of_the_features(rng, monkeypatch, limit):
+    monkeypatch.setattr(codes, "MAX_GRAM", limit)
+    monkeypatch.setattr(codes, "CHUNK", 7 * 40)
+    code, rows = random_code(rng), random_rows(rng)
+    lengths = np.linalg.norm(codes.to_dense(code, ROWS) @ rows, axis=1)
+    np.testing.assert_allclose(codes.norm_in(code, rows), lengths, atol=1e-6)
+
+
 def test_add_is_the_weighted_mean(rng):
     a, b = random_code(rng), random_code(rng)
     weight = rng.random(50)
