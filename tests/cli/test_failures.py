@@ -7,6 +7,7 @@ import os
 import numpy as np
 import pytest
 import torch
+from command import run
 
 from ffsplat import errors
 from ffsplat.cli.failures import failure_of
@@ -44,7 +45,7 @@ def raising(error):
     ],
     ids=repr,
 )
-def test_exit_code_and_form(run, stand_in, error, code):
+def test_exit_code_and_form(stand_in, error, code):
     stand_in(raising(error))
     outcome = run("trial")
     assert outcome.code == code
@@ -54,17 +55,17 @@ def test_exit_code_and_form(run, stand_in, error, code):
     assert outcome.out == ""
 
 
-def test_message_and_hint_are_told(run, stand_in):
+def test_message_and_hint_are_told(stand_in):
     stand_in(raising(errors.OutputError("a.ply already exists", "--overwrite replaces it")))
     assert run("trial").err == "error: a.ply already exists\nhint: --overwrite replaces it\n"
 
 
-def test_a_message_cannot_break_its_line_or_steer_the_terminal(run, stand_in):
+def test_a_message_cannot_break_its_line_or_steer_the_terminal(stand_in):
     stand_in(raising(errors.ImageError("a\nb\x1b[31m\udcff.jpg: bad")))
     assert run("trial").err == "error: a b\\x1b[31m\\udcff.jpg: bad\n"
 
 
-def test_internal_fault_names_debug_and_debug_shows_the_traceback(run, stand_in):
+def test_internal_fault_names_debug_and_debug_shows_the_traceback(stand_in):
     stand_in(raising(KeyError("surprise")))
     short = run("trial").err
     assert "internal: KeyError: 'surprise'" in short
@@ -92,7 +93,7 @@ def test_numpy_out_of_memory_is_told_with_its_size():
         (["--quiet=3", "trial"], "--quiet"),
     ],
 )
-def test_usage_errors(run, stand_in, arguments, told):
+def test_usage_errors(stand_in, arguments, told):
     stand_in(lambda console: 0)
     outcome = run(*arguments)
     assert outcome.code == 2
@@ -103,21 +104,21 @@ def test_usage_errors(run, stand_in, arguments, told):
     assert hint.endswith("--help")
 
 
-def test_no_arguments_print_the_help_and_fail(run):
+def test_no_arguments_print_the_help_and_fail():
     outcome = run()
     assert outcome.code == 2
     assert "Commands:" in outcome.err
     assert outcome.out == ""
 
 
-def test_returned_code_is_the_exit_code(run, stand_in):
+def test_returned_code_is_the_exit_code(stand_in):
     stand_in(lambda console: 3)
     assert run("trial").code == 3
     stand_in(lambda console: None)
     assert run("trial").code == 0
 
 
-def test_quiet_silences_notes_but_not_results(run, stand_in):
+def test_quiet_silences_notes_but_not_results(stand_in):
     def body(console):
         console.warning("odd")
         console.result("found")
@@ -129,7 +130,7 @@ def test_quiet_silences_notes_but_not_results(run, stand_in):
 
 
 @pytest.mark.parametrize(("flags", "heard"), [([], "W"), (["-v"], "WI"), (["-vv"], "WID")])
-def test_verbosity(run, stand_in, flags, heard):
+def test_verbosity(stand_in, flags, heard):
     def body(console):
         log = logging.getLogger("ffsplat.trial")
         log.warning("W")
@@ -143,7 +144,7 @@ def test_verbosity(run, stand_in, flags, heard):
     assert [line.split(": ")[1] for line in lines] == expected
 
 
-def test_nothing_is_left_behind_by_a_run(run, stand_in):
+def test_nothing_is_left_behind_by_a_run(stand_in):
     root = logging.getLogger()
     before = list(root.handlers), root.level
     stand_in(lambda console: None)

@@ -4,11 +4,12 @@ import json
 
 import numpy as np
 import pytest
+from command import run
 
 from ffsplat.io import load_scene, read_codebook
 
 
-def test_table_of_hits(run, scene_file):
+def test_table_of_hits(scene_file):
     outcome = run("query", scene_file, "sofa")
     assert (outcome.code, outcome.err) == (0, "")
     head, hit = outcome.out.splitlines()
@@ -17,7 +18,7 @@ def test_table_of_hits(run, scene_file):
     assert hit.split()[-1] == "sofa"
 
 
-def test_json_hits_are_those_of_the_scene(run, scene, scene_file):
+def test_json_hits_are_those_of_the_scene(scene, scene_file):
     outcome = run("query", scene_file, "table", "--json")
     found = json.loads(outcome.out)
     (hit,) = found["hits"]
@@ -28,34 +29,34 @@ def test_json_hits_are_those_of_the_scene(run, scene, scene_file):
     np.testing.assert_allclose(hit["box"]["max"], means.max(0))
 
 
-def test_no_hit_is_no_failure(run, scene_file):
+def test_no_hit_is_no_failure(scene_file):
     outcome = run("query", scene_file, "lamp")
     assert (outcome.code, outcome.out) == (0, "")
     assert "nothing in" in outcome.err
     assert json.loads(run("query", scene_file, "lamp", "--json").out)["hits"] == []
 
 
-def test_an_unknown_word_is_a_usage_error_that_names_others(run, scene_file):
+def test_an_unknown_word_is_a_usage_error_that_names_others(scene_file):
     outcome = run("query", scene_file, "tabel")
     assert outcome.code == 2
     assert outcome.err.startswith("error: ")
     assert "table" in outcome.err
 
 
-def test_max_hits_and_threshold(run, scene_file):
+def test_max_hits_and_threshold(scene_file):
     everything = ["query", scene_file, "furniture", "--json"]
     assert len(json.loads(run(*everything).out)["hits"]) == 2
     assert len(json.loads(run(*everything, "--max-hits", 1).out)["hits"]) == 1
     assert json.loads(run(*everything, "--threshold", 1.5).out)["hits"] == []
 
 
-def test_out_hit_writes_only_the_hit(run, scene, scene_file, tmp_path):
+def test_out_hit_writes_only_the_hit(scene, scene_file, tmp_path):
     out = tmp_path / "table.ply"
     assert run("query", scene_file, "table", "--out", out).code == 0
     np.testing.assert_array_equal(load_scene(out).gaussians.means, scene.gaussians.means[:300])
 
 
-def test_out_colored_keeps_everything_and_tints_the_hit(run, scene, scene_file, tmp_path):
+def test_out_colored_keeps_everything_and_tints_the_hit(scene, scene_file, tmp_path):
     out = tmp_path / "colored.ply"
     assert run("query", scene_file, "table", "-o", out, "--out-mode", "colored").code == 0
     gaussians = load_scene(out).gaussians
@@ -66,14 +67,14 @@ def test_out_colored_keeps_everything_and_tints_the_hit(run, scene, scene_file, 
     np.testing.assert_allclose(np.ptp(gaussians.colors[300:], axis=1), 0, atol=1e-6)
 
 
-def test_out_without_a_hit_writes_nothing(run, scene_file, tmp_path):
+def test_out_without_a_hit_writes_nothing(scene_file, tmp_path):
     outcome = run("query", scene_file, "lamp", "--out", tmp_path / "lamp.ply")
     assert outcome.code == 1
     assert "nothing matches 'lamp'" in outcome.err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in"]
 
 
-def test_a_codebook_elsewhere(run, scene_file, tmp_path):
+def test_a_codebook_elsewhere(scene_file, tmp_path):
     sidecar = scene_file.with_name("room.codebook.safetensors")
     moved = sidecar.rename(tmp_path / "book.safetensors")
     outcome = run("query", scene_file, "table")
@@ -83,7 +84,7 @@ def test_a_codebook_elsewhere(run, scene_file, tmp_path):
 
 
 @pytest.mark.parametrize("sidecar", [False, True])
-def test_existing_output_is_refused_before_the_scene_is_read(run, tmp_path, sidecar):
+def test_existing_output_is_refused_before_the_scene_is_read(tmp_path, sidecar):
     out = tmp_path / "a.ply"
     taken = out.with_name("a.codebook.safetensors") if sidecar else out
     taken.write_bytes(b"precious")
@@ -94,14 +95,14 @@ def test_existing_output_is_refused_before_the_scene_is_read(run, tmp_path, side
     assert taken.read_bytes() == b"precious"
 
 
-def test_overwrite_replaces(run, scene_file, tmp_path):
+def test_overwrite_replaces(scene_file, tmp_path):
     out = tmp_path / "a.ply"
     out.write_bytes(b"old")
     assert run("query", scene_file, "table", "--out", out, "--overwrite").code == 0
     assert len(load_scene(out)) == 300
 
 
-def test_check_and_info(run, scene_file):
+def test_check_and_info(scene_file):
     clean = run("check", scene_file)
     assert (clean.code, clean.out) == (0, "")
     assert "no violations" in clean.err
@@ -113,7 +114,7 @@ def test_check_and_info(run, scene_file):
     assert "license CC0-1.0" in lines["provenance"]
 
 
-def test_check_and_info_of_a_codebook(run, scene_file):
+def test_check_and_info_of_a_codebook(scene_file):
     sidecar = scene_file.with_name("room.codebook.safetensors")
     assert run("check", sidecar).code == 0
     facts = json.loads(run("info", sidecar, "--json").out)
@@ -122,7 +123,7 @@ def test_check_and_info_of_a_codebook(run, scene_file):
     assert f"rows    {facts['rows']}" in run("info", sidecar).out
 
 
-def test_check_lists_what_is_wrong(run, scene_file):
+def test_check_lists_what_is_wrong(scene_file):
     scene_file.write_bytes(scene_file.read_bytes()[:-1])
     outcome = run("check", scene_file)
     assert outcome.code == 1
@@ -131,7 +132,7 @@ def test_check_lists_what_is_wrong(run, scene_file):
     assert violation["rule"] == "file-size"
 
 
-def test_check_of_a_broken_codebook(run, tmp_path):
+def test_check_of_a_broken_codebook(tmp_path):
     path = tmp_path / "a.codebook.safetensors"
     path.write_bytes(b"\xff" * 100)
     outcome = run("check", path)
