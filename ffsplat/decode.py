@@ -36,6 +36,8 @@ BACKGROUND = (255, 255, 255)
 
 MAX_FILE_BYTES = 1 << 30
 
+SIZE_HINT = "shrink it, or raise the limit with --max-megapixels"
+
 HEIC_HINT = 'install the reader with: pip install "ffsplat[heic]"'
 
 _FLOAT_SLACK = 1e-3  # rounding of whoever computed the values
@@ -80,7 +82,6 @@ _DECODER_ERRORS = (
     EOFError,
     struct.error,
     zlib.error,
-    Image.DecompressionBombError,
 )
 
 
@@ -132,8 +133,6 @@ def file_reason(error: Exception) -> str:
     """A few words on why the system or a decoder gave up."""
     if isinstance(error, OSError) and error.errno is not None:
         return _ERRNO.get(error.errno, (error.strerror or "cannot be read").lower())
-    if isinstance(error, Image.DecompressionBombError):
-        return f"more than {2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6:.0f} megapixels"
     if "truncated" in str(error).lower():
         return "truncated file"
     return f"damaged file: {str(error)[:100] or type(error).__name__}"
@@ -156,6 +155,9 @@ def _decoder_errors() -> Iterator[None]:
         yield
     except MemoryError as error:
         raise ImageError("not enough memory to decode it") from error
+    except Image.DecompressionBombError as error:
+        limit = 2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6
+        raise ImageError(f"more than {limit:.0f} megapixels", SIZE_HINT) from error
     except _DECODER_ERRORS as error:
         raise ImageError(file_reason(error)) from error
 
@@ -217,7 +219,7 @@ def _check_size(image: Image.Image, max_megapixels: int | float) -> None:
     if width * height > max_megapixels * 1e6:
         raise ImageError(
             f"{width}x{height} is {width * height / 1e6:.0f} megapixels, limit {max_megapixels:g}",
-            "shrink it, or raise the limit with --max-megapixels",
+            SIZE_HINT,
         )
     if getattr(image, "tag_v2", {}).get(_SUBFILE_TYPE) == 1:
         raise ImageError("raw photo of which only the preview is readable", "develop it to JPEG")

@@ -42,7 +42,7 @@ class Skipped:
 
 @dataclass(frozen=True, eq=False)
 class LoadedViews:
-    """What `load_views` returns; `warnings` speak of photos that were used all the same."""
+    """What `load_views` returns; each of `warnings` is a sentence, one of them lists `skipped`."""
 
     views: Views
     skipped: tuple[Skipped, ...] = ()
@@ -107,6 +107,8 @@ def load_views(
         raise ImageError(f"no image could be read: {_listing(skipped)}", skipped[0].hint)
     photos = [outcome for outcome in outcomes if isinstance(outcome, Photo)]
     names = [names[i] for i in used]
+    if skipped:
+        notes.append(f"skipped {len(skipped)} of {len(sources)} images: {_listing(skipped)}")
     notes += [
         f"{name}: {photo.note}" for name, photo in zip(names, photos, strict=True) if photo.note
     ]
@@ -253,7 +255,7 @@ def _repeats(sources: list[Path | Image.Image | np.ndarray], names: list[str]) -
             if digest in first:
                 repeats.append(f"{name} (as {first[digest]})")
             first.setdefault(digest, name)
-    return [f"{len(repeats)} files repeat another one: {_shortened(repeats)}"] if repeats else []
+    return [f"files with the same content: {_shortened(repeats)}"] if repeats else []
 
 
 def _centred(photo: Photo) -> Float[np.ndarray, "3 3"]:

@@ -228,6 +228,7 @@ def test_bombs_are_refused_by_their_header(tmp_path, side, reason, monkeypatch):
     (tmp_path / "a.png").write_bytes(png(side, side, zlib.compress(b"\0" * 99)))
     error = refusal(tmp_path / "a.png")
     assert reason in str(error)
+    assert "--max-megapixels" in error.hint
 
 
 def test_the_size_limit_can_be_moved(tmp_path):

@@ -210,6 +210,7 @@ def test_bad_files_are_skipped_by_name_or_refused(tmp_path):
     assert [(one.name, one.reason) for one in loaded.skipped] == [
         ("bad.jpg", "not an image in a known format")
     ]
+    assert loaded.warnings == ("skipped 1 of 2 images: bad.jpg (not an image in a known format)",)
     with pytest.raises(ImageError, match=r"cannot read bad\.jpg: not an image"):
         load_views([good, bad], on_error="fail")
     with pytest.raises(ImageError, match=r"no image could be read: bad.jpg \(not an image"):
@@ -246,7 +247,7 @@ def test_repeated_files_are_reported(tmp_path):
     save(tmp_path / "c.png", color=(1, 2, 3))
     loaded = load_views([tmp_path])
     assert len(loaded.views) == 3
-    assert loaded.warnings == ("1 files repeat another one: b.png (as a.png)",)
+    assert loaded.warnings == ("files with the same content: b.png (as a.png)",)
     assert len(load_views([tmp_path / "a.png", tmp_path / "a.png"]).warnings) == 1
 
 
