@@ -18,6 +18,7 @@ from ffsplat.geometry import (
     transform_points,
     unproject,
 )
+from ffsplat.images import original_intrinsics
 from ffsplat.instances import label_instances
 from ffsplat.prediction import Prediction
 from ffsplat.types import SH_C0, Cameras, Codebook, Gaussians, Scene, SparseCode, Views
@@ -165,11 +166,9 @@ def flying_pixels(
 
 def original_cameras(prediction: Prediction, views: Views) -> Cameras:
     """The predicted cameras, with intrinsics in pixels of the original photos."""
-    to_original = np.stack([source.original_from_view for source in views.sources])
-    intrinsics = to_original @ _numpy(prediction.intrinsics[0]).astype(np.float64)
     return Cameras(
         _numpy(prediction.world_from_camera[0]),
-        intrinsics.astype(np.float32),
+        original_intrinsics(views, _numpy(prediction.intrinsics[0])),
         np.array([(source.width, source.height) for source in views.sources], np.int32),
         tuple(source.name for source in views.sources),
     )

@@ -14,9 +14,14 @@ Conventions, stated once:
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Float16, Float32, Int8, Int16, Int32
+
+if TYPE_CHECKING:
+    from ffsplat.query import QueryResult
 
 SH_C0 = 0.28209479177387814
 """Value of the constant spherical harmonic, 1 / (2 sqrt(pi))."""
@@ -177,3 +182,24 @@ class Scene:
             codes=None if self.codes is None else self.codes[rows],
             instances=None if self.instances is None else self.instances[rows],
         )
+
+    # What follows is for the user's convenience: the layers above, imported when they are called.
+
+    @classmethod
+    def load(cls, path: str | Path, codebook: str | Path | None = None) -> "Scene":
+        """Read a scene file; see `ffsplat.io.load_scene`."""
+        from ffsplat.io import load_scene
+
+        return load_scene(path, codebook)
+
+    def save(self, path: str | Path, **options: Any) -> None:
+        """Write a scene file with its codebook beside it; see `ffsplat.io.save_scene`."""
+        from ffsplat.io import save_scene
+
+        save_scene(self, path, **options)
+
+    def query(self, text: str, **options: Any) -> "QueryResult":
+        """Find things by text; see `ffsplat.query.query`."""
+        from ffsplat.query import query
+
+        return query(self, text, **options)
