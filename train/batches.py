@@ -1,6 +1,7 @@
 """Training batches drawn from pre-rendered pools: a pure function of (seed, step)."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -8,6 +9,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from data.rooms.pool import load_chunk, load_pool
+from ffsplat.errors import UsageError
 from ffsplat.geometry import invert_rigid
 
 
@@ -26,11 +29,29 @@ class Batch:
     intrinsics: Float[Tensor, "b v 3 3"]
     world_from_camera: Float[Tensor, "b v 4 4"]
 
+    def to(self, device: torch.device) -> "Batch":
+        """The same batch on another device."""
+        return Batch(**{key: tensor.to(device) for key, tensor in vars(self).items()})
+
+
+KEYS = ("image", "depth", "whole", "part", "instance", "intrinsics", "world_from_camera")
+
+
+def read_pool(folder: Path) -> dict[str, np.ndarray]:
+    """All complete chunks of a pool (`python -m data pool`) as one array a key.
+
+    Raises UsageError if there are none.
+    """
+    chunks = [load_chunk(path) for path in load_pool(folder)]
+    if not chunks:
+        raise UsageError(f"no pool in {folder}", hint=f"python -m data pool --out {folder}")
+    return {key: np.concatenate([chunk.pop(key) for chunk in chunks]) for key in KEYS}
+
 
 def batch_from_pool(pool: dict[str, np.ndarray], scenes: np.ndarray, views: np.ndarray) -> Batch:
     """Gather sets of views: `scenes` (b,) and `views` (b, v) index the pool's first two axes."""
     rows = scenes[:, None]
-    taken = {key: torch.from_numpy(array[rows, views]) for key, array in pool.items()}
+    taken = {key: torch.from_numpy(pool[key][rows, views]) for key in KEYS}
     world_from_camera = taken["world_from_camera"].float()
     reference = invert_rigid(world_from_camera[:, :1])
     whole = taken["whole"].long()

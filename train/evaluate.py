@@ -1,60 +1,157 @@
-"""How good a network is on held-out rooms, beside what needs no network."""
+"""The table of a model card: a network on held-out rooms, beside what needs no network."""
 
-from collections.abc import Iterator
+import json
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import torch
 
+from data.rooms import load_atlas, write_pool
+from ffsplat.hub import load_checkpoint, resolve
+from ffsplat.io.atomic import atomic_output
 from ffsplat.model import FFSplat
-from ffsplat.prediction import Prediction
+from ffsplat.nn.heads import ERROR_PRIOR
 from train import metrics
-from train.batches import Batch, batch_from_pool
+from train.batches import read_pool
+from train.measure import Pool, Tally, add_depth, add_labels, batches, choose_views, measure
+from train.real import measure_photos
+from train.table import Row, as_json, markdown
 
-SETS_AT_ONCE = 8
-
-
-def batches(
-    pool: dict[str, np.ndarray], sets: int, views: int, device: torch.device
-) -> Iterator[Batch]:
-    """The first `views` views of the first `sets` rooms of a pool, a few sets at a time."""
-    count = min(sets, len(pool["depth"]))
-    for start in range(0, count, SETS_AT_ONCE):
-        scenes = np.arange(start, min(start + SETS_AT_ONCE, count))
-        batch = batch_from_pool(pool, scenes, np.arange(views)[None].repeat(len(scenes), 0))
-        yield Batch(**{name: tensor.to(device) for name, tensor in vars(batch).items()})
+SPLIT = "heldout_v1"
+MIN_CLIP = 4
+"""Views of a rendered clip, at least; more views of a set lengthen it."""
 
 
 @torch.inference_mode()
-def quick_validation(
-    network: FFSplat, pool: dict[str, np.ndarray], sets: int = 64
-) -> dict[str, float]:
-    """A few metrics on pairs of views of the first rooms of a pool, in seconds, by name.
+def quick_validation(network: FFSplat, pool: Pool, sets: int = 64) -> dict[str, float]:
+    """A few metrics on the two ends of the first clips of a pool, in seconds, by name.
 
-    Depth is aligned by its median; the rotation is the regressed one, in degrees.
+    Depth is aligned by its median; the rotation is the regressed one, its mean in degrees.
     """
     was_training = network.training
     network.eval()
-    device = next(network.parameters()).device
-    values = {"absrel": [], "delta1": [], "rotation": []}
-    rows = network.config.whole_rows
-    counts = torch.zeros(rows, rows, dtype=torch.long, device=device)
-    for batch in batches(pool, sets, 2, device):
-        prediction: Prediction = network(batch.images)
-        mask = batch.depth > 0
-        scale = metrics.median_scale(prediction.depth, batch.depth, mask)
-        depth = prediction.depth * scale[:, None, None, None]
-        values["absrel"].append(metrics.absolute_relative(depth, batch.depth, mask))
-        values["delta1"].append(metrics.delta1(depth, batch.depth, mask))
-        values["rotation"].append(
-            metrics.rotation_error(
-                prediction.world_from_camera[:, 1], batch.world_from_camera[:, 1]
-            )
-        )
-        guess = prediction.whole_logits.argmax(-1)
-        counts += metrics.confusion(guess, batch.whole, rows)
+    tally = Tally()
+    scenes = np.arange(min(sets, len(pool["depth"])))
+    views, _ = choose_views(pool["depth"].shape[1], 2)
+    for batch in batches(pool, scenes, views, next(network.parameters()).device):
+        prediction = network(batch.images)
+        add_depth(tally, "network", prediction.depth, batch)
+        truth, guess = batch.world_from_camera, prediction.world_from_camera
+        tally.add("rotation", {"network": metrics.rotation_error(guess[:, 1], truth[:, 1])})
+        add_labels(tally, "whole", prediction.whole_logits, batch.whole, 0)
     network.train(was_training)
-    means = {name: torch.cat(parts).mean().item() for name, parts in values.items()}
-    return means | {
-        "whole_accuracy": metrics.accuracy(counts),
-        "whole_miou": metrics.mean_iou(counts),
+    return {
+        **{name: tally.mean(name, "network") for name in ("absrel", "delta1", "rotation")},
+        "whole_accuracy": metrics.accuracy(tally.counts["whole", "network"]),
+        "whole_miou": metrics.mean_iou(tally.counts["whole", "network"]),
     }
+
+
+def table(tally: Tally) -> list[Row]:
+    """The rows of a model card from what was measured."""
+    sift = "SIFT + five points"
+    rows = [
+        _row(tally, "AbsRel", "", "absrel", ("constant depth", "mean depth image")),
+        _row(tally, "delta1", "", "delta1", ("constant depth", "mean depth image"), best="high"),
+    ]
+    for how in ("regressed", "refined"):
+        for middle in ("median", "mean"):
+            rows.append(
+                _row(tally, f"rotation {how}, {middle}", "deg", "rotation", ("identity",), (sift,),
+                     name=how, middle=middle)
+            )  # fmt: skip
+        rows.append(
+            _row(tally, f"translation direction {how}, median", "deg", "direction", ("identity",),
+                 (sift,), name=how, middle="median")
+        )  # fmt: skip
+    rows += [
+        _row(tally, "field of view, mean", "deg", "fov", ("mean of the range",)),
+        *_label_rows(tally),
+        _row(tally, "scale, median |log|", "", "scale", ("usual scale",), middle="median"),
+        _calibration(tally),
+    ]
+    if ("psnr", "regressed") in tally.values:
+        trivial, ceiling = ("nearest view", "mean colour"), ("exact geometry",)
+        rows += [
+            _row(tally, f"novel view, {how} cameras", "dB", "psnr", trivial, ceiling, name=how,
+                 best="high")
+            for how in ("regressed", "refined")
+        ]  # fmt: skip
+    return rows
+
+
+def _row(
+    tally: Tally, title: str, unit: str, metric: str, trivial: tuple[str, ...],
+    beside: tuple[str, ...] = (), *, name: str = "network",
+    middle: Literal["mean", "median"] = "mean", best: Literal["low", "high"] = "low",
+) -> Row:  # fmt: skip
+    def value(who: str) -> float:
+        return getattr(tally, middle)(metric, who)
+
+    others = {who: value(who) for who in trivial}, {who: value(who) for who in beside}
+    return Row(title, unit, value(name), *others, best=best)
+
+
+def _label_rows(tally: Tally) -> list[Row]:
+    names = ("network", "majority class")
+    rows = []
+    for level in ("whole", "part"):
+        for title, metric in (("pixel accuracy", metrics.accuracy), ("mIoU", metrics.mean_iou)):
+            network, majority = (metric(tally.counts[level, name]) for name in names)
+            trivial = {names[1]: majority}
+            rows.append(Row(f"{title}, {level}", "", network, trivial, best="high"))
+    return rows
+
+
+def _calibration(tally: Tally) -> Row:
+    """Actual over expected error of log depth: 1 where confidence means what it says."""
+    actual, expected = tally.mean("error", "actual"), tally.mean("error", "expected")
+    trivial = {"untrained head": actual / ERROR_PRIOR}
+    return Row("depth error, actual / expected", "", actual / expected, trivial, best="one")
+
+
+def held_out_pool(scenes: int, views: int, size: int, textures: Path | None) -> Pool:
+    """Render the first rooms of the held-out split; the same rooms every time."""
+    atlas = load_atlas(textures) if textures else None
+    with tempfile.TemporaryDirectory() as folder:
+        for path in write_pool(Path(folder), SPLIT, 0, scenes, views, (size, size), atlas):
+            logger.info("rendered %s", path.name)
+        return read_pool(Path(folder))
+
+
+def evaluate(
+    model: str,
+    *,
+    pool: Path | None = None,
+    training: Path | None = None,
+    scenes: int = 256,
+    size: int = 64,
+    views: int = 2,
+    textures: Path | None = None,
+    real: Path | None = None,
+    out: Path | None = None,
+    device: str = "cpu",
+) -> None:
+    """Print the held-out table of a checkpoint as Markdown; `out` gets it as JSON as well.
+
+    The rooms are those of the folder `pool`, or `scenes` rooms of the held-out split, rendered
+    here at `size` pixels, with photo `textures` if given. `training` is the pool that the trivial
+    statistics are taken from; without it each half of the rooms is told by the other half. With
+    `real`, a folder of photo sets, those are measured instead. Raises FFSplatError.
+    """
+    folder = resolve(model)
+    network, _ = load_checkpoint(folder.path)
+    network = network.to(device)
+    if real is not None:
+        rows, notes = measure_photos(network, real), ["pairs of real photos"]
+    else:
+        rooms = read_pool(pool) if pool else held_out_pool(scenes, max(MIN_CLIP, views + 1), size, textures)
+        tally = measure(network, rooms, views=views, training=read_pool(training) if training else None)
+        rows, notes = table(tally), _notes(tally, rooms, views, training)
+    print(f"{folder.name} ({folder.revision}): {notes}\n")
+    print(markdown(rows, folder.name))
+    if out is not None:
+        content = {"model": folder.name, "revision": folder.revision, "notes": notes, "rows": as_json(rows)}
+        with atomic_output(out, overwrite=True) as file:
+            file.write((json.dumps(content, indent=1) + "\n").encode())

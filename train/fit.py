@@ -6,7 +6,6 @@ from pathlib import Path
 import lightning
 import numpy as np
 import torch
-from data.pool import load_pool
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 from timm.layers.config import set_fused_attn
@@ -15,8 +14,7 @@ from torch.utils.data import DataLoader, SequentialSampler
 from ffsplat.config import ModelConfig
 from ffsplat.errors import UsageError
 from ffsplat.model import FFSplat
-from train.batches import PoolBatches
-from train.evaluate import quick_validation
+from train.batches import PoolBatches, read_pool
 from train.module import TrainingModule
 from train.recipe import Recipe
 
@@ -54,11 +52,13 @@ class Validation(Callback):
         self.pool = pool
         self.every = every
 
-    def on_train_batch_end(self, trainer, pl_module, *_: object) -> None:
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
         """Validate when it is time."""
         if trainer.global_step % self.every == 0:
+            from train.evaluate import quick_validation
+
             metrics = quick_validation(pl_module.average.module, self.pool, 64)
-            trainer.logger.log_metrics(metrics, step=trainer.global_step)
+            pl_module.log_dict(metrics)
             logger.info("step %d: %s", trainer.global_step, _line(metrics))
 
 
@@ -102,7 +102,7 @@ def fit(
         raise UsageError(f"{out / LAST} already exists", hint="--resume, or another --out")
     # On CPUs the backward pass of the fused kernel costs four times the explicit one.
     set_fused_attn(torch.cuda.is_available() and device != "cpu")
-    arrays = load_pool(pool)
+    arrays = read_pool(pool)
     module = TrainingModule(
         build_network(recipe, initial),
         steps=recipe.steps,
@@ -123,7 +123,7 @@ def fit(
         )
     ]  # fmt: skip
     if validation is not None:
-        callbacks.append(Validation(load_pool(validation), validate_every))
+        callbacks.append(Validation(read_pool(validation), validate_every))
     trainer = lightning.Trainer(
         max_steps=recipe.steps,
         accelerator=device,

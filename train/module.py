@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import lightning
 import torch
 from jaxtyping import Float
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -43,6 +44,8 @@ class TrainingModule(lightning.LightningModule):
         self.decay = decay
         self.weight_decay = weight_decay
         self.loss_weights = dict(loss_weights)
+        self.whole_weights: Tensor
+        self.part_weights: Tensor
         self.register_buffer("whole_weights", class_weights["whole"])
         self.register_buffer("part_weights", class_weights["part"])
 
@@ -52,11 +55,17 @@ class TrainingModule(lightning.LightningModule):
         turn = self.global_step % 4
         pixels = (slice(turn // 2, None, 2), slice(turn % 2, None, 2))
         terms = self.losses(self.network(batch.images, code_pixels=pixels), batch, pixels)
-        total = sum(self.loss_weights[name] * value for name, value in terms.items())
+        total = torch.stack([self.loss_weights[name] * terms[name] for name in terms]).sum()
         self.log_dict({**terms, "total": total}, prog_bar=False)
         return total
 
-    def on_train_batch_end(self, *_: object) -> None:
+    def transfer_batch_to_device(
+        self, batch: Batch, device: torch.device, dataloader_idx: int
+    ) -> Batch:
+        """Lightning does not move frozen dataclasses by itself."""
+        return batch.to(device)
+
+    def on_train_batch_end(self, outputs, batch: Batch, batch_idx: int) -> None:
         """Move the average along."""
         self.average.update_parameters(self.network)
 
@@ -122,7 +131,7 @@ class TrainingModule(lightning.LightningModule):
         )
         return losses.match_loss(descriptors, places, visible, source, target, stride)
 
-    def configure_optimizers(self):
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """AdamW; constant rate after a warm-up, then a linear decay to zero over the last part.
 
         A run without its decay can be resumed and lengthened at any time.

@@ -1,0 +1,142 @@
+"""What a network is measured against: answers that need none, and a classical method."""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor
+
+from ffsplat.geometry import transform_points, unproject
+from ffsplat.merge import WorldGaussians
+from ffsplat.nn.heads import FOOTPRINT_PRIOR
+from train.batches import Batch
+
+FIELD_OF_VIEW = 57.5
+"""Horizontal, in degrees: the mean of the range that the rooms are photographed with."""
+
+RATIO = 0.75
+"""A match is kept if the second best is at least this much farther (Lowe, 2004, section 7.1)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Statistics:
+    """What can be said about a room without looking: averages over other rooms.
+
+    `depth` is the mean depth image over the mean depth of a set, `scale` the median of those mean
+    depths in metres; `whole` and `part` are the most frequent classes.
+    """
+
+    depth: Float[Tensor, "h w"]
+    scale: float
+    whole: int
+    part: int
+
+
+def pool_statistics(pool: dict[str, np.ndarray], size: tuple[int, int]) -> Statistics:
+    """Statistics of all rooms and views of a pool, the depth image resized to (h, w)."""
+    depth = pool["depth"]
+    means = depth.mean(axis=(1, 2, 3), dtype=np.float32)
+    image = np.tensordot(1 / means, depth.mean(axis=1, dtype=np.float32), 1) / len(means)
+    resized = F.interpolate(
+        torch.from_numpy(image)[None, None], size, mode="bilinear", align_corners=False
+    )
+    majority = {level: int(np.bincount(pool[level].ravel()).argmax()) for level in ("whole", "part")}
+    return Statistics(resized[0, 0], float(np.median(means)), **majority)
+
+
+def nearest_view(
+    world_from_camera: Float[Tensor, "b v 4 4"],
+    target: Float[Tensor, "b 4 4"],
+    unit: Float[Tensor, " b"],
+) -> Int[Tensor, " b"]:
+    """The view nearest to a target: least distance over `unit` plus angle between the axes."""
+    away = (world_from_camera[..., :3, 3] - target[:, None, :3, 3]).norm(dim=-1) / unit[:, None]
+    axes = (world_from_camera[..., :3, 2] * target[:, None, :3, 2]).sum(-1)
+    return (away + axes.clamp(-1, 1).acos()).argmin(1)
+
+
+def exact_gaussians(batch: Batch) -> WorldGaussians:
+    """Every pixel's Gaussian at its true place, with the shape an untrained network gives it."""
+    b = len(batch.depth)
+    points = unproject(batch.depth, batch.intrinsics).flatten(2, 3)
+    means = transform_points(batch.world_from_camera, points).reshape(b, -1, 3)
+    footprint = batch.depth / batch.intrinsics[..., 0, 0, None, None]
+    quaternions = torch.zeros(*means.shape[:2], 4).to(means)
+    quaternions[..., 0] = 1
+    return WorldGaussians(
+        means,
+        quaternions,
+        FOOTPRINT_PRIOR * footprint.reshape(b, -1, 1).expand(-1, -1, 3),
+        torch.full_like(means[..., 0], 0.9),
+        batch.images.movedim(2, -1).reshape(b, -1, 3),
+    )
+
+
+def essential_pose(
+    first: UInt8[np.ndarray, "h w"],
+    second: UInt8[np.ndarray, "h w"],
+    first_intrinsics: Float[np.ndarray, "3 3"],
+    second_intrinsics: Float[np.ndarray, "3 3"],
+) -> Float[np.ndarray, "4 4"] | None:
+    """Pose of the second camera in the first's frame, its translation of unit length.
+
+    SIFT with the ratio test, then the five-point method with RANSAC at one pixel, with given
+    intrinsics; None where there are fewer than six matches or no solution lies before both cameras.
+    Source: Lowe, 2004; Nister, "An Efficient Solution to the Five-Point Relative Pose Problem",
+    2004; through OpenCV.
+    """
+    pairs = match_sift(first, second)
+    if len(pairs) < 6:
+        return None
+    rays = [
+        (pairs[:, i] - intrinsics[:2, 2]) / intrinsics[(0, 1), (0, 1)]
+        for i, intrinsics in enumerate((first_intrinsics, second_intrinsics))
+    ]
+    essential, inliers = cv2.findEssentialMat(
+        *rays, method=cv2.RANSAC, prob=0.999, threshold=1 / first_intrinsics[0, 0]
+    )
+    if essential is None or essential.shape != (3, 3):
+        return None
+    count, rotation, translation, _ = cv2.recoverPose(essential, *rays, mask=inliers)
+    if count == 0:
+        return None
+    pose = np.eye(4)
+    pose[:3, :3] = rotation.T
+    pose[:3, 3] = (-rotation.T @ translation)[:, 0]
+    return pose
+
+
+def match_sift(
+    first: UInt8[np.ndarray, "h w"], second: UInt8[np.ndarray, "h w"]
+) -> Float[np.ndarray, "n 2 2"]:
+    """Matched places (x, y), pixel centres at half-integers, in the first and second image."""
+    sift = cv2.SIFT_create()
+    points, descriptors = zip(*(sift.detectAndCompute(i, None) for i in (first, second)), strict=True)
+    if any(d is None or len(d) < 2 for d in descriptors):
+        return np.zeros((0, 2, 2))
+    matches = cv2.BFMatcher().knnMatch(*descriptors, k=2)
+    good = [best for best, other in matches if best.distance < RATIO * other.distance]
+    places = [(points[0][m.queryIdx].pt, points[1][m.trainIdx].pt) for m in good]
+    return np.array(places, dtype=np.float64).reshape(-1, 2, 2) + 0.5
+
+
+def sift_poses(batch: Batch) -> tuple[Float[Tensor, "b v 4 4"], int]:
+    """`essential_pose` of view 0 and each other view with the true intrinsics, and its failures.
+
+    Where it fails, the pose is the identity.
+    """
+    grey = (batch.images.mean(2) * 255).round().byte().cpu().numpy()
+    intrinsics = batch.intrinsics.double().cpu().numpy()
+    poses = torch.eye(4).repeat(*grey.shape[:2], 1, 1)
+    failures = 0
+    for b in range(grey.shape[0]):
+        for v in range(1, grey.shape[1]):
+            pose = essential_pose(grey[b, 0], grey[b, v], intrinsics[b, 0], intrinsics[b, v])
+            if pose is None:
+                failures += 1
+            else:
+                poses[b, v] = torch.from_numpy(pose)
+    return poses.to(batch.images.device), failures
