@@ -100,20 +100,7 @@ def load_views(
     with warnings.catch_warnings(), ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
         warnings.filterwarnings("ignore", module="PIL")
         outcomes = list(pool.map(read, sources, names))
-
-    skipped = tuple(outcome for outcome in outcomes if isinstance(outcome, Skipped))
-    used = [i for i, outcome in enumerate(outcomes) if isinstance(outcome, Photo)]
-    if not used:
-        raise ImageError(f"no image could be read: {_listing(skipped)}", skipped[0].hint)
-    photos = [outcome for outcome in outcomes if isinstance(outcome, Photo)]
-    names = [names[i] for i in used]
-    if skipped:
-        notes.append(f"skipped {len(skipped)} of {len(sources)} images: {_listing(skipped)}")
-    notes += [
-        f"{name}: {photo.note}" for name, photo in zip(names, photos, strict=True) if photo.note
-    ]
-    notes += _repeats([sources[i] for i in used], names)
-    return LoadedViews(_on_canvas(photos, names), skipped, tuple(notes))
+    return _gather(sources, names, outcomes, notes)
 
 
 def original_intrinsics(
@@ -214,6 +201,27 @@ def _choose(sources: list, max_views: int | None) -> tuple[list, list[str]]:
     ]
 
 
+def _gather(
+    sources: list[Path | Image.Image | np.ndarray],
+    names: list[str],
+    outcomes: list[Photo | Skipped],
+    notes: list[str],
+) -> LoadedViews:
+    """Views of the photos that could be read; ImageError if there is none."""
+    skipped = tuple(outcome for outcome in outcomes if isinstance(outcome, Skipped))
+    reasons = _shortened([f"{one.name} ({one.reason})" for one in skipped])
+    rows = [i for i, outcome in enumerate(outcomes) if isinstance(outcome, Photo)]
+    photos = [outcome for outcome in outcomes if isinstance(outcome, Photo)]
+    if not photos:
+        raise ImageError(f"no image could be read: {reasons}", skipped[0].hint)
+    if skipped:
+        notes = [*notes, f"skipped {len(skipped)} of {len(outcomes)} images: {reasons}"]
+    names = [names[row] for row in rows]
+    left_out = [f"{n}: {photo.note}" for n, photo in zip(names, photos, strict=True) if photo.note]
+    repeats = _repeats([sources[row] for row in rows], names)
+    return LoadedViews(_on_canvas(photos, names), skipped, (*notes, *left_out, *repeats))
+
+
 def _names(sources: list[Path | Image.Image | np.ndarray]) -> list[str]:
     """File names, with their folders where two are the same; a number for images in memory."""
     seen = Counter(source.name for source in sources if isinstance(source, Path))
@@ -230,12 +238,8 @@ def _printable(text: str) -> str:
     return "".join(character if character.isprintable() else "\ufffd" for character in text)
 
 
-def _listing(skipped: Sequence[Skipped]) -> str:
-    """A few skipped photos with their reasons, and how many more there are."""
-    return _shortened([f"{one.name} ({one.reason})" for one in skipped])
-
-
 def _shortened(texts: list[str]) -> str:
+    """The first few, and how many more there are."""
     rest = f" and {len(texts) - MAX_LISTED} more" if len(texts) > MAX_LISTED else ""
     return ", ".join(texts[:MAX_LISTED]) + rest
 
