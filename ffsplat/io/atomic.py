@@ -30,7 +30,7 @@ def _check(path: Path, target: Path, overwrite: bool) -> None:
         raise OutputError(f"{path} is a folder", "give the name of a file")
     if not target.parent.is_dir():
         raise OutputError(f"folder {path.parent} does not exist", f"mkdir -p {path.parent}")
-    if target.exists() and not target.is_file():
+    if os.path.lexists(target) and not target.is_file():  # a device, or links in a circle
         raise OutputError(f"{path} is not a regular file", "give the name of a new file")
     if target.exists() and not overwrite:
         raise OutputError(f"{path} already exists", "--overwrite replaces that file only")

@@ -8,7 +8,7 @@ import numpy as np
 
 from ffsplat.errors import SceneFileError
 from ffsplat.io.atomic import atomic_output
-from ffsplat.io.header import open_regular
+from ffsplat.io.header import read_limited
 from ffsplat.types import Cameras
 
 FORMAT = "ffsplat.cameras 1"
@@ -47,10 +47,7 @@ def write_cameras(cameras: Cameras, path: str | Path, *, overwrite: bool = False
 def read_cameras(path: str | Path) -> Cameras:
     """Read what `write_cameras` wrote; SceneFileError names the first thing that is wrong."""
     path = Path(path)
-    with open_regular(path) as file:
-        content = file.read(MAX_BYTES + 1)
-    if len(content) > MAX_BYTES:
-        raise SceneFileError(f"{path} is larger than {MAX_BYTES} bytes")
+    content = read_limited(path, MAX_BYTES)
     try:
         return _cameras(json.loads(content))
     except (ValueError, RecursionError) as error:

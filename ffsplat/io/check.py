@@ -158,8 +158,8 @@ def _standard(names: list[str]) -> tuple[str, ...]:
 
 
 def _unnormalised(quaternions: np.ndarray) -> Counter[Fault]:
-    lengths = np.linalg.norm(quaternions.astype(np.float64), axis=1)
-    with np.errstate(invalid="ignore"):
+    with np.errstate(all="ignore"):  # NaN has a rule of its own
+        lengths = np.linalg.norm(quaternions.astype(np.float64), axis=1)
         off = int((np.abs(lengths - 1) > 1e-3).sum())
     return +Counter({Fault("quaternion", "have a quaternion that is not of length 1"): off})
 

@@ -19,7 +19,7 @@ from safetensors import SafetensorError, deserialize
 from ffsplat.codebook import validate
 from ffsplat.errors import SceneFileError
 from ffsplat.io.atomic import atomic_output
-from ffsplat.io.header import escape, open_regular, unescape
+from ffsplat.io.header import escape, read_limited, unescape
 from ffsplat.types import Codebook
 
 SUFFIX = ".codebook.safetensors"
@@ -100,10 +100,7 @@ def read_codebook(path: str | Path, sha256: str | None = None) -> Codebook:
     `sha256` is the digest that the scene expects, None when it does not say.
     """
     path = Path(path)
-    with open_regular(path) as file:
-        content = file.read(MAX_BYTES + 1)
-    if len(content) > MAX_BYTES:
-        raise SceneFileError(f"{path} is larger than {MAX_BYTES} bytes")
+    content = read_limited(path, MAX_BYTES)
     if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:
         raise SceneFileError(
             f"{path} is not the codebook that the scene was written with",

@@ -132,6 +132,15 @@ def open_regular(path: Path) -> BinaryIO:
         raise SceneFileError(f"cannot read {path}: {error.strerror}") from error
 
 
+def read_limited(path: Path, limit: int) -> bytes:
+    """A whole regular file of at most `limit` bytes; SceneFileError for anything else."""
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > limit:
+            raise SceneFileError(f"{path} has {size} bytes, more than {limit}")
+        return file.read(size)
+
+
 def read_header(file: BinaryIO, name: str) -> Header:
     """Parse the header of an open PLY file, allocating at most 1 MiB whatever it claims."""
     file_size = os.fstat(file.fileno()).st_size

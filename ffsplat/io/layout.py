@@ -132,7 +132,7 @@ def blocks(
 
 def spans(count: int) -> list[slice]:
     """All rows in one contiguous part for each thread that is worth starting."""
-    parts = min(MAX_THREADS, os.cpu_count() or 1, -(-count // THREAD_ROWS))
+    parts = max(1, min(MAX_THREADS, os.cpu_count() or 1, count // THREAD_ROWS))
     ends = [count * part // parts for part in range(parts + 1)]
     return [slice(start, stop) for start, stop in pairwise(ends)]
 
@@ -150,7 +150,7 @@ def _read_at(file: BinaryIO, offset: int, rows: np.ndarray, name: str) -> None:
 def _convert(
     rows: np.ndarray, block: Float32[np.ndarray, "rows properties"]
 ) -> Float32[np.ndarray, "rows properties"]:
-    with np.errstate(over="ignore"):  # a double too large becomes infinity, which is refused
+    with np.errstate(all="ignore"):  # a double too large becomes infinity, which is refused
         for i, name in enumerate(rows.dtype.names or ()):
             block[:, i] = rows[name]
     return block

@@ -323,7 +323,7 @@ def _sigmoid(logits: Float32[np.ndarray, " n"]) -> np.ndarray:
 def _unit(quaternions: Float32[np.ndarray, "n 4"]) -> np.ndarray:
     """Normalised, except where already unit to rounding: a copy of a copy stays the same."""
     squared = np.einsum("nk,nk->n", quaternions, quaternions)
-    off = np.abs(squared - 1) > 1e-6
+    off = (np.abs(squared - 1) > 1e-6) & (squared > 0)
     if not off.any():
         return quaternions
     result = quaternions.astype(np.float32)
