@@ -92,9 +92,9 @@ def _clip(layout: Layout, rng: np.random.Generator, views: int) -> np.ndarray:
     poses = [_pose(position, yaw + shift[0], pitch + shift[1], tilt)]
     reach = np.linalg.norm(target - position)
     move = rng.normal(0, 1, 3) * [1, 1, 0.35]
-    move *= reach * rng.uniform(0.15, 0.6) / max(np.linalg.norm(move), 1e-6)
+    move *= reach * rng.uniform(0.3, 1.2) / max(np.linalg.norm(move), 1e-6)
     follow = rng.uniform(0.3, 1.0)
-    turn = rng.normal(0, 8, 2) * [1, 0.4]
+    turn = rng.normal(0, 20, 2) * [1, 0.35]
     for scale in SCALES:
         for fraction in np.arange(1, views) / max(views - 1, 1):
             s = scale * (fraction + rng.normal(0, 0.08))
