@@ -1,0 +1,168 @@
+"""`ffsplat infer`: photos in, semantic splat out."""
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ffsplat.cli.app import COMMANDS
+from ffsplat.cli.console import FILE, Console, common_options, printable
+from ffsplat.cli.failures import SKIPPED
+
+if TYPE_CHECKING:
+    from ffsplat.api import InferResult
+
+COUNT = click.IntRange(min=1)
+MAX_LISTED = 5
+"""The warning names this many photos and counts the others; `--json` names all."""
+
+
+@click.command("infer", short_help=COMMANDS["infer"])
+@click.argument("inputs", metavar="INPUT...", nargs=-1, required=True)
+@click.option("-o", "--out", type=FILE, required=True, help="The scene to write (PLY).")
+@click.option("--model", default="auto", help="auto, a name, a folder, or org/repo@revision.")
+@click.option("--revision", help="Revision of the weights on the hub.")
+@click.option("--offline", is_flag=True, help="Use no network.")
+@click.option("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps.")
+@click.option("--dtype", type=click.Choice(["auto", "float32", "bfloat16"]), default="auto",
+              help="Precision of the network.")  # fmt: skip
+@click.option("--resolution", type=COUNT, help="Longer side for the network, in pixels.")
+@click.option("--max-views", type=COUNT, help="Use so many of the photos, evenly spaced.")
+@click.option("--on-error", type=click.Choice(["skip", "fail"]), default="skip",
+              help="What to do about a photo that cannot be read.")  # fmt: skip
+@click.option("--topk", type=click.IntRange(1, 16), default=4, help="Codes of a Gaussian.")
+@click.option("--voxel", type=click.FloatRange(min=0, min_open=True),
+              help="Merge Gaussians in cells of this side, in world units.")  # fmt: skip
+@click.option("--max-gaussians", type=COUNT, help="Keep at most so many Gaussians.")
+@click.option("--min-confidence", type=click.FloatRange(0, 1), help="Drop pixels less sure.")
+@click.option("--ply-profile", type=click.Choice(["ffsplat", "plain", "inria"]), default="ffsplat",
+              help="With codes, without, or laid out as 3DGS training does.")  # fmt: skip
+@click.option("--cameras-out", type=FILE, help="Also write the cameras (JSON).")
+@click.option("--depth-out", type=FILE, help="Also write depth: a folder for PNG, or a .npz file.")
+@click.option("--overwrite", is_flag=True, help="Replace those files if they exist.")
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+@common_options
+@click.pass_obj
+def command(console: Console, inputs: tuple[str, ...], as_json: bool, **options: Any) -> int:
+    """Turn photos of a place into a Gaussian splat that knows what is where.
+
+    INPUT is a photo, a folder of photos, or a quoted pattern such as "photos/*.jpg".
+    """
+    _refuse_early(inputs, options)
+    files = {name: options.pop(name) for name in ("out", "cameras_out", "depth_out")}
+    profile, overwrite = options.pop("ply_profile"), options.pop("overwrite")
+    loading = {n: options.pop(n) for n in ("model", "revision", "offline", "device", "dtype")}
+
+    console.progress("loading the network")
+    start = time.perf_counter()
+    from ffsplat.api import load
+
+    model = load(loading.pop("model"), **loading)
+    loaded = time.perf_counter()
+    console.progress("turning photos into a scene")
+    given = {name: value for name, value in options.items() if value is not None}
+    result = model.infer_with_report(list(inputs), **given)
+    _warn(console, result)
+
+    console.progress("writing the scene")
+    inferred = time.perf_counter()
+    written = _write(result, files, profile, overwrite)
+    seconds = {
+        "load": loaded - start,
+        **result.report.seconds,
+        "write": time.perf_counter() - inferred,
+    }
+    facts = _facts(result, seconds, written)
+    if as_json:
+        console.json(facts)
+    elif not console.quiet:
+        _show(console, facts)
+    return SKIPPED if result.report.skipped else 0
+
+
+def _refuse_early(inputs: tuple[str, ...], options: dict[str, Any]) -> None:
+    """Find out what is wrong with the names of files before seconds go into importing torch."""
+    from ffsplat.images import find_images
+    from ffsplat.io import check_output, scene_outputs
+
+    paths = scene_outputs(options["out"], options["ply_profile"])
+    if options["cameras_out"]:
+        paths.append(options["cameras_out"])
+    if options["depth_out"] and options["depth_out"].suffix == ".npz":
+        paths.append(options["depth_out"])
+    for path in paths:
+        check_output(path, options["overwrite"])
+    find_images(inputs)
+
+
+def _warn(console: Console, result: "InferResult") -> None:
+    report = result.report
+    for text in report.warnings:
+        console.warning(text)
+    skipped = report.skipped
+    if not skipped:
+        return
+    listed = [f"{one.name} ({one.reason})" for one in skipped[:MAX_LISTED]]
+    if len(skipped) > MAX_LISTED:
+        listed.append(f"and {len(skipped) - MAX_LISTED} more")
+    total = len(skipped) + len(report.views)
+    console.warning(f"skipped {len(skipped)} of {total} images: {', '.join(listed)}")
+    for hint in sorted({one.hint for one in skipped if one.hint}):
+        console.note(f"hint: {hint}")
+
+
+def _write(
+    result: "InferResult", files: dict[str, Any], profile: Any, overwrite: bool
+) -> list[Path]:
+    """Write the scene and what else was asked for; the files, or the folder, that were written."""
+    from ffsplat.io import save_scene, scene_outputs, write_cameras
+    from ffsplat.io.depth import write_depth
+
+    scene, report = result.scene, result.report
+    out, cameras_out, depth_out = (files[name] for name in ("out", "cameras_out", "depth_out"))
+    save_scene(scene, out, profile=profile, overwrite=overwrite)
+    written = [*reversed(scene_outputs(out, profile))]
+    if cameras_out and scene.cameras:
+        write_cameras(scene.cameras, cameras_out, overwrite=overwrite)
+        written.append(cameras_out)
+    if depth_out:
+        depth = report.prediction.depth[0].float().numpy() * report.views.valid
+        names = tuple(source.name for source in report.views.sources)
+        write_depth(depth, names, depth_out, metric=scene.metric, overwrite=overwrite)
+        written.append(depth_out)
+    return written
+
+
+def _facts(result: "InferResult", seconds: dict[str, float], written: list[Path]) -> dict[str, Any]:
+    """The summary as plain values."""
+    from ffsplat.query import most_common
+
+    scene, report = result.scene, result.report
+    return {
+        "files": [str(path) for path in written],
+        "gaussians": len(scene),
+        "views": [source.name for source in report.views.sources],
+        "skipped": [{"name": one.name, "reason": one.reason} for one in report.skipped],
+        "warnings": list(report.warnings),
+        "seen": [{"name": name, "share": share} for name, share in most_common(scene)],
+        "seconds": {stage: round(value, 4) for stage, value in seconds.items()},
+        "metric": scene.metric,
+        "model": dict(scene.provenance),
+    }
+
+
+def _show(console: Console, facts: dict[str, Any]) -> None:
+    used, skipped, model = len(facts["views"]), len(facts["skipped"]), facts["model"]
+    seen = [f"{one['name']} {one['share']:.0%}" for one in facts["seen"]]
+    times = [f"{stage} {seconds:.2f} s" for stage, seconds in facts["seconds"].items()]
+    rows = {
+        "views": f"{used} used, {skipped} skipped",
+        "Gaussians": f"{facts['gaussians']}",
+        "seen": ", ".join(seen) or "nothing",
+        "time": ", ".join([*times, f"all {sum(facts['seconds'].values()):.2f} s"]),
+        "model": f"{model['model']} ({model['revision']}), licence {model['license']}",
+        "written": ", ".join(facts["files"]),
+    }
+    for name, text in rows.items():
+        console.result(printable(f"{name:<10} {text}"))
