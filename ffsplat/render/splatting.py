@@ -1,0 +1,80 @@
+"""Gaussians with linear features to images: one signature, three backends."""
+
+import importlib.util
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ffsplat.errors import UsageError
+from ffsplat.render.gsplat_backend import splat_gsplat
+from ffsplat.render.projection import project
+from ffsplat.render.reference import splat_reference
+
+Backend = Literal["auto", "cpu", "reference", "gsplat"]
+
+
+@dataclass(frozen=True, eq=False)
+class Rasterized:
+    """What v cameras see.
+
+    `features` is premultiplied: the sum of weight x feature, with no background. `opacity` is the
+    sum of the weights. `depth` is the expected z-depth, the weighted mean over the Gaussians of
+    the pixel (divided by opacity), and 0 where the opacity is 0.
+    """
+
+    features: Float[Tensor, "v h w c"]
+    depth: Float[Tensor, "v h w"]
+    opacity: Float[Tensor, "v h w"]
+
+
+def rasterize(
+    means: Float[Tensor, "n 3"],
+    quaternions_wxyz: Float[Tensor, "n 4"],
+    scales: Float[Tensor, "n 3"],
+    opacities: Float[Tensor, " n"],
+    features: Float[Tensor, "n c"],
+    world_from_camera: Float[Tensor, "v 4 4"],
+    intrinsics: Float[Tensor, "v 3 3"],
+    width: int,
+    height: int,
+    *,
+    backend: Backend = "auto",
+    low_pass: float = 0.3,
+    near: float = 0.01,
+) -> Rasterized:
+    """Splat n Gaussians with c linear features each into v pinhole views of width x height pixels.
+
+    Differentiable with respect to every tensor (gsplat: except `intrinsics`). `low_pass` (px^2)
+    widens every splat; Gaussians nearer than `near` are not drawn. Backend "auto" is gsplat for
+    CUDA tensors where it is installed, else "cpu"; "reference" is slow, exact and works in float64.
+    Raises UsageError for an image without pixels, an unknown backend, or gsplat that is not there.
+    Source: Kerbl et al., 3D Gaussian Splatting (2023).
+    """
+    if width < 1 or height < 1:
+        raise UsageError(f"an image of {width} x {height} pixels cannot be rendered")
+    geometry = (means, quaternions_wxyz, scales, opacities)
+    cameras = (world_from_camera, intrinsics, width, height)
+    match _choose(backend, means):
+        case "gsplat":
+            blended = splat_gsplat(*geometry, features, *cameras, low_pass, near)
+        case "reference":
+            blended = splat_reference(*geometry, features, *cameras, low_pass, near)
+        case _:
+            from ffsplat.render import cpu  # numba: half a second that other backends do not need
+
+            projected = project(*geometry, *cameras, low_pass=low_pass, near=near)
+            blended = cpu.blend(projected, opacities, features, width, height)
+    image, depth, opacity = blended
+    covered = opacity > 0
+    return Rasterized(image, depth / torch.where(covered, opacity, 1), opacity)
+
+
+def _choose(backend: str, means: Tensor) -> str:
+    if backend == "auto":
+        return "gsplat" if means.is_cuda and importlib.util.find_spec("gsplat") else "cpu"
+    if backend not in ("cpu", "reference", "gsplat"):
+        raise UsageError(f"unknown backend {backend!r}", hint="auto, cpu, reference or gsplat")
+    return backend
