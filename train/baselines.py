@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 from ffsplat.geometry import transform_points, unproject
@@ -43,7 +43,9 @@ def pool_statistics(pool: dict[str, np.ndarray], size: tuple[int, int]) -> Stati
     resized = F.interpolate(
         torch.from_numpy(image)[None, None], size, mode="bilinear", align_corners=False
     )
-    majority = {level: int(np.bincount(pool[level].ravel()).argmax()) for level in ("whole", "part")}
+    majority = {
+        level: int(np.bincount(pool[level].ravel()).argmax()) for level in ("whole", "part")
+    }
     return Statistics(resized[0, 0], float(np.median(means)), **majority)
 
 
@@ -113,8 +115,10 @@ def match_sift(
     first: UInt8[np.ndarray, "h w"], second: UInt8[np.ndarray, "h w"]
 ) -> Float[np.ndarray, "n 2 2"]:
     """Matched places (x, y), pixel centres at half-integers, in the first and second image."""
-    sift = cv2.SIFT_create()
-    points, descriptors = zip(*(sift.detectAndCompute(i, None) for i in (first, second)), strict=True)
+    sift = cv2.SIFT.create()
+    points, descriptors = zip(
+        *(sift.detectAndCompute(i, None) for i in (first, second)), strict=True
+    )
     if any(d is None or len(d) < 2 for d in descriptors):
         return np.zeros((0, 2, 2))
     matches = cv2.BFMatcher().knnMatch(*descriptors, k=2)
@@ -123,20 +127,19 @@ def match_sift(
     return np.array(places, dtype=np.float64).reshape(-1, 2, 2) + 0.5
 
 
-def sift_poses(batch: Batch) -> tuple[Float[Tensor, "b v 4 4"], int]:
-    """`essential_pose` of view 0 and each other view with the true intrinsics, and its failures.
+def sift_poses(batch: Batch) -> tuple[Float[Tensor, "b v 4 4"], Bool[Tensor, "b v"]]:
+    """`essential_pose` of view 0 and each other view by the true intrinsics, and where it failed.
 
     Where it fails, the pose is the identity.
     """
     grey = (batch.images.mean(2) * 255).round().byte().cpu().numpy()
     intrinsics = batch.intrinsics.double().cpu().numpy()
     poses = torch.eye(4).repeat(*grey.shape[:2], 1, 1)
-    failures = 0
+    failed = torch.zeros(grey.shape[:2], dtype=torch.bool)
     for b in range(grey.shape[0]):
         for v in range(1, grey.shape[1]):
             pose = essential_pose(grey[b, 0], grey[b, v], intrinsics[b, 0], intrinsics[b, v])
-            if pose is None:
-                failures += 1
-            else:
+            failed[b, v] = pose is None
+            if pose is not None:
                 poses[b, v] = torch.from_numpy(pose)
-    return poses.to(batch.images.device), failures
+    return poses.to(batch.images.device), failed

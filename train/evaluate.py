@@ -1,8 +1,10 @@
 """The table of a model card: a network on held-out rooms, beside what needs no network."""
 
 import json
+import logging
 import tempfile
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -14,9 +16,10 @@ from ffsplat.model import FFSplat
 from ffsplat.nn.heads import ERROR_PRIOR
 from train import metrics
 from train.batches import read_pool
-from train.measure import Pool, Tally, add_depth, add_labels, batches, choose_views, measure
-from train.real import measure_photos
+from train.measure import Pool, Tally, add_depth, batches, choose_views, measure
 from train.table import Row, as_json, markdown
+
+logger = logging.getLogger(__name__)
 
 SPLIT = "heldout_v1"
 MIN_CLIP = 4
@@ -39,7 +42,8 @@ def quick_validation(network: FFSplat, pool: Pool, sets: int = 64) -> dict[str, 
         add_depth(tally, "network", prediction.depth, batch)
         truth, guess = batch.world_from_camera, prediction.world_from_camera
         tally.add("rotation", {"network": metrics.rotation_error(guess[:, 1], truth[:, 1])})
-        add_labels(tally, "whole", prediction.whole_logits, batch.whole, 0)
+        logits = prediction.whole_logits
+        tally.add_labels("whole", "network", logits.argmax(-1), batch.whole, logits.shape[-1])
     network.train(was_training)
     return {
         **{name: tally.mean(name, "network") for name in ("absrel", "delta1", "rotation")},
@@ -129,7 +133,6 @@ def evaluate(
     size: int = 64,
     views: int = 2,
     textures: Path | None = None,
-    real: Path | None = None,
     out: Path | None = None,
     device: str = "cpu",
 ) -> None:
@@ -137,21 +140,51 @@ def evaluate(
 
     The rooms are those of the folder `pool`, or `scenes` rooms of the held-out split, rendered
     here at `size` pixels, with photo `textures` if given. `training` is the pool that the trivial
-    statistics are taken from; without it each half of the rooms is told by the other half. With
-    `real`, a folder of photo sets, those are measured instead. Raises FFSplatError.
+    statistics are taken from; without it each half of the rooms is told by the other half.
+    Raises FFSplatError.
     """
     folder = resolve(model)
     network, _ = load_checkpoint(folder.path)
-    network = network.to(device)
-    if real is not None:
-        rows, notes = measure_photos(network, real), ["pairs of real photos"]
-    else:
-        rooms = read_pool(pool) if pool else held_out_pool(scenes, max(MIN_CLIP, views + 1), size, textures)
-        tally = measure(network, rooms, views=views, training=read_pool(training) if training else None)
-        rows, notes = table(tally), _notes(tally, rooms, views, training)
-    print(f"{folder.name} ({folder.revision}): {notes}\n")
-    print(markdown(rows, folder.name))
+    clip = max(MIN_CLIP, views + 1)
+    rooms = read_pool(pool) if pool else held_out_pool(scenes, clip, size, textures)
+    told = read_pool(training) if training else None
+    tally = measure(network.to(device), rooms, views=views, training=told)
+    rows, note = table(tally), _note(tally, rooms, views, training)
+    print(f"{folder.name} {folder.revision}: {note}\n\n{markdown(rows, folder.name)}")
     if out is not None:
-        content = {"model": folder.name, "revision": folder.revision, "notes": notes, "rows": as_json(rows)}
+        content = {"model": folder.name, "revision": folder.revision, "note": note}
+        text = json.dumps(content | {"rows": as_json(rows)}, indent=1) + "\n"
         with atomic_output(out, overwrite=True) as file:
-            file.write((json.dumps(content, indent=1) + "\n").encode())
+            file.write(text.encode())
+
+
+def evaluate_photos(
+    model: str, folder: Path, *, size: int | None = None, device: str = "cpu"
+) -> None:
+    """Print a table of pairs of real photos, one line a set of `folder`.
+
+    `size` is the longer side that photos are resized to, by default what the network was made
+    for. Raises FFSplatError.
+    """
+    from train.real import photo_table
+
+    found = resolve(model)
+    network, _ = load_checkpoint(found.path)
+    resolution = size or network.config.resolution
+    print(f"{found.name} {found.revision}: pairs of real photos at {resolution} pixels, medians\n")
+    print(photo_table(network.to(device), folder, resolution))
+
+
+def _note(tally: Tally, pool: Pool, views: int, training: Path | None) -> str:
+    """What was measured and how, in a few sentences for the card."""
+    rooms, available, height, width = pool["depth"].shape
+    source = "the training pool" if training else "the other half of these rooms"
+    return (
+        f"{rooms} rooms, {views} of {available} views of each at {width} x {height} pixels, from "
+        f"the first to the last of the clip; novel view: one between them. Depth is aligned by one "
+        f"median a set. Mean depth image, majority class and usual scale come from {source}. "
+        f"SIFT + five points was given the true intrinsics and these small images; it failed on "
+        f"{tally.mean('sift', 'failed'):.0%} of the pairs, which count as the identity. Exact "
+        f"geometry is true depth and poses, splatted by the same code as an untrained head shapes "
+        f"Gaussians."
+    )

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from ffsplat.errors import UsageError
@@ -43,12 +43,12 @@ def batches(
     for start in range(0, len(scenes), SETS_AT_ONCE):
         rows = scenes[start : start + SETS_AT_ONCE]
         batch = batch_from_pool(pool, rows, views[None].repeat(len(rows), 0))
-        yield Batch({name: tensor.to(device) for name, tensor in vars(batch).items()})
+        yield Batch(**{name: tensor.to(device) for name, tensor in vars(batch).items()})
 
 
 def part_of(batch: Batch, views: slice) -> Batch:
     """Some views of a batch; the poses stay relative to its first view."""
-    return Batch({name: tensor[:, views] for name, tensor in vars(batch).items()})
+    return Batch(**{name: tensor[:, views] for name, tensor in vars(batch).items()})
 
 
 class Tally:
@@ -78,6 +78,7 @@ class Tally:
 
 
 def add_depth(tally: Tally, name: str, depth: Tensor, batch: Batch) -> None:
+    """Add AbsRel and delta1 of a depth, aligned by one median a set."""
     mask = batch.depth > 0
     depth = depth.expand_as(batch.depth)
     factor = metrics.median_scale(depth, batch.depth, mask)
@@ -86,16 +87,14 @@ def add_depth(tally: Tally, name: str, depth: Tensor, batch: Batch) -> None:
     tally.add("delta1", {name: metrics.delta1(aligned, batch.depth, mask)})
 
 
-def add_labels(tally: Tally, level: str, logits: Tensor, truth: Tensor, majority: int) -> None:
+def _add_labels(tally: Tally, level: str, logits: Tensor, truth: Tensor, majority: int) -> None:
     rows = logits.shape[-1]
     tally.add_labels(level, "network", logits.argmax(-1), truth, rows)
     tally.add_labels(level, "majority class", torch.full_like(truth, majority), truth, rows)
 
 
 @torch.inference_mode()
-def measure(
-    network: FFSplat, pool: Pool, *, views: int = 2, training: Pool | None = None
-) -> Tally:
+def measure(network: FFSplat, pool: Pool, *, views: int = 2, training: Pool | None = None) -> Tally:
     """Every metric over all rooms of a pool, for the network and its baselines.
 
     Statistics for the trivial baselines come from `training`, or, without it, for each half of
@@ -136,8 +135,8 @@ def measure_batch(
     add_depth(tally, "mean depth image", statistics.depth.to(given.depth), given)
     _add_cameras(tally, prediction, refined, given)
     _add_scale(tally, prediction, given, statistics.scale)
-    add_labels(tally, "whole", prediction.whole_logits, given.whole, statistics.whole)
-    add_labels(tally, "part", prediction.part_logits, given.part, statistics.part)
+    _add_labels(tally, "whole", prediction.whole_logits, given.whole, statistics.whole)
+    _add_labels(tally, "part", prediction.part_logits, given.part, statistics.part)
     if batch.images.shape[1] > views:
         _add_novel_view(tally, prediction, refined, given, part_of(batch, slice(views, views + 1)))
 
@@ -156,7 +155,7 @@ def _add_cameras(tally: Tally, prediction: Prediction, refined: Prediction, give
         direction = metrics.direction_error(poses[:, 1:], truth)
         tally.add("rotation", {name: metrics.rotation_error(poses[:, 1:], truth)})
         tally.add("direction", {name: torch.where(moved, direction, torch.nan)})
-    tally.add("sift failed", {"pairs": failed.float()})
+    tally.add("sift", {"failed": failed[:, 1:].float()})
     width = given.images.shape[-1]
     true = metrics.field_of_view(given.intrinsics, width)
     guess = metrics.field_of_view(prediction.intrinsics, width)
@@ -189,6 +188,7 @@ def _add_novel_view(
     tally: Tally, prediction: Prediction, refined: Prediction, given: Batch, novel: Batch
 ) -> None:
     camera, truth = novel.world_from_camera[:, 0], novel.images[:, 0]
+    size = (truth.shape[-2], truth.shape[-1])
     mean = given.images.mean((1, 3, 4))
     factor = metrics.median_scale(prediction.depth, given.depth, given.depth > 0)
     scenes = {
@@ -197,12 +197,10 @@ def _add_novel_view(
         "exact geometry": baselines.exact_gaussians(given),
     }
     images = {
-        name: splat(gaussians, camera, novel.intrinsics[:, 0], truth.shape[-2:], mean)
+        name: splat(gaussians, camera, novel.intrinsics[:, 0], size, mean)
         for name, gaussians in scenes.items()
     }
-    nearest = baselines.nearest_view(
-        given.world_from_camera, camera, given.depth.mean((1, 2, 3))
-    )
+    nearest = baselines.nearest_view(given.world_from_camera, camera, given.depth.mean((1, 2, 3)))
     images["nearest view"] = given.images[torch.arange(len(nearest)), nearest]
     images["mean colour"] = mean[..., None, None].expand_as(truth)
     tally.add("psnr", {name: metrics.psnr(image, truth) for name, image in images.items()})
