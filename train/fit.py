@@ -75,7 +75,7 @@ def build_network(recipe: Recipe, initial: Path | None) -> FFSplat:
 
     network, _ = load_checkpoint(initial)
     _same_shape(network.config, recipe.model)
-    return network
+    return network.train()
 
 
 def _same_shape(found: ModelConfig, wanted: ModelConfig) -> None:

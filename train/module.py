@@ -150,7 +150,7 @@ class TrainingModule(lightning.LightningModule):
         )
 
         def rate(step: int) -> float:
-            left = (self.steps - step) / max(1.0, self.decay * self.steps)
+            left = (self.steps - step) / (self.decay * self.steps) if self.decay else 1.0
             return min(1.0, (step + 1) / self.warmup, max(0.0, left))
 
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
