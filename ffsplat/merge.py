@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float32, Int32, Int64
+from jaxtyping import Bool, Float, Float32, Int16, Int32, Int64
 from torch import Tensor
 
 from ffsplat import codes
@@ -223,19 +223,32 @@ def _gaussians(world: WorldGaussians, rows: Tensor) -> Gaussians:
     )
 
 
+def _top_rows(
+    logits: Float[Tensor, "b v h w classes"],
+    rows: Int64[Tensor, " n"],
+    ids: Int16[np.ndarray, "classes"],
+    k: int,
+) -> tuple[Int16[np.ndarray, "n k"], Float32[np.ndarray, "n k"]]:
+    """Codebook rows of the k best classes of each kept pixel, and the softmax over these."""
+    rest = logits.flatten(0, 3)[rows].float()
+    values, columns = [], []
+    for _ in range(k):  # for small k quicker than topk
+        value, column = rest.max(dim=1, keepdim=True)
+        rest.scatter_(1, column, -torch.inf)
+        values.append(value)
+        columns.append(column)
+    weights = torch.cat(values, dim=1).softmax(dim=1)
+    return ids[_numpy(torch.cat(columns, dim=1))], _numpy(weights)
+
+
 def _codes(prediction: Prediction, codebook: Codebook, rows: Tensor, topk: int) -> SparseCode:
     """Half of a code's weight says which whole object, half which part; K = 1 is the object."""
-    matrix = _gram(codebook)
-
-    def level(name: str, logits: Float[Tensor, "b v h w classes"], k: int) -> SparseCode:
-        ids = rows_of_level(codebook, name)
-        return codes.from_logits(_numpy(logits.flatten(0, 3)[rows]), k, ids, matrix)
-
-    whole = level("whole", prediction.whole_logits, (topk + 1) // 2)
-    if topk == 1:
-        return whole
-    part = level("part", prediction.part_logits, topk // 2)
-    return codes.add(whole, part, 0.5, 0.5, topk, matrix)
+    whole, part = (rows_of_level(codebook, level) for level in ("whole", "part"))
+    pairs = [_top_rows(prediction.whole_logits, rows, whole, (topk + 1) // 2)]
+    if topk > 1:
+        pairs.append(_top_rows(prediction.part_logits, rows, part, topk // 2))
+    ids, weights = (np.concatenate(arrays, axis=1) for arrays in zip(*pairs, strict=True))
+    return codes.from_pairs(ids, weights, topk, _gram(codebook))
 
 
 def _gram(codebook: Codebook) -> codes.Gram:
