@@ -63,17 +63,18 @@ def _target(layout: Layout, rng: np.random.Generator) -> tuple[np.ndarray, float
     labels = sorted(set(sizes) - _LARGE)
     if not labels or rng.random() < 0.12:
         span = np.array([0.4, 0.4, 0.3]) * layout.room
-        return rng.uniform(-1, 1, 3) * span + [0, 0, 0.9], 1.5, rng.uniform(0, 360)
+        middle = np.array([0, 0, 0.9])
+        return middle + rng.uniform(-1, 1, 3) * span, 1.5, rng.uniform(0, 360)
     weight = np.array([1 / (sizes[label] + 0.2) for label in labels])
     label = int(rng.choice(labels, p=weight / weight.sum()))
     items = [item for item in layout.items if item.kind.label == label]
     item = items[int(rng.integers(len(items)))]
-    centre = item.position + [0, 0, item.size[2] * rng.uniform(0.4, 0.9)]
+    centre = item.position + np.array([0, 0, item.size[2] * rng.uniform(0.4, 0.9)])
     return centre, float(item.size.max()), np.degrees(item.yaw) + 90
 
 
 def _clip(layout: Layout, rng: np.random.Generator, views: int) -> np.ndarray:
-    """One anchor pose and `views - 1` followers for each scale: (1 + scales * (views - 1), 4, 4)."""
+    """An anchor pose, then followers for each scale: (1 + scales * (views - 1), 4, 4)."""
     target, size, front = _target(layout, rng)
     close = rng.random() < 0.55
     distance = rng.uniform(0.45, 1.3) + 0.6 * size if close else rng.uniform(1.2, 4.5)
@@ -102,8 +103,8 @@ def _clip(layout: Layout, rng: np.random.Generator, views: int) -> np.ndarray:
             there = np.array([*np.clip(there[:2], -half, half), np.clip(there[2], low, high)])
             y, p = _look(there, target)
             drift = np.array([(y - yaw + 180) % 360 - 180, p - pitch]) * follow + turn * s
-            angles = np.array([yaw, pitch]) + shift + drift + rng.normal(0, 1.0, 2)
-            poses.append(_pose(there, *angles, tilt + rng.normal(0, 1.5)))
+            y, p = np.array([yaw, pitch]) + shift + drift + rng.normal(0, 1.0, 2)
+            poses.append(_pose(there, y, p, tilt + rng.normal(0, 1.5)))
     return np.stack(poses)
 
 
@@ -135,7 +136,7 @@ def overlap(
     depth: Float[Tensor, "b n h w"], poses: Float[Tensor, "b n 4 4"], fov: Float[Tensor, " b"]
 ) -> Float[Tensor, "b n"]:
     """Fraction of the first view's pixels that each view sees (in frame and not hidden)."""
-    b, n, h, w = depth.shape
+    b, _, h, w = depth.shape
     focal = (w / 2 / torch.tan(fov / 2))[:, None, None]
     y, x = torch.meshgrid(
         *[torch.arange(s, device=depth.device) + 0.5 for s in (h, w)], indexing="ij"

@@ -114,14 +114,16 @@ def _overlap(corners: Tensor, valid: Tensor, cameras: Cameras, grid: tuple) -> T
 
 
 def hit_pairs(shape: int, scenes: Scenes, primitive: Tensor, origin, direction) -> Tensor:
-    """t of rays against primitives (flat indices) that all have one shape."""
+    """Hits (t) of rays on primitives (flat indices) that all have one shape."""
     if shape == BOX:
         return hit_box(origin, direction)
     if shape == BALL:
         return hit_ball(origin, direction)
     if shape == ROOM:
         return hit_room(origin, direction)
-    ends, opened = (table.flatten(0, 1)[primitive] for table in (scenes.ends, scenes.open))
+    ends, opened = (
+        table.flatten(0, 1).index_select(0, primitive) for table in (scenes.ends, scenes.open)
+    )
     return hit_frustum(origin, direction, ends, opened)
 
 
@@ -157,13 +159,13 @@ def cast(
         for pair in chunks((pair_shape == shape).nonzero()[:, 0], len(tiles.offset)):
             tile, slot = pair_tile[pair], pair_slot[pair]
             local = tiles.view[tile] * p + slot
-            direction = _tile_rays(cameras, tiles, tile, axes[local])
-            origin = origins[local][..., None].unbind(1)
+            direction = _tile_rays(cameras, tiles, tile, axes.index_select(0, local))
+            origin = origins.index_select(0, local)[..., None].unbind(1)
             t = hit_pairs(shape, scenes, tiles.scene[tile] * p + slot, origin, direction)
             depth.scatter_reduce_(0, tile[:, None].expand_as(t), t, "amin")
             found.append((tile, slot, t))
     winner = torch.full_like(depth, -1)
     for tile, slot, t in found:
-        mine = torch.where(t == depth[tile], slot[:, None].float(), -1.0)
+        mine = torch.where(t == depth.index_select(0, tile), slot[:, None].float(), -1.0)
         winner.scatter_reduce_(0, tile[:, None].expand_as(t), mine, "amax")
     return depth, winner.long()

@@ -11,8 +11,11 @@ from data.rooms.render import RoomBatch
 
 @dataclass(frozen=True)
 class Agreement:
-    """Between the first view and each other: covisible fraction, median relative depth error,
-    and the share of covisible pixels with the same whole, part and instance label."""
+    """How well the other views of each clip agree with the first.
+
+    Covisible fraction of pixels, median relative depth error there, shares of them with the same
+    whole, part and instance label, median cosine between the two normals.
+    """
 
     covisible: float
     depth_error: float
@@ -61,9 +64,12 @@ def reprojection(batch: RoomBatch, tolerance: float = 0.02) -> Agreement:
             same, first, (batch.whole, batch.part, batch.instance), strict=True
         ):
             store.append((_sample(table[:, k, ..., None], index)[..., 0] == mine)[visible])
+    whole, part, instance = (torch.cat(store).float().mean().item() for store in same)
     return Agreement(
-        torch.cat(seen).mean().item(),
-        torch.cat(errors).median().item(),
-        *(torch.cat(store).float().mean().item() for store in same),
-        torch.cat(cosines).median().item(),
+        covisible=torch.cat(seen).mean().item(),
+        depth_error=torch.cat(errors).median().item(),
+        whole=whole,
+        part=part,
+        instance=instance,
+        normal_cosine=torch.cat(cosines).median().item(),
     )

@@ -40,7 +40,7 @@ class Item:
 
 @dataclass(frozen=True, eq=False)
 class Layout:
-    """A furnished room: `room` is width (x), depth (y), height (z); the floor centre is (0, 0, 0)."""
+    """A furnished room; `room` is width (x), depth (y), height (z), (0, 0, 0) mid-floor."""
 
     room: Float64[np.ndarray, " 3"]
     items: list[Item] = field(default_factory=list)

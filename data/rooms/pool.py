@@ -23,7 +23,7 @@ image              uint8   n v h w 3  sRGB
 depth              float16 n v h w    z-depth in metres at pixel centres
 whole              uint8   n v h w    row of the lexicon's level `whole`
 part               uint8   n v h w    row of the lexicon's level `part`
-instance           uint8   n v h w    0 = wall, floor, ceiling; one number an object, same in all views
+instance           uint8   n v h w    0 = structure; one number an object, the same in all views
 intrinsics         float32 n v 3 3    pixels, pixel centres at half-integers
 world_from_camera  float32 n v 4 4    metres, OpenCV camera axes, world z up
 seed               int64   n

@@ -1,7 +1,7 @@
 """Ray intersections and normals of the primitives, each in its own unit frame.
 
-A primitive fills (part of) the box [-1, 1]^3 of its frame. Rays are o + t d with d of any length, so
-t means the same in every frame. A miss is infinity.
+A primitive fills (part of) the box [-1, 1]^3 of its frame. Rays are o + t d with d of any length,
+so t means the same in every frame. A miss is infinity.
 """
 
 import torch
@@ -13,6 +13,9 @@ from data.rooms.templates import BALL, FRUSTUM
 NEAR = 1e-3
 """Smallest t that counts as a hit."""
 
+TINY = 1e-20
+"""Added to divisors, so that an exact zero does not make a NaN."""
+
 Axes = tuple[Tensor, Tensor, Tensor]
 
 
@@ -20,7 +23,7 @@ def _slabs(origin: Axes, direction: Axes) -> tuple[Tensor, Tensor]:
     """Entry and exit of the box [-1, 1]^3 (Kay and Kajiya 1986)."""
     near, far = [], []
     for o, d in zip(origin, direction, strict=True):
-        inverse = 1 / torch.where(d.abs() < 1e-9, 1e-9, d)
+        inverse = (d + TINY).reciprocal()
         middle, reach = -o * inverse, inverse.abs()
         near.append(middle - reach)
         far.append(middle + reach)
@@ -80,10 +83,10 @@ def hit_frustum(
     # The stable pair of roots (Press et al., Numerical Recipes, section 5.6).
     q = -(b + torch.where(b < 0, -1.0, 1.0) * discriminant.clamp(min=0).sqrt())
     first = torch.full_like(q, torch.inf)
-    for t in (q / torch.where(a == 0, 1e-12, a), c / torch.where(q == 0, 1e-12, q)):
+    for t in (q / (a + TINY), c / (q + TINY)):
         inside = (discriminant >= 0) & ((oz + t * dz).abs() <= 1) & (t > nearest)
         first = torch.where(inside, torch.minimum(first, t), first)
-    inverse = 1 / torch.where(dz.abs() < 1e-9, 1e-9, dz)
+    inverse = (dz + TINY).reciprocal()
     for end, z in enumerate((-1.0, 1.0)):
         t = (z - oz) * inverse
         x, y = ox + t * dx, oy + t * dy
@@ -93,24 +96,34 @@ def hit_frustum(
     return first + shift
 
 
+def unit(vectors: Float[Tensor, "3 *n"]) -> Float[Tensor, "3 *n"]:
+    """Vectors of length 1; a zero vector stays zero."""
+    return vectors / (vectors * vectors).sum(0).sqrt().clamp(min=1e-12)
+
+
+def main_axis(vectors: Float[Tensor, "3 *n"]) -> Int64[Tensor, " *n"]:
+    """The axis along which each vector is longest."""
+    x, y, z = vectors.abs()
+    return torch.where((x >= y) & (x >= z), 0, torch.where(y >= z, 1, 2))
+
+
 def local_normal(
-    point: Float[Tensor, "n 3"],
-    half: Float[Tensor, "n 3"],
+    point: Float[Tensor, "3 n"],
+    half: Float[Tensor, "3 n"],
     shape: Int64[Tensor, " n"],
-    ends: Float[Tensor, "n 2"],
-) -> Float[Tensor, "n 3"]:
+    ends: Float[Tensor, "2 n"],
+) -> Float[Tensor, "3 n"]:
     """Outward unit normals (metric local axes) at points given in the unit frame of a primitive."""
-    size = point.abs()
-    axis = size.argmax(1, keepdim=True)
-    normal = torch.zeros_like(point).scatter_(1, axis, point.gather(1, axis).sign())
-    ball = point / half
-    slope = (ends[:, 1] - ends[:, 0]) / 2
-    radius = ends.mean(1) + slope * point[:, 2]
-    side = torch.stack([point[:, 0], point[:, 1], -slope * radius], 1) / half
-    on_side = point[:, 0] ** 2 + point[:, 1] ** 2 > (radius * 0.999) ** 2
-    cap = torch.zeros_like(point)
-    cap[:, 2] = point[:, 2].sign()
-    is_frustum = (shape == FRUSTUM)[:, None]
-    normal = torch.where(is_frustum, torch.where(on_side[:, None], side, cap), normal)
-    normal = torch.where((shape == BALL)[:, None], ball, normal)
-    return normal / normal.norm(dim=1, keepdim=True).clamp(min=1e-12)
+    axes = torch.arange(3, device=point.device)[:, None]
+    normal = torch.where(main_axis(point) == axes, point.sign(), 0)
+    normal = torch.where(shape == BALL, point / half, normal)
+    rows = (shape == FRUSTUM).nonzero()[:, 0]
+    x, y, z = point.index_select(1, rows)
+    bottom, top = ends.index_select(1, rows)
+    slope = (top - bottom) / 2
+    radius = (top + bottom) / 2 + slope * z
+    side = torch.stack([x, y, -slope * radius]) / half.index_select(1, rows)
+    cap = torch.stack([torch.zeros_like(x), torch.zeros_like(x), z.sign()])
+    frustum = torch.where(x * x + y * y > (0.999 * radius) ** 2, side, cap)
+    normal.index_copy_(1, rows, frustum)
+    return unit(normal)

@@ -53,8 +53,8 @@ def _labels(scenes: Scenes, scene: Tensor, slot: Tensor, normal: Tensor) -> tupl
         table.flatten()[flat] for table in (scenes.whole, scenes.part, scenes.instance)
     )
     room = slot == 0
-    whole = torch.where(room & (normal[..., 2] > 0.5), WHOLE_INDEX["floor"], whole)
-    whole = torch.where(room & (normal[..., 2] < -0.5), WHOLE_INDEX["ceiling"], whole)
+    whole = torch.where(room & (normal[2] > 0.5), WHOLE_INDEX["floor"], whole)
+    whole = torch.where(room & (normal[2] < -0.5), WHOLE_INDEX["ceiling"], whole)
     return tuple(label.to(torch.uint8) for label in (whole, part, instance))
 
 
@@ -66,26 +66,27 @@ def render_views(scenes: Scenes, cameras: Cameras, seeds: list[int], atlas: Atla
     pixels = len(tiles.offset) // len(samples)
     everything, centre, around = slice(None), slice(0, pixels), slice(pixels, None)
     truth = surface(scenes, cameras, tiles, everything, centre, depth, slot)
-    shape = (len(tiles.scene), pixels, 3)
-    visible = light_visibility(scenes, tiles, truth.point.view(shape), truth.normal.view(shape))
+    shape = (len(tiles.scene), pixels)
+    point, normal = (part.T.reshape(*shape, 3) for part in (truth.point, truth.normal))
+    visible = light_visibility(scenes, tiles, point, normal)
     step = 1 << 20 if depth.is_cuda else 64
     colour = []
     for start in range(0, len(depth), step):
         rows = slice(start, start + step)
         hit = surface(scenes, cameras, tiles, rows, around, depth, slot)
-        seen = visible[rows].repeat(1, len(samples) - 1, 1).flatten(0, 1)
+        seen = visible[:, rows].repeat(1, 1, len(samples) - 1).flatten(1)
         shaded = shade(scenes, hit, seen, atlas).clamp(max=1.5)
-        colour.append(shaded.view(-1, len(samples) - 1, pixels, 3).mean(1))
+        colour.append(shaded.unflatten(1, (-1, len(samples) - 1, pixels)).mean(2))
     rotation = cameras.world_from_camera.flatten(0, 1)[tiles.view, :3, :3]
-    normals = truth.normal.view(shape) @ rotation
+    normals = normal @ rotation
     labels = _labels(scenes, truth.scene, truth.slot, truth.normal)
 
     def image(values: Tensor) -> Tensor:
         return untile(values, tiles, 1, cameras.height, cameras.width)[:, :, 0].contiguous()
 
-    whole, part, instance = (image(label.view(shape[:2])) for label in labels)
+    whole, part, instance = (image(label.view(shape)) for label in labels)
     return RoomBatch(
-        develop(image(torch.cat(colour)), seeds),
+        develop(image(torch.cat(colour, 1).permute(1, 2, 0)), seeds),
         image(depth[:, centre]),
         image(normals),
         whole,

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from data.rooms.labels import PART_INDEX, WHOLE_INDEX
 from data.rooms.layout import Layout, furnish
-from data.rooms.materials import COLUMNS as MATERIAL_COLUMNS
 from data.rooms.materials import FAMILIES, draw_material
 from data.rooms.templates import BOX, ROOM
 
@@ -27,7 +26,7 @@ class Scenes:
     `rotation` is world_from_local, `half` the half sizes in metres: a primitive lies in the unit
     box of its local frame. `shape` is a code of `templates`, -1 for an empty slot. `ends` holds the
     relative radii (bottom, top) of a frustum, `open` whether these ends are open. `material` is the
-    row of `materials`; the room's six faces (-x +x -y +y -z +z) are rows 0 to 5.
+    row of `materials`; rows 0 to 5 are the room's faces, inward normals +x -x +y -y +z -z.
     """
 
     rotation: Float[Tensor, "b p 3 3"]
@@ -65,7 +64,9 @@ def _object_parts(layout: Layout) -> dict[str, np.ndarray]:
     """All parts of all objects of a room, as arrays in world coordinates."""
     kinds = [item.kind for item in layout.items]
     counts = [len(kind.base) for kind in kinds]
-    values = np.concatenate([k.base + k.slope @ i.uniform for k, i in zip(kinds, layout.items)])
+    values = np.concatenate(
+        [k.base + k.slope @ i.uniform for k, i in zip(kinds, layout.items, strict=True)]
+    )
     owner = np.repeat(np.arange(len(counts)), counts)
     size = np.stack([item.size for item in layout.items])[owner] * [0.5, 0.5, 1]
     position = np.stack([item.position for item in layout.items])[owner]
@@ -167,7 +168,7 @@ def _lights(layout: Layout, rng: np.random.Generator) -> dict[str, np.ndarray]:
             inward = np.array([-np.sin(item.yaw), np.cos(item.yaw), 0]) * 0.35
             spots.append(item.position + inward + [0, 0, 0.7 * item.size[2]])
         if name == WHOLE_INDEX["floor lamp"]:
-            spots.append(item.position + [0, 0, item.size[2] + 0.05])
+            spots.append(item.position + np.array([0, 0, item.size[2] + 0.05]))
     spots = [spots[i] for i in rng.permutation(len(spots))][:LIGHTS]
     while len(spots) < 2 or (len(spots) < LIGHTS and rng.random() < 0.5):
         spots.append(np.array([*(rng.uniform(-0.4, 0.4, 2) * [w, d]), h * rng.uniform(0.75, 0.95)]))

@@ -22,8 +22,15 @@ def _blur_kernel(rng: np.random.Generator) -> np.ndarray:
     return kernel / kernel.sum()
 
 
+def encode(linear: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
+    """A soft shoulder above 0.8, then the sRGB curve (IEC 61966-2-1); any input lands in [0, 1]."""
+    soft = torch.where(linear > 0.8, 1 - 0.2 * torch.exp(-(linear - 0.8) / 0.2), linear)
+    curve = 1.055 * soft.clamp(min=1e-6) ** (1 / 2.4) - 0.055
+    return torch.where(soft <= 0.0031308, 12.92 * soft, curve)
+
+
 def develop(linear: Float[Tensor, "b v h w 3"], seeds: list[int]) -> Float[Tensor, "b v h w 3"]:
-    """sRGB in [0, 1] of linear radiance; one exposure and white balance a room, noise a view."""
+    """Picture in [0, 1] (sRGB) of linear radiance; one exposure and white balance a room."""
     rngs = [np.random.default_rng([seed, 2]) for seed in seeds]
     b, v, h, w, _ = linear.shape
     level = np.array([rng.uniform(0.14, 0.4) for rng in rngs])
@@ -32,11 +39,7 @@ def develop(linear: Float[Tensor, "b v h w 3"], seeds: list[int]) -> Float[Tenso
     gain = torch.from_numpy(level[:, None, None] * wander[..., None] * balance[:, None]).to(linear)
     mean = linear.clamp(max=2).flatten(1).mean(1).clamp(min=1e-3)
     exposed = linear * (gain / mean[:, None, None])[:, :, None, None]
-    # A soft shoulder above 0.8, then the sRGB curve (IEC 61966-2-1).
-    soft = torch.where(exposed > 0.8, 1 - 0.2 * torch.exp(-(exposed - 0.8) / 0.2), exposed)
-    encoded = torch.where(
-        soft <= 0.0031308, 12.92 * soft, 1.055 * soft.clamp(min=1e-6) ** (1 / 2.4) - 0.055
-    )
+    encoded = encode(exposed)
     kernels = np.stack([_blur_kernel(rng) for rng in rngs for _ in range(v)])
     kernel = torch.from_numpy(kernels).to(linear).repeat_interleave(3, 0)[:, None]
     planes = encoded.permute(0, 1, 4, 2, 3).reshape(1, -1, h, w)

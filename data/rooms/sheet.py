@@ -1,5 +1,7 @@
 """Contact sheets: rows of colour, depth, normals and labels."""
 
+from pathlib import Path
+
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
@@ -37,7 +39,7 @@ def contact_sheet(batch: RoomBatch, views: int = 1) -> UInt8[np.ndarray, "h w 3"
     return (np.concatenate(columns, 1) * 255).round().astype(np.uint8)
 
 
-def save_sheet(batch: RoomBatch, path: str, views: int = 1, scale: int = 1) -> None:
+def save_sheet(batch: RoomBatch, path: Path, views: int = 1, scale: int = 1) -> None:
     """Write a contact sheet as PNG, each pixel `scale` times as large."""
     sheet = contact_sheet(batch, views).repeat(scale, 0).repeat(scale, 1)
     Image.fromarray(sheet).save(path)

@@ -83,7 +83,8 @@ class _Compiler:
         """Name, shape and material words, base (11,), slope (11, 24), flags of a line."""
         name = next(name for name in _PART_NAMES if line.startswith(name + " "))
         words = line[len(name) + 1 :].split()
-        flags = dict(word.partition("=")[::2] for word in words[8:])
+        pairs = (word.partition("=") for word in words[8:])
+        flags = {key: value for key, _, value in pairs}
         texts = words[2:8] + [
             flags.get(key, "1" if key in ("bottom", "top") else "0") for key in COLUMNS[6:]
         ]
