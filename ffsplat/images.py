@@ -42,7 +42,7 @@ class Skipped:
 
 @dataclass(frozen=True, eq=False)
 class LoadedViews:
-    """What `load_views` returns; each of `warnings` is a sentence, one of them lists `skipped`."""
+    """What `load_views` returns; `warnings` speak of photos that were used all the same."""
 
     views: Views
     skipped: tuple[Skipped, ...] = ()
@@ -209,13 +209,11 @@ def _gather(
 ) -> LoadedViews:
     """Views of the photos that could be read; ImageError if there is none."""
     skipped = tuple(outcome for outcome in outcomes if isinstance(outcome, Skipped))
-    reasons = _shortened([f"{one.name} ({one.reason})" for one in skipped])
     rows = [i for i, outcome in enumerate(outcomes) if isinstance(outcome, Photo)]
     photos = [outcome for outcome in outcomes if isinstance(outcome, Photo)]
     if not photos:
+        reasons = _shortened([f"{one.name} ({one.reason})" for one in skipped])
         raise ImageError(f"no image could be read: {reasons}", skipped[0].hint)
-    if skipped:
-        notes = [*notes, f"skipped {len(skipped)} of {len(outcomes)} images: {reasons}"]
     names = [names[row] for row in rows]
     left_out = [f"{n}: {photo.note}" for n, photo in zip(names, photos, strict=True) if photo.note]
     repeats = _repeats([sources[row] for row in rows], names)

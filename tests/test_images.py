@@ -210,7 +210,7 @@ def test_bad_files_are_skipped_by_name_or_refused(tmp_path):
     assert [(one.name, one.reason) for one in loaded.skipped] == [
         ("bad.jpg", "not an image in a known format")
     ]
-    assert loaded.warnings == ("skipped 1 of 2 images: bad.jpg (not an image in a known format)",)
+    assert not loaded.warnings
     with pytest.raises(ImageError, match=r"cannot read bad\.jpg: not an image"):
         load_views([good, bad], on_error="fail")
     with pytest.raises(ImageError, match=r"no image could be read: bad.jpg \(not an image"):
