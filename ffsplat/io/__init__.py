@@ -48,19 +48,17 @@ def save_scene(
     Both files appear, or neither does. Raises OutputError as `write_ply`.
     """
     if profile != "ffsplat" or scene.codes is None or scene.codebook is None:
-        return write_ply(scene, path, profile=profile, overwrite=overwrite)
+        write_ply(scene, path, profile=profile, overwrite=overwrite)
+        return
     sidecar = sidecar_path(path)
     content = codebook_bytes(scene.codebook)
     topk = scene.codes.ids.shape[1]
     reference = CodebookReference.of(scene.codebook, content, sidecar.name, topk)
-    head, body = encode_ply(scene, profile, reference)
-    size = len(content) + len(head) + len(scene) * 4 * head.count(b"\nproperty ")
+    encoded = encode_ply(scene, profile, reference)
+    size = len(content) + encoded.size
     with atomic_outputs([sidecar, path], overwrite, size) as (codebook_file, scene_file):
         codebook_file.write(content)
-        scene_file.write(head)
-        for block in body:
-            scene_file.write(block)
-    return None
+        encoded.write(scene_file)
 
 
 def load_scene(path: str | Path, codebook: str | Path | None = None) -> Scene:

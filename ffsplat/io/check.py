@@ -22,7 +22,6 @@ from ffsplat.io.layout import (
     RowChecks,
     blocks,
     layout_of,
-    spans,
 )
 from ffsplat.io.ply import MAX_OUR_HEADER, codebook_reference, provenance, read_ply
 from ffsplat.types import Scene
@@ -71,25 +70,15 @@ def check_ply(path: str | Path, codebook: str | Path | None = None) -> list[Viol
             header = read_header(file, path.name)
         except SceneFileError as error:
             return [Violation("readable", str(error))]
-        found = _header_violations(header)
-        try:
-            header.check_size(path.name)
-        except SceneFileError as error:
-            return [*found, Violation("file-size", str(error))]
-        try:
-            layout = layout_of(header.vertex, path.name)
-        except SceneFileError as error:
-            return [*found, Violation("readable", str(error))]
-        rows, broken = _codebook_rows(path, header, codebook)
-        checks = RowChecks(header.vertex, layout, rows)
-        faults: Counter[Fault] = Counter()
-        for span in spans(header.vertex.count):
-            for _, block in blocks(file, header, path.name, span):
-                faults += checks.count(block) + _unnormalised(block[:, checks.rotation])
-    rest = [
-        Violation(fault.rule, f"{count} rows {fault.phrase}") for fault, count in faults.items()
-    ]
-    return found + broken + rest
+    found = _header_violations(header)
+    try:
+        layout = layout_of(header.vertex, path.name)
+    except SceneFileError as error:
+        return [*found, Violation("readable", str(error))]
+    if any(violation.rule == "file-size" for violation in found):
+        return found
+    rows, broken = _codebook_rows(path, header, codebook)
+    return found + broken + _row_violations(path, header, RowChecks(header.vertex, layout, rows))
 
 
 def describe(path: str | Path, codebook: str | Path | None = None) -> dict[str, Any]:
@@ -142,6 +131,7 @@ def _header_violations(header: Header) -> list[Violation]:
         and "x y z nx ny nz f_dc f_rest opacity scale rot do not stand first in this order",
         "names": bool(clashes) and f"misleading names: {clashes[:4]}",
         "comments": bool(words) and f"a comment holds {words}",
+        "file-size": header.surplus != 0 and f"{header.surplus:+d} bytes beside the promised ones",
         "count": vertex.count == 0 and "no Gaussians",
     }
     if third != f"element vertex {vertex.count}":
@@ -155,6 +145,13 @@ def _standard(names: list[str]) -> tuple[str, ...]:
     """The standard block for as many f_rest columns as there are, whether that is right or not."""
     rest = sum(name.startswith("f_rest_") for name in names)
     return Layout(rest // 3 + 1).standard
+
+
+def _row_violations(path: Path, header: Header, checks: RowChecks) -> list[Violation]:
+    faults: Counter[Fault] = Counter()
+    for _, block in blocks(path, header, slice(0, header.vertex.count)):
+        faults += checks.count(block) + _unnormalised(block[:, checks.rotation])
+    return [Violation(fault.rule, f"{n} rows {fault.phrase}") for fault, n in faults.items()]
 
 
 def _unnormalised(quaternions: np.ndarray) -> Counter[Fault]:

@@ -8,9 +8,9 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
 from stat import S_ISREG
-from typing import BinaryIO
 
 import numpy as np
 
@@ -89,6 +89,11 @@ class Header:
         return sum(element.count * element.stride for element in self.elements)
 
     @property
+    def surplus(self) -> int:
+        """Bytes that the file has beyond the promised ones; negative where it is truncated."""
+        return self.file_size - self.size - self.body_size
+
+    @property
     def vertex(self) -> Element:
         """The element that holds the Gaussians."""
         return next(element for element in self.elements if element.name == "vertex")
@@ -113,16 +118,13 @@ class Header:
 
     def check_size(self, name: str) -> None:
         """Raise SceneFileError unless the file is exactly as long as its header promises."""
-        expected = self.size + self.body_size
-        if self.file_size < expected:
-            raise SceneFileError(
-                f"{name} is truncated: {self.file_size} bytes, its header promises {expected}"
-            )
-        if self.file_size > expected:
-            raise SceneFileError(f"{name} has {self.file_size - expected} bytes after its last row")
+        if self.surplus < 0:
+            raise SceneFileError(f"{name} is truncated: {-self.surplus} of its bytes are missing")
+        if self.surplus > 0:
+            raise SceneFileError(f"{name} has {self.surplus} bytes after its last row")
 
 
-def open_regular(path: Path) -> BinaryIO:
+def open_regular(path: Path) -> BufferedReader:
     """Open an existing regular file for reading; SceneFileError for anything else."""
     try:
         if not S_ISREG(path.stat().st_mode):
@@ -141,7 +143,7 @@ def read_limited(path: Path, limit: int) -> bytes:
         return file.read(size)
 
 
-def read_header(file: BinaryIO, name: str) -> Header:
+def read_header(file: BufferedReader, name: str) -> Header:
     """Parse the header of an open PLY file, allocating at most 1 MiB whatever it claims."""
     file_size = os.fstat(file.fileno()).st_size
     start = file.read(MAX_HEADER)

@@ -8,13 +8,14 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import BinaryIO, NamedTuple
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float32
 
 from ffsplat.errors import SceneFileError
-from ffsplat.io.header import Element, Header
+from ffsplat.io.header import Element, Header, open_regular
 
 POSITION = ("x", "y", "z")
 NORMAL = ("nx", "ny", "nz")
@@ -112,7 +113,7 @@ def columns(vertex: Element, names: tuple[str, ...]) -> Columns:
 
 
 def blocks(
-    file: BinaryIO, header: Header, name: str, span: slice
+    path: Path, header: Header, span: slice
 ) -> Iterator[tuple[slice, Float32[np.ndarray, "rows properties"]]]:
     """The vertices of a span as float32, with their place; each block overwrites the last."""
     vertex, dtype = header.vertex, header.row_dtype()
@@ -120,14 +121,17 @@ def blocks(
     raw = np.empty(limit, dtype)
     plain = all(kind == "f4" for kind in vertex.kinds) and header.order == "<"
     converted = None if plain else np.empty((limit, len(vertex.properties)), np.float32)
-    for start in range(span.start, span.stop, limit):
-        rows = raw[: span.stop - start]
-        _read_at(file, header.vertex_offset + start * dtype.itemsize, rows, name)
-        place = slice(start, start + len(rows))
-        if converted is None:
-            yield place, rows.view("<f4").reshape(len(rows), -1)
-        else:
-            yield place, _convert(rows, converted[: len(rows)])
+    with open_regular(path) as file:
+        file.seek(header.vertex_offset + span.start * dtype.itemsize)
+        for start in range(span.start, span.stop, limit):
+            rows = raw[: span.stop - start]
+            if file.readinto(rows.view(np.uint8).data) != rows.nbytes:
+                raise SceneFileError(f"{path.name} became shorter while it was read")
+            place = slice(start, start + len(rows))
+            if converted is None:
+                yield place, rows.view("<f4").reshape(len(rows), -1)
+            else:
+                yield place, _convert(rows, converted[: len(rows)])
 
 
 def spans(count: int) -> list[slice]:
@@ -135,16 +139,6 @@ def spans(count: int) -> list[slice]:
     parts = max(1, min(MAX_THREADS, os.cpu_count() or 1, count // THREAD_ROWS))
     ends = [count * part // parts for part in range(parts + 1)]
     return [slice(start, stop) for start, stop in pairwise(ends)]
-
-
-def _read_at(file: BinaryIO, offset: int, rows: np.ndarray, name: str) -> None:
-    """Fill `rows` from a place in the file; threads may share the file."""
-    buffer = rows.view(np.uint8).data
-    while buffer:
-        done = os.preadv(file.fileno(), [buffer], offset)
-        if not done:
-            raise SceneFileError(f"{name} became shorter while it was read")
-        buffer, offset = buffer[done:], offset + done
 
 
 def _convert(

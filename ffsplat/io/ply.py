@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Float16, Float32, Int16
@@ -72,18 +72,29 @@ def write_ply(
     fixed 62 columns without comments. `codebook` is what the header says about the sidecar.
     Raises OutputError as `atomic_output`, and for a scene that the format cannot hold.
     """
-    head, body = encode_ply(scene, profile, codebook)
-    size = len(head) + len(scene) * 4 * head.count(b"\nproperty ")
-    with atomic_output(path, overwrite, size) as file:
-        file.write(head)
-        for block in body:
+    encoded = encode_ply(scene, profile, codebook)
+    with atomic_output(path, overwrite, encoded.size) as file:
+        encoded.write(file)
+
+
+class EncodedPly(NamedTuple):
+    """A file to be: its header, its body in blocks made one by one, and its size in bytes."""
+
+    header: bytes
+    body: Iterator[memoryview]
+    size: int
+
+    def write(self, file: BinaryIO) -> None:
+        """Write it all, once."""
+        file.write(self.header)
+        for block in self.body:
             file.write(block)
 
 
 def encode_ply(
     scene: Scene, profile: Profile = "ffsplat", codebook: CodebookReference | None = None
-) -> tuple[bytes, Iterator[memoryview]]:
-    """Header of the file, and its body in blocks that are each valid until the next one."""
+) -> EncodedPly:
+    """Prepare a scene for writing; arguments and errors as `write_ply`."""
     coefficients = scene.gaussians.sh.shape[1]
     if not len(scene):
         raise OutputError("the scene has no Gaussians; most readers refuse an empty file")
@@ -94,7 +105,9 @@ def encode_ply(
         codes = 0 if scene.codes is None else scene.codes.ids.shape[1]
         layout = Layout(layout.sh, codes, scene.instances is not None)
     rows = codebook.size if codebook else MAX_ROWS
-    return _header(scene, layout, profile, codebook), _body(scene, layout, rows)
+    header = _header(scene, layout, profile, codebook)
+    size = len(header) + 4 * len(scene) * len(layout.names)
+    return EncodedPly(header, _body(scene, layout, rows), size)
 
 
 def _body(scene: Scene, layout: Layout, codebook_rows: int) -> Iterator[memoryview]:
@@ -122,25 +135,25 @@ def read_ply(path: str | Path, *, codebook: str | Path | None = None) -> Scene:
     path = Path(path)
     with open_regular(path) as file:
         header = read_header(file, path.name)
-        header.check_size(path.name)
-        if not header.vertex.count:
-            raise SceneFileError(f"{path.name} has no Gaussians")
-        layout = layout_of(header.vertex, path.name)
-        reference = codebook_reference(header, path.name)
-        explicit = None if codebook is None else Path(codebook)
-        book = _load_codebook(path, explicit, reference) if layout.codes or explicit else None
-        limit = len(book) if book else reference.size if reference else MAX_ROWS
-        checks = RowChecks(header.vertex, layout, limit)
-        decoder = _Decoder(header, layout)
+    header.check_size(path.name)
+    if not header.vertex.count:
+        raise SceneFileError(f"{path.name} has no Gaussians")
+    layout = layout_of(header.vertex, path.name)
+    reference = codebook_reference(header, path.name)
+    explicit = None if codebook is None else Path(codebook)
+    book = _load_codebook(path, explicit, reference) if layout.codes or explicit else None
+    limit = len(book) if book else reference.size if reference else MAX_ROWS
+    checks = RowChecks(header.vertex, layout, limit)
+    decoder = _Decoder(header, layout)
 
-        def scan(span: slice) -> Counter[Fault]:
-            faults: Counter[Fault] = Counter()
-            for place, block in blocks(file, header, path.name, span):
-                faults += checks.count(block) or decoder.decode(place, block)
-            return faults
+    def scan(span: slice) -> Counter[Fault]:
+        faults: Counter[Fault] = Counter()
+        for place, block in blocks(path, header, span):
+            faults += checks.count(block) or decoder.decode(place, block)
+        return faults
 
-        with ThreadPoolExecutor(MAX_THREADS) as pool:
-            faults = sum(pool.map(scan, spans(header.vertex.count)), Counter())
+    with ThreadPoolExecutor(MAX_THREADS) as pool:
+        faults = sum(pool.map(scan, spans(header.vertex.count)), Counter())
     if faults:
         raise SceneFileError(
             f"{path.name}: of {header.vertex.count} Gaussians {describe_faults(faults)}",

@@ -88,8 +88,8 @@ def test_blocks_are_the_rows_as_float32(tmp_path, order, middle):
     (tmp_path / "a.ply").write_bytes(head.encode() + table.tobytes())
     with open_regular(tmp_path / "a.ply") as file:
         header = read_header(file, "a.ply")
-        span = slice(5, len(table))
-        seen = [(place, block.copy()) for place, block in blocks(file, header, "a", span)]
+    span = slice(5, len(table))
+    seen = [(place, block.copy()) for place, block in blocks(tmp_path / "a.ply", header, span)]
     assert [place.start for place, _ in seen] == [5, 5 + BLOCK_ROWS, 5 + 2 * BLOCK_ROWS][
         : len(seen)
     ]
@@ -102,8 +102,8 @@ def test_file_that_shrinks_while_it_is_read(tmp_path):
     (tmp_path / "a.ply").write_bytes(head + bytes(11))
     with open_regular(tmp_path / "a.ply") as file:
         header = read_header(file, "a.ply")
-        with pytest.raises(SceneFileError, match="shorter"):
-            list(blocks(file, header, "a.ply", slice(0, 3)))
+    with pytest.raises(SceneFileError, match="shorter"):
+        list(blocks(tmp_path / "a.ply", header, slice(0, 3)))
 
 
 GOOD_ROW = {"rot_0": 1, "cb_id_0": 4, "cb_id_1": -1, "cb_w_0": 1, "cb_instance": -1}

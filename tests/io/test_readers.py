@@ -18,7 +18,9 @@ from tests.io.scenes import random_scene
 FOLDER = Path(__file__).resolve().parents[1] / "readers"
 MODULES = FOLDER / "node_modules"
 TRANSFORM = MODULES / "@playcanvas" / "splat-transform" / "bin" / "cli.mjs"
-PROFILES = ["ffsplat", "plain", "inria"]
+FILES = [(1, "ffsplat"), (16, "ffsplat"), (1, "plain"), (9, "inria")]
+"""SH coefficients of the scene, and profile of the file."""
+
 EXTRA = [*(f"cb_id_{k}" for k in range(4)), *(f"cb_w_{k}" for k in range(4)), "cb_instance"]
 
 needs_npm = pytest.mark.skipif(
@@ -27,7 +29,7 @@ needs_npm = pytest.mark.skipif(
 )
 
 
-@pytest.fixture(params=[(sh, profile) for sh in (1, 16) for profile in PROFILES], ids=str)
+@pytest.fixture(params=FILES, ids=str)
 def written(request, tmp_path) -> tuple[Scene, Path, bool]:
     """A scene, its file, and whether the file holds the codes."""
     sh, profile = request.param
