@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from ffsplat.geometry import vector_from_rotation
 from ffsplat.model import ALL_PIXELS, FFSplat
@@ -17,6 +17,16 @@ from train.batches import Batch
 
 SAMPLED_PIXELS = 192
 """Pixels of a set that the instance loss compares with each other."""
+
+
+def _moving_average(decay: float):
+    """Exponential moving average whose window grows with the run, so that it forgets the start."""
+
+    def update(averaged: list[Tensor], current: list[Tensor], count: Tensor | int) -> None:
+        share = min(decay, (1 + int(count)) / (10 + int(count)))
+        torch._foreach_lerp_(averaged, current, 1 - share)
+
+    return update
 
 
 class TrainingModule(lightning.LightningModule):
@@ -37,7 +47,7 @@ class TrainingModule(lightning.LightningModule):
     ):
         super().__init__()
         self.network = network
-        self.average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(average_decay))
+        self.average = AveragedModel(network, multi_avg_fn=_moving_average(average_decay))
         self.steps = steps
         self.learning_rate = learning_rate
         self.warmup = warmup

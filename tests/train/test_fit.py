@@ -81,9 +81,9 @@ def test_export_loads_strictly(tmp_path, pool):
         expected = state[f"average.module.{name}"]
         torch.testing.assert_close(value, expected, atol=1e-3, rtol=1e-3)
     run(replace(RECIPE, steps=1), pool, tmp_path / "next", initial=tmp_path / "out")
+    wide = replace(RECIPE, model=replace(TINY, width=48))
     with pytest.raises(UsageError, match="the checkpoint has width 24"):
-        wide = replace(TINY, width=48)
-        run(replace(RECIPE, model=wide), pool, tmp_path / "wide", initial=tmp_path / "out")
+        run(wide, pool, tmp_path / "wide", initial=tmp_path / "out")
 
 
 def test_class_weights():
