@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Shaped
 from torch import Tensor
 
 from data.rooms.render import RoomBatch
@@ -25,7 +25,7 @@ class Agreement:
     normal_cosine: float
 
 
-def _sample(image: Float[Tensor, "n h w c"], index: Tensor) -> Tensor:
+def _sample(image: Shaped[Tensor, "n h w c"], index: Tensor) -> Tensor:
     flat = image.flatten(1, 2)
     return flat.gather(1, index[..., None].expand(-1, -1, flat.shape[-1]))
 

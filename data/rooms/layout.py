@@ -137,7 +137,7 @@ class _Builder:
             inward = self.room[(wall + 1) % 2] / 2 - gap
             at = np.array([*_turn(s, -inward, yaw), low])
             deep = size + np.array([0.0, room_in_front, 0.0])
-            middle = at[:2] + _turn(0, room_in_front / 2, yaw)
+            middle = at[:2] + _turn(0.0, room_in_front / 2, yaw)
             box = self.footprint(middle, deep, yaw, 0.0)
             if standing and not self.floor_free(box):
                 continue

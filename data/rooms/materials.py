@@ -25,7 +25,7 @@ class Family:
     value: tuple[float, float]
     kinds: tuple[int, ...] = (PLAIN,)
     photos: tuple[str, ...] = ()
-    frequency: tuple[float, float] = (4, 20)
+    frequency: tuple[float, float] = (4.0, 20.0)
     contrast: float = 0.2
     gloss: float = 0.1
     emission: float = 0.0
@@ -52,24 +52,25 @@ _FAMILIES: dict[str, Family] = {
     "sky": Family((0.52, 0.62), (0.05, 0.35), (0.8, 1.0), (SKY,), emission=1.0, shadow=False),
     "screen": Family((0.5, 0.7), (0.1, 0.6), (0.02, 0.5), (PLAIN, PLAIN, PATCHES, SKY),
                      frequency=(6.0, 20.0), contrast=0.6, gloss=0.8, emission=0.5),
-    "leaf": Family((0.22, 0.38), (0.4, 0.85), (0.2, 0.6), (NOISE,), frequency=(20, 50),
+    "leaf": Family((0.22, 0.38), (0.4, 0.85), (0.2, 0.6), (NOISE,), frequency=(20.0, 50.0),
                    contrast=0.45, gloss=0.15),
     "bark": Family((0.05, 0.12), (0.3, 0.6), (0.2, 0.45), (NOISE,), ("Bark",)),
-    "soil": Family((0.05, 0.1), (0.3, 0.6), (0.1, 0.25), (NOISE,), frequency=(40, 80)),
+    "soil": Family((0.05, 0.1), (0.3, 0.6), (0.1, 0.25), (NOISE,), frequency=(40.0, 80.0)),
     "clay": Family((0.02, 0.08), (0.4, 0.75), (0.4, 0.8), (PLAIN, NOISE), ("Clay",)),
     "paper": Family((0.08, 0.15), (0.0, 0.15), (0.82, 0.97), (PLAIN, STRIPES), contrast=0.08,
-                    frequency=(60, 120)),
+                    frequency=(60.0, 120.0)),
     "cover": Family(_ANY, (0.2, 0.95), (0.2, 0.95), (PLAIN, PLAIN, PATCHES, STRIPES),
-                    frequency=(6, 25), contrast=0.5, gloss=0.2),
+                    frequency=(6.0, 25.0), contrast=0.5, gloss=0.2),
     "art": Family(_ANY, (0.2, 0.9), (0.3, 0.95), (PATCHES, PATCHES, SKY, NOISE),
-                  ("Rock", "Marble", "GlazedTerracotta"), (3, 12), contrast=0.7),
+                  ("Rock", "Marble", "GlazedTerracotta"), (3.0, 12.0), contrast=0.7),
     "cardboard": Family((0.07, 0.1), (0.3, 0.5), (0.5, 0.75), (PLAIN, NOISE), ("Cardboard",)),
     "tape": Family((0.08, 0.14), (0.0, 0.4), (0.75, 0.97)),
     "wicker": Family((0.07, 0.11), (0.3, 0.6), (0.4, 0.8), (BRICKS, CHECKER),
-                     ("ThatchedRoof", "Tatami"), (30, 60), contrast=0.35),
+                     ("ThatchedRoof", "Tatami"), (30.0, 60.0), contrast=0.35),
     "stone": Family((0.05, 0.6), (0.0, 0.15), (0.4, 0.95), (NOISE,), ("Marble", "Travertine"),
-                    (3, 10), contrast=0.3, gloss=0.5),
-    "keys": Family((0.5, 0.7), (0.0, 0.1), (0.1, 0.9), (BRICKS,), frequency=(50, 60), contrast=0.6),
+                    (3.0, 10.0), contrast=0.3, gloss=0.5),
+    "keys": Family((0.5, 0.7), (0.0, 0.1), (0.1, 0.9), (BRICKS,), frequency=(50.0, 60.0),
+                   contrast=0.6),
     "lampshade": Family((0.06, 0.15), (0.05, 0.5), (0.8, 1.0), emission=0.6, shadow=False),
     "light": Family((0.08, 0.16), (0.0, 0.15), (1.0, 1.0), emission=2.0, shadow=False),
     "fire": Family((0.06, 0.12), (0.5, 0.8), (1.0, 1.0), emission=2.0, shadow=False),
@@ -77,20 +78,22 @@ _FAMILIES: dict[str, Family] = {
     "mirror": Family((0.5, 0.6), (0.0, 0.1), (0.75, 0.95), (MIRROR,), gloss=1.0),
     "red": Family((0.98, 1.01), (0.85, 1.0), (0.6, 0.85), gloss=0.6),
     "orange": Family((0.03, 0.07), (0.85, 1.0), (0.85, 1.0), gloss=0.2),
-    "fruit": Family((-0.03, 0.25), (0.7, 0.95), (0.5, 0.9), (PLAIN, NOISE), frequency=(20, 60),
+    "fruit": Family((-0.03, 0.25), (0.7, 0.95), (0.5, 0.9), (PLAIN, NOISE), frequency=(20.0, 60.0),
                     contrast=0.3, gloss=0.4),
-    "ball": Family(_ANY, (0.5, 1.0), (0.4, 1.0), (PLAIN, STRIPES, CHECKER), frequency=(6, 20),
+    "ball": Family(_ANY, (0.5, 1.0), (0.4, 1.0), (PLAIN, STRIPES, CHECKER), frequency=(6.0, 20.0),
                    contrast=0.8, gloss=0.3),
     "rug": Family(_ANY, (0.1, 0.8), (0.2, 0.85), (STRIPES, CHECKER, NOISE, PATCHES),
-                  ("Carpet", "Fabric"), (2, 12), contrast=0.5),
-    "curtain": Family(_ANY, (0.0, 0.6), (0.4, 0.95), (PLAIN, PLAIN, STRIPES), ("Fabric",), (4, 12)),
+                  ("Carpet", "Fabric"), (2.0, 12.0), contrast=0.5),
+    "curtain": Family(_ANY, (0.0, 0.6), (0.4, 0.95), (PLAIN, PLAIN, STRIPES), ("Fabric",),
+                      (4.0, 12.0)),
     "wall": Family(_ANY, (0.0, 0.35), (0.55, 0.97), (PLAIN, PLAIN, PLAIN, NOISE, STRIPES, BRICKS),
-                   ("Plaster", "Bricks", "Paint", "Concrete", "Tiles", "WoodSiding"), (2, 8), 0.12),
+                   ("Plaster", "Bricks", "Paint", "Concrete", "Tiles", "WoodSiding"), (2.0, 8.0),
+                   0.12),
     "floor": Family((0.03, 0.12), (0.05, 0.6), (0.25, 0.85), (WOOD, CHECKER, BRICKS, NOISE, PLAIN),
                     ("WoodFloor", "Planks", "Tiles", "Carpet", "Marble", "Concrete", "PavingStones",
-                     "Tatami"), (2, 6), 0.25, 0.25),
+                     "Tatami"), (2.0, 6.0), 0.25, 0.25),
     "ceiling": Family((0.05, 0.6), (0.0, 0.06), (0.8, 0.97), (PLAIN, PLAIN, NOISE, CHECKER),
-                      ("OfficeCeiling", "Plaster"), (1.5, 3), 0.06),
+                      ("OfficeCeiling", "Plaster"), (1.5, 3.0), 0.06),
 }  # fmt: skip
 
 FAMILIES = {name: index for index, name in enumerate(_FAMILIES)}
@@ -118,7 +121,7 @@ def draw_material(
     kind = stuff.kinds[int(u[3] * len(stuff.kinds))]
     shift = stuff.contrast * (0.3 + 0.7 * u[4]) * (1 if value < 0.5 else -1)
     second = rgb_from_hsv(
-        hue + (u[5] - 0.5) * stuff.contrast, saturation, min(max(value + shift, 0), 1)
+        hue + (u[5] - 0.5) * stuff.contrast, saturation, min(max(value + shift, 0.0), 1.0)
     )
     frequency = stuff.frequency[0] * (stuff.frequency[1] / stuff.frequency[0]) ** u[6]
     tile, photos = -1, [name for name in stuff.photos if name in tiles]
