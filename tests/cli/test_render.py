@@ -1,0 +1,205 @@
+"""`ffsplat render`: what the pictures show, the formats, the cameras, and what is refused."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from command import run
+from PIL import Image
+
+from ffsplat.cli import pictures
+from ffsplat.errors import UsageError
+from ffsplat.io import save_scene, write_cameras
+from ffsplat.types import Cameras
+
+SIZE = ("--size", "96x72")
+TABLE = (48, 36)
+"""Where the table is seen from the reference camera: at its optical axis."""
+
+
+@pytest.fixture
+def draw(scene_file, tmp_path):
+    """Run `ffsplat render` into a PNG and read it."""
+
+    def call(*arguments, scene=scene_file):
+        out = tmp_path / "out.png"
+        outcome = run("render", scene, "--out", out, "--overwrite", *SIZE, *arguments)
+        assert outcome.code == 0, outcome.err
+        with Image.open(out) as image:
+            return np.asarray(image.convert("RGB")).astype(int)
+
+    return call
+
+
+@pytest.fixture
+def cameras_file(tmp_path) -> Path:
+    """Two cameras: one at the origin, one that looks straight at the sofa."""
+    poses = np.tile(np.eye(4, dtype=np.float32), (2, 1, 1))
+    poses[1, 0, 3] = 1
+    intrinsics = np.array([[400, 0, 200], [0, 400, 100], [0, 0, 1]], np.float32)
+    sizes = np.array([[400, 200], [400, 200]], np.int32)
+    path = tmp_path / "cameras.json"
+    write_cameras(Cameras(poses, np.tile(intrinsics, (2, 1, 1)), sizes, ("a", "b")), path)
+    return path
+
+
+def at(image: np.ndarray, x: int, y: int) -> list[int]:
+    return image[y, x].tolist()
+
+
+def test_rgb_from_the_reference_view(draw):
+    image = draw()
+    assert image.shape == (72, 96, 3)
+    red, green, blue = at(image, *TABLE)
+    assert red > 180
+    assert green < 60
+    assert blue < 60
+    assert at(image, 2, 2) == [0, 0, 0]
+
+
+def test_opacity_is_white_where_something_is(draw):
+    image = draw("--what", "opacity")
+    assert min(at(image, *TABLE)) > 240
+    assert at(image, 2, 2) == [0, 0, 0]
+
+
+def test_near_is_brighter_than_far(draw):
+    image = draw("--what", "depth").sum(-1)
+    wall = image[36, 48 + 12]  # the wall is seen just to the right of the table
+    assert image[36, 48] > wall > 0
+
+
+def test_codes_have_a_legend_in_the_colours_of_the_image(draw):
+    image = draw("--what", "codes")
+    assert image.shape[0] == 72
+    assert image.shape[1] > 96
+    panel = image[:, 96:].reshape(-1, 3).tolist()
+    assert at(image, *TABLE) in panel
+    assert at(image, *TABLE) != at(image, 90, 36)
+    assert at(image, 90, 36) in panel
+
+
+def test_instances_differ(draw):
+    image = draw("--what", "instance")
+    assert at(image, *TABLE) != at(image, 90, 36)
+    assert at(image, 2, 2) == [64, 64, 64]
+
+
+def test_a_query_is_hot_where_it_matches_and_grey_elsewhere(draw):
+    table, sofa = draw("--query", "table"), draw("--what", "query", "--query", "sofa")
+    assert np.ptp(at(table, *TABLE)) > 20
+    assert np.ptp(at(table, 90, 36)) <= 2
+    assert np.ptp(at(sofa, *TABLE)) <= 2
+    assert np.ptp(at(sofa, 90, 36)) > 20
+
+
+def test_an_input_camera_is_fitted_whole(draw, cameras_file):
+    image = draw("--cameras", cameras_file, "--view", 1)
+    blue = np.argwhere(image[..., 2] - image[..., 0] > 80)
+    # 400 x 200 pixels at a scale of 0.24 in 96 x 72: the optical axis lands at (48, 36).
+    np.testing.assert_allclose(blue.mean(0), [36, 48], atol=1)
+    # The sofa is 0.4 wide at depth 2: 80 pixels of the input, 19 of this image, and some blur.
+    assert 17 <= np.ptp(blue[:, 1]) + 1 <= 26
+
+
+def test_a_scene_of_unknown_make_is_seen_whole(draw, scene, tmp_path):
+    foreign = tmp_path / "foreign.ply"
+    save_scene(replace(scene, provenance={}), foreign, profile="plain")
+    image = draw("--what", "opacity", scene=foreign)
+    border = np.concatenate([image[[0, -1]].reshape(-1, 3), image[:, [0, -1]].reshape(-1, 3)])
+    assert border.max() == 0
+    assert image.max() > 200
+
+
+@pytest.mark.parametrize("ending", ["webp", "gif"])
+@pytest.mark.parametrize("what", ["rgb", "codes"])
+def test_orbits(scene_file, tmp_path, ending, what):
+    out = tmp_path / f"orbit.{ending}"
+    outcome = run("render", scene_file, "-o", out, "--frames", 3, "--what", what, *SIZE)
+    assert outcome.code == 0
+    assert outcome.out == ""
+    assert "3 frames" in outcome.err
+    with Image.open(out) as image:
+        assert image.n_frames == 3  # pyright: ignore[reportAttributeAccessIssue]
+        assert image.height == 72
+        assert image.info["loop"] == 0
+        frames = []
+        for index in range(3):
+            image.seek(index)
+            frames.append(np.asarray(image.convert("RGB")).astype(int))
+    assert np.abs(frames[0] - frames[1]).max() > 50
+
+
+def test_mp4(scene_file, tmp_path):
+    av = pytest.importorskip("av")
+    out = tmp_path / "orbit.mp4"
+    assert run("render", scene_file, "-o", out, "--frames", 3, "--size", "97x73").code == 0
+    with av.open(str(out)) as container:
+        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    assert [frame.shape for frame in frames] == [(72, 96, 3)] * 3
+
+
+def test_mp4_without_pyav_names_the_extra(scene_file, tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    outcome = run("render", scene_file, "-o", tmp_path / "orbit.mp4")
+    assert outcome.code == 2
+    assert 'pip install "ffsplat[video]"' in outcome.err
+
+
+def test_a_still_takes_one_frame_and_no_more(tmp_path):
+    def frames():
+        yield np.full((2, 3, 3), 7, np.uint8)
+        pytest.fail("a second frame was drawn")
+
+    pictures.save_picture(frames(), tmp_path / "a.png")
+    with Image.open(tmp_path / "a.png") as image:
+        assert np.asarray(image).tolist() == [[[7, 7, 7]] * 3] * 2
+
+
+def test_a_drawing_that_fails_leaves_nothing(tmp_path):
+    def frames():
+        yield np.zeros((2, 3, 3), np.uint8)
+        raise UsageError("the second frame cannot be drawn")
+
+    with pytest.raises(UsageError):
+        pictures.save_picture(frames(), tmp_path / "a.webp")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        (["-o", "a.bmp"], 2, ".webp"),
+        (["-o", "a.png", "--what", "query"], 2, "--query"),
+        (["-o", "a.png", "--what", "rgb", "--query", "sofa"], 2, "--query"),
+        (["-o", "a.png", "--query", "tabel"], 2, "table"),
+        (["-o", "a.png", "--view", "0"], 2, "--cameras"),
+        (["-o", "a.png", "--size", "640"], 2, "640x480"),
+        (["-o", "a.png", "--size", "0x10"], 2, "640x480"),
+        (["-o", "a.png", "--size", "9000x10"], 2, "8192"),
+        (["-o", "a.webp", "--frames", "0"], 2, "--frames"),
+        (["-o", "missing/a.png"], 5, "missing"),
+        (["-o", "a.png", "--cameras", "none.json"], 1, "none.json"),
+        (["-o", "a.png", "--backend", "gsplat"], 2, "gsplat"),
+    ],
+    ids=str,
+)
+def test_refusals(scene_file, monkeypatch, arguments, code, told):
+    monkeypatch.chdir(scene_file.parent)
+    before = sorted(scene_file.parent.iterdir())
+    outcome = run("render", scene_file, *arguments)
+    assert outcome.code == code, outcome.err
+    assert outcome.err.startswith("error: ")
+    assert told in outcome.err
+    assert sorted(scene_file.parent.iterdir()) == before
+
+
+def test_a_view_that_is_not_there(scene_file, cameras_file, tmp_path):
+    out = tmp_path / "a.png"
+    outcome = run("render", scene_file, "-o", out, "--cameras", cameras_file, "--view", 2)
+    assert outcome.code == 2
+    assert "0 to 1" in outcome.err
+    outcome = run("render", scene_file, "-o", tmp_path / "a.gif", "--view", 0)
+    assert outcome.code == 2
+    assert "--view draws one image" in outcome.err
