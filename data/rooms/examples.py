@@ -8,13 +8,14 @@ from PIL import Image
 from data.rooms.render import render_rooms
 from data.rooms.splits import SPLITS
 
-VIEWS, HEIGHT, WIDTH = 6, 192, 256
+VIEWS = 6
 
 
-def write_examples(folder: Path, offset: int) -> None:
-    """Write six JPEG views of one room of the split `preview`, with poses and intrinsics."""
+def write_examples(folder: Path, offset: int, height: int) -> None:
+    """Write six 4:3 JPEG views of one room of the split `preview`, with poses and intrinsics."""
+    width = height * 4 // 3
     seed = SPLITS["preview"][offset]
-    batch = render_rooms([seed], VIEWS, HEIGHT, WIDTH)
+    batch = render_rooms([seed], VIEWS, height, width)
     folder.mkdir(parents=True, exist_ok=True)
     photos = []
     for view in range(VIEWS):
@@ -28,6 +29,6 @@ def write_examples(folder: Path, offset: int) -> None:
                 "world_from_camera": batch.world_from_camera[0, view].tolist(),
             }
         )
-    truth = {"seed": seed, "width": WIDTH, "height": HEIGHT, "unit": "metre", "photos": photos}
+    truth = {"seed": seed, "width": width, "height": height, "unit": "metre", "photos": photos}
     text = json.dumps(truth, indent=1)
     (folder / "truth.json").write_text(text + "\n", encoding="utf-8")
