@@ -27,8 +27,12 @@ from ffsplat.voxels import Groups, cell_keys, group
 ERROR_SCALE = 0.1
 """A confidence is exp(-expected error of log depth / ERROR_SCALE)."""
 
-EDGE_STEP = 0.1
-"""Steps of log depth on both sides that make a pixel a flying one."""
+EDGE_SLOPE = 8.0
+"""Depth gained over distance moved across the view, from which a pixel may be a flying one.
+
+A surface seen at 7 degrees has this slope. On rendered rooms it costs 0.5 % of true depth, and on
+their depth blurred over 3x3 pixels it finds two thirds of the pixels that are off by 15 %.
+"""
 
 INSTANCE_CELL = 0.03
 """Side of the cells in which objects are connected, over the median depth."""
@@ -135,7 +139,7 @@ def keep_pixels(
     kept = valid & torch.isfinite(prediction.depth) & (prediction.depth > 0)
     kept = kept & (prediction.opacities >= min_opacity)
     if prune_edges:
-        kept = kept & ~flying_pixels(prediction.depth, valid)
+        kept = kept & ~flying_pixels(prediction.depth, prediction.intrinsics, valid)
     confidence = confidences(prediction)
     if kept.any():
         kept = kept & (confidence >= confidence[kept].median().clamp(max=min_confidence))
@@ -143,23 +147,26 @@ def keep_pixels(
 
 
 def flying_pixels(
-    depth: Float[Tensor, "*b h w"], valid: Bool[Tensor, "*b h w"], step: float = EDGE_STEP
+    depth: Float[Tensor, "*b h w"],
+    intrinsics: Float[Tensor, "*b 3 3"],
+    valid: Bool[Tensor, "*b h w"],
 ) -> Bool[Tensor, "*b h w"]:
     """Pixels that hang between a near and a far surface.
 
-    Along a row or a column, log depth rises (or falls) by more than `step` both to and from such
-    a pixel. A clean edge steps on one side only and stays. At a footprint of 1/100 radian a plane
-    stays as well, down to a grazing angle of about 6 degrees.
+    Along a row or a column, depth rises (or falls) more steeply than EDGE_SLOPE both to and from
+    such a pixel. A clean edge is steep on one side only, so both of its pixels stay.
     """
     log_depth = torch.where(valid, depth, torch.nan).log()
     flying = torch.zeros_like(valid)
     for axis in (-1, -2):
-        rise = log_depth.diff(dim=axis)
-        count = rise.shape[axis] - 1
+        # A pixel's side is depth / focal, so a slope is a step of log depth times focal.
+        slope = log_depth.diff(dim=axis) * intrinsics[..., -1 - axis, -1 - axis, None, None]
+        count = slope.shape[axis] - 1
         if count < 1:
             continue
-        before, after = rise.narrow(axis, 0, count), rise.narrow(axis, 1, count)
-        steep = (torch.minimum(before, after) > step) | (torch.maximum(before, after) < -step)
+        before, after = slope.narrow(axis, 0, count), slope.narrow(axis, 1, count)
+        steep = torch.minimum(before, after) > EDGE_SLOPE
+        steep |= torch.maximum(before, after) < -EDGE_SLOPE
         flying.narrow(axis, 1, count).logical_or_(steep)
     return flying
 

@@ -22,6 +22,7 @@ from jaxtyping import Bool, Float, Float16, Float32, Int8, Int16, Int32
 
 if TYPE_CHECKING:
     from ffsplat.query import QueryResult
+    from ffsplat.render import What
 
 SH_C0 = 0.28209479177387814
 """Value of the constant spherical harmonic, 1 / (2 sqrt(pi))."""
@@ -203,3 +204,9 @@ class Scene:
         from ffsplat.query import query
 
         return query(self, text, **options)
+
+    def render(self, cameras: Cameras, what: "What" = "rgb", **options: Any) -> np.ndarray:
+        """Draw the scene; see `ffsplat.render.render`."""
+        from ffsplat.render import render
+
+        return render(self, cameras, what, **options)

@@ -12,6 +12,7 @@ from ffsplat.config import ModelConfig
 from ffsplat.errors import ImageError, MemoryLimit, UsageError, WeightsMissing
 from ffsplat.merge import gaussians_from_prediction
 from ffsplat.model import FFSplat
+from ffsplat.render import render
 from ffsplat.types import Scene
 
 CONFIG = ModelConfig(
@@ -74,6 +75,11 @@ def test_photos_become_a_scene_that_is_saved_asked_and_read_again(model, photos,
     name = scene.codebook.names[scene.codes.ids[0, 0]]
     hits = again.query(name, threshold=0.0).hits
     np.testing.assert_array_equal(hits[0].rows, scene.query(name, threshold=0.0).hits[0].rows)
+
+    small = replace(scene.cameras[[0]], sizes=np.array([[16, 12]], np.int32))
+    depth = scene.render(small, "depth", backend="reference")
+    assert depth.shape == (1, 12, 16)
+    np.testing.assert_array_equal(depth, render(scene, small, "depth", backend="reference"))
 
 
 def test_inputs_may_be_a_path_an_image_or_arrays(model, photos):

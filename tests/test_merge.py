@@ -137,18 +137,28 @@ def test_flying_pixels(turned):
     )
     expected = torch.zeros(5, 6, dtype=torch.bool)
     expected[1, 2] = expected[2, 2] = expected[2, 3] = True
-    depth = rows[:, None, None]  # five images of one row
-    flying = merge.flying_pixels(
-        depth.mT if turned else depth,
-        torch.ones(1, dtype=torch.bool).expand_as(depth.mT if turned else depth),
+    depth = rows[:, None, None]  # five views of one row
+    # 80 pixels of focal length along the row: steps of log depth over 0.1 count.
+    intrinsics = torch.diag(torch.tensor([1.0, 80, 1] if turned else [80.0, 1, 1])).expand(
+        5, 1, 3, 3
     )
+    depth = depth.mT if turned else depth
+    flying = merge.flying_pixels(depth, intrinsics, torch.ones_like(depth, dtype=torch.bool))
     torch.testing.assert_close(flying.flatten(1), expected)
 
 
 def test_padding_makes_no_flying_pixel():
-    depth = torch.tensor([[[2.0, 3.0, 4.5]]])
-    assert merge.flying_pixels(depth, torch.tensor([[[True, True, True]]]))[0, 0, 1]
-    assert not merge.flying_pixels(depth, torch.tensor([[[True, True, False]]])).any()
+    depth, intrinsics = torch.tensor([[[2.0, 3.0, 4.5]]]), 80 * torch.eye(3)[None]
+    assert merge.flying_pixels(depth, intrinsics, torch.tensor([[[True, True, True]]]))[0, 0, 1]
+    assert not merge.flying_pixels(depth, intrinsics, torch.tensor([[[True, True, False]]])).any()
+
+
+def test_flying_pixels_are_dropped_from_the_scene():
+    prediction = fake_prediction(v=1, depth=torch.full((1, 1, 6, 8), 2.0))
+    prediction.depth[..., 3], prediction.depth[..., 4:] = 8.0, 32.0
+    views = fake_views(v=1)
+    assert len(make_scene(prediction, views)) == 48
+    assert len(make_scene(prediction, views, prune_edges=True)) == 42
 
 
 @pytest.mark.parametrize(("topk", "whole", "part"), [(1, 1, 0), (2, 1, 1), (3, 2, 1), (4, 2, 2)])
