@@ -7,6 +7,7 @@ spaces; one only, because safetensors does not promise an order and files must r
 
 import hashlib
 import json
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,13 +116,16 @@ def read_codebook(path: str | Path, sha256: str | None = None) -> Codebook:
 def find_codebook(
     scene: Path, explicit: Path | None, reference: CodebookReference | None
 ) -> Path | None:
-    """The codebook of a scene: as told, as its comment says, or by name beside it; else None."""
+    """The codebook of a scene: as told, as its comment says, or by name beside it; else None.
+
+    A name that the file system cannot hold counts as absent (`Path.is_file` would raise).
+    """
     if explicit is not None:
         return explicit
     candidates = [sidecar_path(scene), scene.with_name("codebook.safetensors")]
     if reference is not None:
         candidates.insert(0, scene.with_name(reference.file))
-    return next((path for path in candidates if path.is_file()), None)
+    return next((path for path in candidates if os.path.isfile(path)), None)  # noqa: PTH113
 
 
 def _decode(content: bytes) -> Codebook:

@@ -216,6 +216,16 @@ def test_codebook_is_found_in_the_promised_order(tmp_path):
     assert load_scene(moved, tmp_path / "elsewhere").codebook is not None
 
 
+@pytest.mark.parametrize("name", ["x" * 300, "\\ud800", "\\udcff"])
+def test_impossible_codebook_name_counts_as_absent(tmp_path, name):
+    save_scene(random_scene(5), tmp_path / "a.ply")
+    content = (tmp_path / "a.ply").read_bytes()
+    changed = content.replace(b"file=a.codebook.safetensors", b"file=" + name.encode(), 1)
+    assert changed != content
+    (tmp_path / "a.ply").write_bytes(changed)
+    assert load_scene(tmp_path / "a.ply").codebook is not None  # by the scene's own name
+
+
 def test_codebook_of_another_scene_is_refused(tmp_path):
     save_scene(random_scene(5), tmp_path / "a.ply")
     save_scene(replace(random_scene(5), codebook=random_codebook(seed=9)), tmp_path / "b.ply")
