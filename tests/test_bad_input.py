@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from command import Outcome, run
 from small_room import small_room
+from untrained import save_photos, save_untrained
 
 from ffsplat.io import load_scene, save_scene, sidecar_path
 from ffsplat.types import Codebook
@@ -69,6 +70,11 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip("mounting a small file system needs root")
     yield folder
     subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.fixture(scope="module")
+def untrained(tmp_path_factory) -> Path:
+    return save_untrained(tmp_path_factory.mktemp("models") / "untrained")
 
 
 # Files that are not what they should be
@@ -173,6 +179,15 @@ def test_a_full_disk_keeps_the_old_file(big_room: Path, small_disk: Path):
     assert list(small_disk.iterdir()) == [out]
 
 
+def test_a_disk_that_is_full_after_inference(untrained: Path, tmp_path: Path, small_disk: Path):
+    filler = small_disk / "filler"
+    filler.write_bytes(bytes(1000 << 10))
+    photos = save_photos(tmp_path / "photos")
+    outcome = run("infer", photos, "--model", untrained, "--out", small_disk / "out.ply")
+    assert_refused(outcome, 5, "no space left")
+    assert list(small_disk.iterdir()) == [filler]
+
+
 @pytest.mark.parametrize("out", ["/dev/full", "/proc/out.ply", "missing/out.ply", "in", "a" * 300])
 def test_places_where_nothing_can_be_written(room: Path, tmp_path: Path, out: str):
     before = sorted(tmp_path.rglob("*"))
@@ -221,6 +236,26 @@ def test_a_signal_at_any_time_leaves_the_old_or_the_new_file(big_room: Path, tmp
             assert err == "error: interrupted\n"
 
 
+@pytest.mark.slow
+def test_a_signal_during_inference(untrained: Path, tmp_path: Path):
+    photos = save_photos(tmp_path / "photos")
+    out = tmp_path / "out.ply"
+    arguments = ("infer", photos, "--model", untrained, "--out", out, "--overwrite")
+    start = time.monotonic()
+    assert process(*arguments).code == 0
+    duration = time.monotonic() - start
+    new = out.read_bytes()
+    for moment in range(4):
+        out.write_bytes(b"old")
+        after = duration * (moment + 1) / 5
+        code, wait, err = interrupted(after, signal.SIGINT, *arguments)
+        assert code in (0, 130), err
+        assert wait < PROMPT_SECONDS
+        assert out.read_bytes() in (b"old", new)
+        if code == 130:
+            assert err == "error: interrupted\n"
+
+
 def test_kill_leaves_no_partial_file_at_the_final_name(big_room: Path, tmp_path: Path):
     out = tmp_path / "out.ply"
     arguments = ("query", big_room, "wall", "--out", out)
@@ -253,3 +288,14 @@ def test_a_query_works_anywhere(room: Path, tmp_path: Path, changes: dict[str, s
     done = process("query", room, "table", "--out", out, env=environment)
     assert (done.code, done.err) == (0, "")
     assert len(load_scene(out)) == 300
+
+
+def test_inference_and_drawing_work_nowhere_in_particular(untrained: Path, tmp_path: Path):
+    photos = save_photos(tmp_path / "photos")
+    odd = {"PYTHONWARNINGS": "error", "PYTHONOPTIMIZE": "1", "LC_ALL": "C", "TERM": "dumb"}
+    environment = {k: v for k, v in {**os.environ, **odd}.items() if k not in ("HOME", "USER")}
+    scene, image = tmp_path / "out.ply", tmp_path / "out.png"
+    made = process("infer", photos, "--model", untrained, "--out", scene, env=environment)
+    assert (made.code, made.err) == (0, "")
+    drawn = process("render", scene, "--out", image, "--size", "32x24", env=environment)
+    assert (drawn.code, drawn.out, drawn.err) == (0, "", f"wrote {image}\n")

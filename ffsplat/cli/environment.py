@@ -1,5 +1,6 @@
 """What the process needs around it: signals that are heard, quiet threads, a place for caches."""
 
+import atexit
 import os
 import signal
 import tempfile
@@ -37,11 +38,17 @@ class StopSignals:
             signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in self._previous.items():
             signal.signal(number, handler)
+        atexit.register(self._ignore)
 
     @property
     def exit_code(self) -> int | None:
         """128 plus the number of the signal that came, as a shell reports it; None without one."""
         return None if self.received is None else 128 + self.received
+
+    def _ignore(self) -> None:
+        """The work is done: a signal while the interpreter ends must not spoil the exit code."""
+        for number in self._previous:
+            signal.signal(number, signal.SIG_IGN)
 
     def _stop(self, number: int, _: FrameType | None) -> None:
         if self.received is None:
@@ -74,7 +81,6 @@ def _can_cache(environment: Mapping[str, str]) -> bool:
 
 def _private_folder() -> str:
     """A fresh folder of this process: a shared one would let others plant compiled code."""
-    import atexit
     import shutil
 
     folder = tempfile.mkdtemp(prefix="ffsplat-numba-")

@@ -7,43 +7,21 @@ import numpy as np
 import pytest
 import torch
 from command import run
-from PIL import Image
+from untrained import save_photos, save_untrained
 
-from ffsplat import hub
-from ffsplat.codebook import lexicon_codebook, rows_of_level
-from ffsplat.config import ModelConfig
 from ffsplat.io import load_scene, read_cameras
-from ffsplat.model import FFSplat
 
 STAGES = ["load", "images", "network", "cameras", "scene", "write"]
 
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory) -> Path:
-    """A folder with a small untrained network."""
-    torch.manual_seed(0)
-    book = lexicon_codebook()
-    config = ModelConfig(
-        name="untrained", resolution=32, width=16, heads=1, view_blocks=1, cross_blocks=2,
-        match_block=2, registers=1, decoder=(8, 8, 8), match_width=8, code_width=8,
-        whole_rows=len(rows_of_level(book, "whole")), part_rows=len(rows_of_level(book, "part")),
-        license="CC0-1.0",
-    )  # fmt: skip
-    folder = tmp_path_factory.mktemp("models") / "untrained"
-    hub.save_checkpoint(folder, FFSplat(config), book, "# Untrained\n")
-    return folder
+    return save_untrained(tmp_path_factory.mktemp("models") / "untrained")
 
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
-    """Three photos in natural order, two of one size and one upright."""
-    folder = tmp_path / "photos"
-    folder.mkdir()
-    generator = np.random.default_rng(0)
-    for name, size in (("1", (80, 60)), ("2", (80, 60)), ("10", (60, 80))):
-        coarse = generator.integers(0, 256, (6, 8, 3), dtype=np.uint8)
-        Image.fromarray(coarse).resize(size).save(folder / f"{name}.png")
-    return folder
+    return save_photos(tmp_path / "photos")
 
 
 @pytest.fixture

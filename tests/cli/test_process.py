@@ -85,6 +85,20 @@ def test_an_interrupt_that_a_library_turns_into_its_own_error_is_still_an_interr
     assert (process.returncode, err) == (130, b"error: interrupted\n")
 
 
+def test_a_signal_after_the_work_does_not_spoil_the_exit_code():
+    process = start("""
+        class Slow:
+            def __del__(self):
+                print("ready", flush=True)
+                time.sleep(1)
+        sys.kept = Slow()  # finalised when the interpreter ends
+        return 3
+    """)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=20)
+    assert (process.returncode, err) == (3, b"")
+
+
 def test_an_ignored_signal_stays_ignored():
     process = start(
         "console.result('ready'); time.sleep(1); console.result('done')",
