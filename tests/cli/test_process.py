@@ -12,7 +12,7 @@ import pytest
 from ffsplat.cli import environment
 
 STAND_IN = """
-import sys, time
+import os, sys, time
 from types import ModuleType
 import click
 from ffsplat.cli import app, main
@@ -88,9 +88,9 @@ def test_an_interrupt_that_a_library_turns_into_its_own_error_is_still_an_interr
 def test_a_signal_after_the_work_does_not_spoil_the_exit_code():
     process = start("""
         class Slow:
-            def __del__(self):
-                print("ready", flush=True)
-                time.sleep(1)
+            def __del__(self, write=os.write, sleep=time.sleep):
+                write(1, b"ready\\n")
+                sleep(1)
         sys.kept = Slow()  # finalised when the interpreter ends
         return 3
     """)
