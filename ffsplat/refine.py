@@ -35,7 +35,11 @@ DEPTH_WEIGHT = 0.05
 PRIOR_WEIGHT = 1e-3
 """Weight of staying near the regressed pose, for one full-confidence match a cell."""
 PARTNERS = 6
-"""Views that each view is matched with, at most: the reference and the best others."""
+"""Views that each view is matched with, beside the reference."""
+MATCHES = 256
+"""Matches kept of an ordered pair of views."""
+CONVERGED = 1e-5
+"""Radians, and units of length, below which a step ends the search."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +68,10 @@ def refine_cameras(
     start = prediction.world_from_camera.double()
     poses = start
     for _ in range(ITERATIONS):
-        poses = _step(poses, start, prediction.scale.double(), matches)
+        twist = _step(poses, start, prediction.scale.double(), matches)
+        poses = poses @ rigid(rotation_from_vector(twist[..., :3]), twist[..., 3:])
+        if twist.abs().max() < CONVERGED:
+            break
     return replace(prediction, world_from_camera=poses.to(prediction.depth))
 
 
@@ -72,42 +79,56 @@ def find_matches(prediction: Prediction, valid: Bool[Tensor, "b v h w"] | None) 
     """Match the descriptors of all chosen pairs: best cell, its neighbourhood's mean, confidence.
 
     Confidence is the probability of the 3x3 neighbourhood to the fourth power, 0 where the
-    match does not come back to within 1.5 cells.
+    match does not come back to within 1.5 cells. The `MATCHES` best of a pair are kept.
     """
     descriptors = prediction.descriptors
     b, v, rows, columns, _ = descriptors.shape
     stride = prediction.depth.shape[-1] // columns
     centres, depth = _cells(prediction, stride)
-    flat = descriptors.flatten(2, 3)
-    source, target = _pairs(flat)
-    logits = match_logits(flat[:, source], flat[:, target])
+    points = rays(centres.expand(b, v, -1, 2), prediction.intrinsics) * depth[..., None]
+    cells = torch.ones_like(depth, dtype=torch.bool)
     if valid is not None:
         cells = valid[..., stride // 2 :: stride, stride // 2 :: stride].flatten(2)
-        logits = logits.masked_fill(~cells[:, target, None], -1e4)
-    probability = logits.softmax(-1)
-    place, confidence = _soft_place(probability, rows, columns)
-    best = probability.argmax(-1)
-    back = logits.mT.softmax(-1).argmax(-1).gather(-1, best)
-    here = torch.arange(rows * columns, device=depth.device)
-    distance = torch.hypot(
-        (back % columns - here % columns).float(), (back // columns - here // columns).float()
-    )
-    confidence = confidence**4 * (distance < 1.5) * _interior(best, rows, columns)
-    if valid is not None:
-        confidence = confidence * cells[:, source]
-    intrinsics = prediction.intrinsics
-    points = rays(centres.expand(b, v, -1, 2), intrinsics) * depth[..., None]
-    return Matches(
-        source,
-        target,
-        points[:, source].double(),
-        rays(place * stride, intrinsics[:, target])[..., :2].double(),
-        depth.log()[:, target].gather(-1, best).double(),
-        confidence.double(),
-    )
+    flat = descriptors.flatten(2, 3)
+    found, source, target = [], [], []
+    for i, j in _pairs(flat):
+        logits = match_logits(flat[:, i], flat[:, j])
+        if valid is not None:
+            both = cells[:, i, :, None] & cells[:, j, None]
+            logits = logits.masked_fill(~both, -1e4)
+        there, back = logits.argmax(2), logits.argmax(1)
+        for one, other, scores, best, reverse in (
+            (i, j, logits, there, back),
+            (j, i, logits.mT, back, there),
+        ):
+            place, confidence = _soft_place(scores, best, rows, columns)
+            confidence = confidence**4 * _returns(best, reverse, columns)
+            confidence = confidence * _interior(best, rows, columns) * cells[:, one]
+            places = rays(place * stride, prediction.intrinsics[:, other])[..., :2]
+            log_depth = depth[:, other].log().gather(1, best)[..., None]
+            confidence = confidence[..., None]
+            found.append(torch.cat([points[:, one], places, log_depth, confidence], dim=-1))
+            source.append(one)
+            target.append(other)
+    matches = torch.stack(found, dim=1)
+    best = matches[..., 6].topk(min(MATCHES, matches.shape[2]), dim=2).indices
+    matches = matches.gather(2, best[..., None].expand(*best.shape, 7)).double()
+    points, places, log_depth, confidence = matches.split([3, 2, 1, 1], dim=-1)
+    index = torch.tensor([source, target], device=depth.device)
+    return Matches(index[0], index[1], points, places, log_depth[..., 0], confidence[..., 0])
 
 
-def _interior(cell: Int[Tensor, "b p n"], rows: int, columns: int) -> Bool[Tensor, "b p n"]:
+def _returns(
+    best: Int[Tensor, "b n"], reverse: Int[Tensor, "b m"], columns: int
+) -> Bool[Tensor, "b n"]:
+    """Whether a match leads back to within 1.5 cells of where it came from."""
+    here = torch.arange(best.shape[1], device=best.device)
+    back = reverse.gather(1, best)
+    rows, across = back // columns - here // columns, back % columns - here % columns
+    return rows.square() + across.square() < 1.5**2
+
+
+def _interior(cell: Int[Tensor, "b n"], rows: int, columns: int) -> Bool[Tensor, "b n"]:
     """Whether a match is off the target's border, where all that leaves the view piles up."""
     row, column = cell // columns, cell % columns
     return (row > 0) & (row < rows - 1) & (column > 0) & (column < columns - 1)
@@ -123,32 +144,33 @@ def _cells(prediction: Prediction, stride: int) -> tuple[Tensor, Tensor]:
     return centres.reshape(-1, 2), around.exp().flatten(1).unflatten(0, prediction.depth.shape[:2])
 
 
-def _pairs(descriptors: Float[Tensor, "b v n c"]) -> tuple[Tensor, Tensor]:
-    """Ordered pairs of views to match, both ways: the reference with all, each with its likest."""
+def _pairs(descriptors: Float[Tensor, "b v n c"]) -> list[tuple[int, int]]:
+    """Pairs of views to match: the reference with all, each view with those most like it."""
     v = descriptors.shape[1]
     likeness = F.normalize(descriptors.mean(2), dim=-1)
     likeness = (likeness @ likeness.mT).mean(0).fill_diagonal_(-2)
     chosen = torch.zeros(v, v, dtype=torch.bool, device=descriptors.device)
     chosen.scatter_(1, likeness.topk(min(PARTNERS, v - 1), dim=1).indices, True)
     chosen[0] = True
-    chosen = (chosen | chosen.T).fill_diagonal_(False)
-    source, target = chosen.nonzero().unbind(-1)
-    return source, target
+    return [(i, j) for i, j in (chosen | chosen.T).triu(1).nonzero().tolist()]
 
 
 def _soft_place(
-    probability: Float[Tensor, "b p n m"], rows: int, columns: int
-) -> tuple[Float[Tensor, "b p n 2"], Float[Tensor, "b p n"]]:
-    """Expected place (in cells, centres at half-integers) in the 3x3 block round the best cell."""
-    best = probability.argmax(-1)
+    logits: Float[Tensor, "b n m"], best: Int[Tensor, "b n"], rows: int, columns: int
+) -> tuple[Float[Tensor, "b n 2"], Float[Tensor, "b n"]]:
+    """Expected place (in cells, centres at half-integers) in the 3x3 block round the best cell.
+
+    With it comes the block's probability.
+    """
+    whole = logits.logsumexp(-1)
     row, column = best // columns, best % columns
-    mass, place = torch.zeros_like(probability[..., 0]), 0.0
+    mass, place = torch.zeros_like(whole), torch.zeros(*best.shape, 2, device=best.device)
     for dy in (-1, 0, 1):
         for dx in (-1, 0, 1):
             y, x = row + dy, column + dx
             inside = (y >= 0) & (y < rows) & (x >= 0) & (x < columns)
             index = y.clamp(0, rows - 1) * columns + x.clamp(0, columns - 1)
-            share = probability.gather(-1, index[..., None])[..., 0] * inside
+            share = (logits.gather(2, index[..., None])[..., 0] - whole).exp() * inside
             mass = mass + share
             place = place + share[..., None] * torch.stack([x, y], dim=-1)
     return place / mass[..., None].clamp(min=1e-12) + 0.5, mass
@@ -159,8 +181,8 @@ def _step(
     start: Float[Tensor, "b v 4 4"],
     scale: Float[Tensor, " b"],
     matches: Matches,
-) -> Float[Tensor, "b v 4 4"]:
-    """One Gauss-Newton step on all poses but the first; T <- T exp(twist)."""
+) -> Float[Tensor, "b v 6"]:
+    """The Gauss-Newton step on all poses but the first, as twists: T <- T exp(twist)."""
     b, v = poses.shape[:2]
     residual, weight, by_source, by_target = _linearize(poses, matches)
     hessian = poses.new_zeros(b, v, v, 6, 6)
@@ -182,8 +204,7 @@ def _step(
     twist = F.pad(moving[..., 0].unflatten(1, (v - 1, 6)), (0, 0, 1, 0))
     # A step is bounded, so that one bad linearisation cannot throw a camera away.
     limit = torch.cat([torch.full((b, 3), 0.3).to(scale), 0.5 * scale[:, None].expand(b, 3)], -1)
-    twist = torch.maximum(torch.minimum(twist, limit[:, None]), -limit[:, None])
-    return poses @ rigid(rotation_from_vector(twist[..., :3]), twist[..., 3:])
+    return torch.maximum(torch.minimum(twist, limit[:, None]), -limit[:, None])
 
 
 def _linearize(poses, matches: Matches):

@@ -29,6 +29,10 @@ class Batch:
     intrinsics: Float[Tensor, "b v 3 3"]
     world_from_camera: Float[Tensor, "b v 4 4"]
 
+    def views(self, which: slice) -> "Batch":
+        """The same sets with some of their views; poses stay relative to the first of all."""
+        return Batch(**{key: tensor[:, which] for key, tensor in vars(self).items()})
+
     def to(self, device: torch.device) -> "Batch":
         """The same batch on another device."""
         return Batch(**{key: tensor.to(device) for key, tensor in vars(self).items()})

@@ -2,6 +2,7 @@
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import lightning
 import numpy as np
@@ -52,12 +53,13 @@ class Validation(Callback):
         self.pool = pool
         self.every = every
 
-    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+    def on_train_batch_end(self, trainer, pl_module: Any, outputs, batch, batch_idx) -> None:
         """Validate when it is time."""
         if trainer.global_step % self.every == 0:
             from train.evaluate import quick_validation
 
-            metrics = quick_validation(pl_module.average.module, self.pool, 64)
+            network = pl_module.average.module
+            metrics = quick_validation(network, self.pool, 64)
             pl_module.log_dict(metrics)
             logger.info("step %d: %s", trainer.global_step, _line(metrics))
 
@@ -110,6 +112,7 @@ def fit(
         warmup=recipe.warmup,
         decay=recipe.decay,
         average_decay=recipe.average_decay,
+        render_every=recipe.render_every,
         loss_weights=recipe.losses,
         class_weights={
             "whole": class_weights(arrays["whole"][:200], recipe.model.whole_rows),

@@ -1,6 +1,7 @@
 """The Lightning module: one network, its losses, its optimiser and its moving average."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import lightning
 import torch
@@ -10,10 +11,12 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
 from ffsplat.geometry import vector_from_rotation
+from ffsplat.merge import gaussians_from_prediction
 from ffsplat.model import ALL_PIXELS, FFSplat
 from ffsplat.prediction import Prediction
 from train import losses
 from train.batches import Batch
+from train.novel_view import rescale, splat
 
 SAMPLED_PIXELS = 192
 """Pixels of a set that the instance loss compares with each other."""
@@ -22,11 +25,16 @@ SAMPLED_PIXELS = 192
 def _moving_average(decay: float):
     """Exponential moving average whose window grows with the run, so that it forgets the start."""
 
-    def update(averaged: list[Tensor], current: list[Tensor], count: Tensor | int) -> None:
-        share = min(decay, (1 + int(count)) / (10 + int(count)))
-        torch._foreach_lerp_(averaged, current, 1 - share)
+    def update(averaged: Tensor, current: Tensor, count: Tensor | int) -> Tensor:
+        return torch.lerp(averaged, current, 1 - min(decay, (1 + int(count)) / (10 + int(count))))
 
     return update
+
+
+def mean_depth(batch: Batch) -> Float[Tensor, " b"]:
+    """Mean z-depth of each set, in metres, over the pixels that have one."""
+    known = batch.depth > 0
+    return (batch.depth * known).sum((1, 2, 3)) / known.sum((1, 2, 3))
 
 
 class TrainingModule(lightning.LightningModule):
@@ -42,17 +50,19 @@ class TrainingModule(lightning.LightningModule):
         decay: float = 0.2,
         weight_decay: float = 0.05,
         average_decay: float = 0.999,
+        render_every: int = 0,
         loss_weights: Mapping[str, float],
         class_weights: Mapping[str, Tensor],
     ):
         super().__init__()
         self.network = network
-        self.average = AveragedModel(network, multi_avg_fn=_moving_average(average_decay))
+        self.average = AveragedModel(network, avg_fn=_moving_average(average_decay))
         self.steps = steps
         self.learning_rate = learning_rate
         self.warmup = warmup
         self.decay = decay
         self.weight_decay = weight_decay
+        self.render_every = render_every
         self.loss_weights = dict(loss_weights)
         self.whole_weights: Tensor
         self.part_weights: Tensor
@@ -60,11 +70,21 @@ class TrainingModule(lightning.LightningModule):
         self.register_buffer("part_weights", class_weights["part"])
 
     def training_step(self, batch: Batch, step: int) -> Float[Tensor, ""]:
-        """Forward, and the weighted sum of the losses."""
+        """Forward, and the weighted sum of the losses.
+
+        Every `render_every` steps, sets of three views or more keep their last one back: it is
+        rendered from the others' Gaussians.
+        """
         # Labels are alike in 2x2 pixels: one of the four, each in its turn, teaches nearly as much.
         turn = self.global_step % 4
         pixels = (slice(turn // 2, None, 2), slice(turn % 2, None, 2))
-        terms = self.losses(self.network(batch.images, code_pixels=pixels), batch, pixels)
+        renders = self.render_every and self.global_step % self.render_every == 0
+        target = batch.views(slice(-1, None)) if renders and batch.images.shape[1] > 2 else None
+        given = batch if target is None else batch.views(slice(0, -1))
+        prediction = self.network(given.images, code_pixels=pixels)
+        terms = self.losses(prediction, given, pixels)
+        if target is not None:
+            terms["render"] = self._render_loss(prediction, given, target)
         total = torch.stack([self.loss_weights[name] * terms[name] for name in terms]).sum()
         self.log_dict({**terms, "total": total}, prog_bar=False)
         return total
@@ -85,7 +105,7 @@ class TrainingModule(lightning.LightningModule):
         """Every loss by name, unweighted; lengths are compared in units of the set's mean depth."""
         mask = batch.depth > 0
         depth = torch.where(mask, batch.depth, 1.0)
-        mean = (depth * mask).sum((1, 2, 3)) / mask.sum((1, 2, 3))
+        mean = mean_depth(batch)
         log_truth = (depth / mean[:, None, None, None]).log()
         log_depth = (prediction.depth / prediction.scale[:, None, None, None]).log()
         actual = (log_depth - log_truth).abs()
@@ -112,6 +132,24 @@ class TrainingModule(lightning.LightningModule):
             "instance": self._instance_loss(prediction, batch),
             **self._match_losses(prediction, batch),
         }
+
+    def _render_loss(self, prediction: Prediction, given: Batch, target: Batch) -> Tensor:
+        """L1 of an unseen view, splatted in metres and with the true cameras.
+
+        True poses keep an early rendering loss from fighting over the frame (YoNoSplat, 2025).
+        """
+        framed = replace(
+            rescale(prediction, mean_depth(given) / prediction.scale),
+            world_from_camera=given.world_from_camera,
+            intrinsics=given.intrinsics,
+        )
+        truth = target.images[:, 0]
+        image = splat(
+            gaussians_from_prediction(framed), target.world_from_camera[:, 0],
+            target.intrinsics[:, 0], (truth.shape[-2], truth.shape[-1]),
+            given.images.mean((1, 3, 4)),
+        )  # fmt: skip
+        return (image - truth).abs().mean()
 
     def _instance_loss(self, prediction: Prediction, batch: Batch) -> Float[Tensor, ""]:
         embeddings = prediction.instances.flatten(1, 3)

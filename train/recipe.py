@@ -22,6 +22,7 @@ LOSS_WEIGHTS = {
     "instance": 0.2,
     "match": 0.3,
     "token_match": 0.3,
+    "render": 1.0,
 }
 """Weights of the losses: those of the geometry as in the trial that converged."""
 
@@ -41,6 +42,8 @@ class Recipe:
     warmup: int = 150
     decay: float = 0.2
     """Last share of the steps, over which the rate falls to zero."""
+    render_every: int = 0
+    """Steps from one rendering loss to the next; 0 is never."""
     average_decay: float = 0.999
     precision: str = "bf16-mixed"
     losses: dict[str, float] = field(default_factory=lambda: dict(LOSS_WEIGHTS))
