@@ -95,9 +95,8 @@ def _bin(
 ) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
     """Tile lists (starts, pairs, splats, boxes, Gaussians) and flat indices of visible splats."""
     views, count = depths.shape
-    means2d, extents, conics = (
-        _flat(tensor).reshape(views * count, -1) for tensor in (means2d, extents, conics)
-    )
+    means2d, extents = (_flat(pair).reshape(-1, 2) for pair in (means2d, extents))
+    conics = _flat(conics).reshape(-1, 3)
     depths, opacities = _flat(depths), _flat(opacities)
     keys = np.sort(kernel.find_visible(means2d, extents, depths, *size))
     sources = (keys & np.uint64(0xFFFFFFFF)).astype(np.int64)

@@ -4,8 +4,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ffsplat.errors import UsageError
-
 _MOST_CHANNELS = 513  # gsplat 1.5.3 compiles kernels up to this; beyond it works in chunks
 
 
@@ -25,16 +23,9 @@ def splat_gsplat(
     """Accumulated features, accumulated z-depth and opacity, by `gsplat.rasterization` 1.5.3.
 
     Depth is the last channel of the same pass. gsplat gives no gradient for the intrinsics.
-    Raises UsageError when gsplat is not installed or the tensors are not on a CUDA device.
     """
-    try:
-        from gsplat import rasterization  # pyright: ignore[reportMissingImports]
-    except ImportError as error:
-        raise UsageError(
-            "the gsplat backend needs gsplat", hint="pip install 'ffsplat[cuda]', or backend 'cpu'"
-        ) from error
-    if not means.is_cuda:
-        raise UsageError("the gsplat backend needs CUDA tensors", hint="use backend 'cpu'")
+    from gsplat import rasterization  # pyright: ignore[reportMissingImports]
+
     images, opacity, _ = rasterization(
         means,
         quaternions_wxyz,

@@ -50,11 +50,14 @@ def compiled(function):
 
 @compiled
 def exponential(x):
-    """exp(x) for x in [-6.2, 0] (clamped) as the 8th power of a Taylor polynomial, to 1e-6."""
+    """exp(x) for x in [-6.2, 0] (clamped), to 2e-6: the 8th power of 1 + y q(y) at y = x / 8.
+
+    The coefficients interpolate (exp(y) - 1) / y at the 6 Chebyshev points of [-0.775, 0].
+    """
     x = x if x > F(-6.2) else F(-6.2)
-    x = (x if x < F(0) else F(0)) * F(0.125)
-    p = F(1 / 6) + x * (F(1 / 24) + x * (F(1 / 120) + x * F(1 / 720)))
-    p = F(1) + x * (F(1) + x * (F(0.5) + x * p))
+    y = (x if x < F(0) else F(0)) * F(0.125)
+    q = F(0.16664442) + y * (F(0.04154237) + y * (F(0.00801517) + y * F(0.00100151)))
+    p = F(1) + y * (F(0.99999998) + y * (F(0.49999853) + y * q))
     p = p * p
     p = p * p
     return p * p

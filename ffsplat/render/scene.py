@@ -1,7 +1,8 @@
 """A scene seen by cameras, numpy in and numpy out: colour, depth, meaning, scores, instances."""
 
+import importlib.util
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -175,9 +176,6 @@ def _instances(scene: Scene) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _device(backend: Backend) -> torch.device:
-    """CUDA for gsplat, where there is one; else the CPU."""
-    import importlib.util
-
-    cuda = torch.cuda.is_available() and importlib.util.find_spec("gsplat") is not None
-    wanted: dict[str, Any] = {"gsplat": True, "auto": cuda}
-    return torch.device("cuda" if wanted.get(backend, False) and cuda else "cpu")
+    """CUDA for gsplat, where both are; else the CPU."""
+    usable = torch.cuda.is_available() and importlib.util.find_spec("gsplat") is not None
+    return torch.device("cuda" if usable and backend in ("auto", "gsplat") else "cpu")

@@ -73,8 +73,19 @@ def rasterize(
 
 
 def _choose(backend: str, means: Tensor) -> str:
-    if backend == "auto":
-        return "gsplat" if means.is_cuda and importlib.util.find_spec("gsplat") else "cpu"
-    if backend not in ("cpu", "reference", "gsplat"):
-        raise UsageError(f"unknown backend {backend!r}", hint="auto, cpu, reference or gsplat")
-    return backend
+    installed = importlib.util.find_spec("gsplat") is not None
+    match backend:
+        case "auto":
+            return "gsplat" if means.is_cuda and installed else "cpu"
+        case "cpu" | "reference":
+            return backend
+        case "gsplat" if means.is_cuda and installed:
+            return backend
+        case "gsplat":
+            missing = "CUDA tensors" if installed else "the package gsplat"
+            raise UsageError(
+                f"the gsplat backend needs {missing}",
+                hint="install ffsplat[cuda] on a machine with a CUDA device, or use backend 'cpu'",
+            )
+        case _:
+            raise UsageError(f"unknown backend {backend!r}", hint="auto, cpu, reference or gsplat")
