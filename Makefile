@@ -8,8 +8,9 @@ READERS := tests/readers
 demo: .venv/installed
 	@mkdir -p out
 	$(BIN)/ffsplat infer data/examples --out out/scene.ply --overwrite
-	$(BIN)/ffsplat query out/scene.ply table --out out/table.ply --overwrite
+	$(BIN)/ffsplat query out/scene.ply furniture
 	$(BIN)/ffsplat render out/scene.ply --out out/view.png --overwrite
+	$(BIN)/ffsplat render out/scene.ply --query furniture --out out/furniture.png --overwrite
 	$(BIN)/ffsplat render out/scene.ply --what codes --out out/codes.png --overwrite
 	$(BIN)/ffsplat render out/scene.ply --out out/orbit.webp --overwrite
 	@echo "The results lie in out/:"
