@@ -17,8 +17,12 @@ from train.batches import Batch
 FIELD_OF_VIEW = 57.5
 """Horizontal, in degrees: the mean of the range that the rooms are photographed with."""
 
-RATIO = 0.75
-"""A match is kept if the second best is at least this much farther (Lowe, 2004, section 7.1)."""
+RATIO = 0.8
+"""A match is kept if its distance is less than this times the second best's (Lowe, 2004)."""
+SIFT_SIDE = 256
+"""Smaller images are enlarged to this for SIFT, which then finds several times as much."""
+SIFT_CONTRAST = 0.01
+"""OpenCV's default of 0.04 leaves too few points on small, soft images."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,19 +82,16 @@ def exact_gaussians(batch: Batch) -> WorldGaussians:
 
 
 def essential_pose(
-    first: UInt8[np.ndarray, "h w"],
-    second: UInt8[np.ndarray, "h w"],
+    pairs: Float[np.ndarray, "n 2 2"],
     first_intrinsics: Float[np.ndarray, "3 3"],
     second_intrinsics: Float[np.ndarray, "3 3"],
 ) -> Float[np.ndarray, "4 4"] | None:
     """Pose of the second camera in the first's frame, its translation of unit length.
 
-    SIFT with the ratio test, then the five-point method with RANSAC at one pixel, with given
-    intrinsics; None where there are fewer than six matches or no solution lies before both cameras.
-    Source: Lowe, 2004; Nister, "An Efficient Solution to the Five-Point Relative Pose Problem",
-    2004; through OpenCV.
+    `pairs` are matched pixels (x, y) in the first and second image. The five-point method with
+    RANSAC at one pixel; None for fewer than six matches or if no point lies before both cameras.
+    Source: Nister, "An Efficient Solution to the Five-Point Relative Pose Problem", 2004; OpenCV.
     """
-    pairs = match_sift(first, second)
     if len(pairs) < 6:
         return None
     rays = [
@@ -114,21 +115,29 @@ def essential_pose(
 def match_sift(
     first: UInt8[np.ndarray, "h w"], second: UInt8[np.ndarray, "h w"]
 ) -> Float[np.ndarray, "n 2 2"]:
-    """Matched places (x, y), pixel centres at half-integers, in the first and second image."""
-    sift = cv2.SIFT.create()
-    points, descriptors = zip(
-        *(sift.detectAndCompute(i, None) for i in (first, second)), strict=True
-    )
-    if any(d is None or len(d) < 2 for d in descriptors):
+    """Matched pixels (x, y), centres at half-integers, in the first and second image.
+
+    Source: Lowe, "Distinctive Image Features from Scale-Invariant Keypoints", 2004; OpenCV.
+    """
+    factor = max(1, round(SIFT_SIDE / max(first.shape)))
+    sift = cv2.SIFT.create(contrastThreshold=SIFT_CONTRAST)
+    points, descriptors = [], []
+    for image in (first, second):
+        large = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC)
+        found = sift.detectAndCompute(large, None)  # pyright: ignore[reportArgumentType, reportCallIssue]
+        points.append(found[0])
+        descriptors.append(found[1])
+    if any(described is None or len(described) < 2 for described in descriptors):
         return np.zeros((0, 2, 2))
-    matches = cv2.BFMatcher().knnMatch(*descriptors, k=2)
+    matches = cv2.BFMatcher().knnMatch(descriptors[0], descriptors[1], k=2)
     good = [best for best, other in matches if best.distance < RATIO * other.distance]
     places = [(points[0][m.queryIdx].pt, points[1][m.trainIdx].pt) for m in good]
-    return np.array(places, dtype=np.float64).reshape(-1, 2, 2) + 0.5
+    # OpenCV's pixel centres are integers.
+    return (np.array(places, dtype=np.float64).reshape(-1, 2, 2) + 0.5) / factor
 
 
 def sift_poses(batch: Batch) -> tuple[Float[Tensor, "b v 4 4"], Bool[Tensor, "b v"]]:
-    """`essential_pose` of view 0 and each other view by the true intrinsics, and where it failed.
+    """Poses by SIFT, five points and the true intrinsics, and where that failed.
 
     Where it fails, the pose is the identity.
     """
@@ -138,7 +147,8 @@ def sift_poses(batch: Batch) -> tuple[Float[Tensor, "b v 4 4"], Bool[Tensor, "b 
     failed = torch.zeros(grey.shape[:2], dtype=torch.bool)
     for b in range(grey.shape[0]):
         for v in range(1, grey.shape[1]):
-            pose = essential_pose(grey[b, 0], grey[b, v], intrinsics[b, 0], intrinsics[b, v])
+            pairs = match_sift(grey[b, 0], grey[b, v])
+            pose = essential_pose(pairs, intrinsics[b, 0], intrinsics[b, v])
             failed[b, v] = pose is None
             if pose is not None:
                 poses[b, v] = torch.from_numpy(pose)

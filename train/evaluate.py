@@ -72,7 +72,7 @@ def table(tally: Tally) -> list[Row]:
     rows += [
         _row(tally, "field of view, mean", "deg", "fov", ("mean of the range",)),
         *_label_rows(tally),
-        _row(tally, "scale, median |log|", "", "scale", ("usual scale",), middle="median"),
+        _row(tally, "scale, median absolute log", "", "scale", ("usual scale",), middle="median"),
         _calibration(tally),
     ]
     if ("psnr", "regressed") in tally.values:
@@ -183,7 +183,7 @@ def _note(tally: Tally, pool: Pool, views: int, training: Path | None) -> str:
         f"{rooms} rooms, {views} of {available} views of each at {width} x {height} pixels, from "
         f"the first to the last of the clip; novel view: one between them. Depth is aligned by one "
         f"median a set. Mean depth image, majority class and usual scale come from {source}. "
-        f"SIFT + five points was given the true intrinsics and these small images; it failed on "
+        f"SIFT + five points had the true intrinsics, and small images enlarged; it failed in "
         f"{tally.mean('sift', 'failed'):.0%} of the pairs, which count as the identity. Exact "
         f"geometry is true depth and poses, splatted by the same code as an untrained head shapes "
         f"Gaussians."

@@ -156,7 +156,7 @@ def photo_table(network: FFSplat, folder: Path, resolution: int) -> str:
             add_pair(tally, network, pair)
             pairs += 1
         if pairs:
-            lines.append(f"| {one.name} ({pairs}) {_cells(tally)} |")
+            lines.append(f"| {one.name} ({pairs}) | {_cells(tally)} |")
     return "\n".join(lines)
 
 
@@ -172,4 +172,4 @@ def _cells(tally: Tally) -> str:
         " / ".join(f"{tally.median(metric, name):.{digits}f}" for name in names)
         for metric, (names, digits) in columns.items()
     ]
-    return "".join(f" | {cell}" for cell in cells)
+    return " | ".join(cells)
