@@ -9,7 +9,6 @@ from jaxtyping import Bool, Float, Float32, Int, UInt8
 from ffsplat.types import NO_ID
 
 _UNLABELLED = 0.25  # grey of pixels without an ID
-_TONES, _HUE_STEP = (0.65, 0.45, 0.85, 0.55, 0.75), 99.5  # 40 labels stay 0.11 apart in RGB
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 

@@ -1,7 +1,7 @@
 """A scene seen by cameras, numpy in and numpy out: colour, depth, meaning, scores, instances."""
 
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import numpy as np
@@ -26,7 +26,7 @@ def render(
     *,
     scores: Float[np.ndarray, " n"] | None = None,
     level: str = "whole",
-    background: tuple[float, float, float] = (0.0, 0.0, 0.0),
+    background: Sequence[float | int] = (0, 0, 0),
     backend: Backend = "auto",
 ) -> np.ndarray:
     """Draw v views of a scene; all cameras must have one size (h, w).
@@ -39,7 +39,7 @@ def render(
     - "instance": int32 (v, h, w), the instance with the largest blended weight.
 
     The last two are -1 where the opacity is below one half or there is no evidence.
-    Raises UsageError if the cameras differ in size, or the scene lacks what is asked for.
+    Raises UsageError for no cameras, cameras of several sizes, or what the scene does not have.
     """
     view = _Viewer(scene.gaussians, cameras, backend)
     match what:
@@ -58,8 +58,7 @@ def render(
             images = view.dominant(*_instances(scene))
         case _:
             raise UsageError(f"cannot render {what!r}", hint=f"one of {', '.join(What.__args__)}")
-    stacked = list(images)
-    return np.stack(stacked) if stacked else np.zeros((0, view.height, view.width), np.float32)
+    return np.stack(list(images))
 
 
 class _Viewer:
@@ -67,7 +66,9 @@ class _Viewer:
 
     def __init__(self, gaussians: Gaussians, cameras: Cameras, backend: Backend):
         sizes = np.unique(cameras.sizes, axis=0)
-        if len(sizes) != 1:
+        if not len(sizes):
+            raise UsageError("no cameras to render from")
+        if len(sizes) > 1:
             raise UsageError(
                 f"cannot render {len(sizes)} image sizes in one call",
                 hint="group the cameras by size",
@@ -110,9 +111,7 @@ class _Viewer:
         )
         return features, depth, opacity
 
-    def rgb(
-        self, index: int, background: tuple[float, float, float]
-    ) -> Float32[np.ndarray, "h w 3"]:
+    def rgb(self, index: int, background: Sequence[float | int]) -> Float32[np.ndarray, "h w 3"]:
         """Colours as seen from this camera, over the background."""
         centre = self.cameras.world_from_camera[index, :3, 3]
         colors = sh_colors(self.gaussians.sh, self.gaussians.means - centre)

@@ -97,7 +97,9 @@ def test_one_gaussian_by_hand():
         weight = 0.8 * math.exp(-(dx**2 + dy**2) / (2 * variance))
         at = result.features[0, 10 + dy, 10 + dx]
         torch.testing.assert_close(at, weight * torch.tensor([1.0, -2.0]), atol=2e-6, rtol=0)
-        torch.testing.assert_close(result.opacity[0, 10 + dy, 10 + dx].item(), weight, atol=1e-6, rtol=0)
+        torch.testing.assert_close(
+            result.opacity[0, 10 + dy, 10 + dx].item(), weight, atol=1e-6, rtol=0
+        )
         torch.testing.assert_close(result.depth[0, 10 + dy, 10 + dx].item(), 2.0, atol=1e-6, rtol=0)
     reach = math.sqrt(2 * variance * math.log(0.8 * 255))
     inside = torch.tensor([abs(x - 10) < reach for x in range(21)])
@@ -243,9 +245,9 @@ def test_bad_numbers_harm_only_their_own_gaussian():
         broken = [tensor.clone() for tensor in arguments]
         broken[index][0] = math.nan
         result = rasterize(*broken, 30, 20)
-        assert all(
-            torch.equal(a, b) for a, b in zip(images(result), images(clean), strict=True)
-        ), index
+        assert all(torch.equal(a, b) for a, b in zip(images(result), images(clean), strict=True)), (
+            index
+        )
 
 
 def test_exponential_is_exact_to_two_millionths():
