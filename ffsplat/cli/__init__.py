@@ -5,15 +5,17 @@ import sys
 
 def main() -> int:
     """Run the command line and return its exit code (see `ffsplat.cli.failures`)."""
-    signals = None
     try:
-        from ffsplat.cli.environment import StopSignals, prepare_environment
-
-        with StopSignals() as signals:
+        from ffsplat.cli.environment import Interrupted, StopSignals, prepare_environment
+    except KeyboardInterrupt:
+        sys.stderr.write("error: interrupted\n")
+        return 130
+    with StopSignals() as signals:
+        try:
             prepare_environment()
             from ffsplat.cli.app import run
 
             return run(None, signals)
-    except KeyboardInterrupt:  # while modules were imported: later ones are heard in `run`
-        sys.stderr.write("error: interrupted\n")
-        return (signals and signals.exit_code) or 130
+        except Interrupted:  # while modules were imported: later ones are heard in `run`
+            sys.stderr.write("error: interrupted\n")
+            return signals.exit_code or 130

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import click
 
 from ffsplat.cli.console import Console, common_options, logging_to, silence
-from ffsplat.cli.environment import StopSignals
+from ffsplat.cli.environment import Interrupted, StopSignals
 from ffsplat.cli.failures import failure_of
 
 COMMANDS = {
@@ -57,7 +57,7 @@ def run(arguments: Sequence[str] | None, signals: StopSignals) -> int:
     with logging_to(console):
         try:
             code = _invoke(arguments, console)
-        except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the last resort
+        except (Exception, KeyboardInterrupt, Interrupted) as error:  # noqa: BLE001 - the last resort
             code = _fail(error, console, signals)
     return signals.exit_code or code
 
@@ -78,11 +78,11 @@ def _invoke(arguments: Sequence[str] | None, console: Console) -> int:
     return code or 0
 
 
-def _fail(error: Exception | KeyboardInterrupt, console: Console, signals: StopSignals) -> int:
+def _fail(error: BaseException, console: Console, signals: StopSignals) -> int:
     if console.debug:
         console.clear()
         traceback.print_exception(error)
-    if signals.received is not None or isinstance(error, KeyboardInterrupt):
+    if signals.received is not None or not isinstance(error, Exception):
         console.error("interrupted")
         return signals.exit_code or 130
     if isinstance(error, BrokenPipeError):

@@ -12,8 +12,16 @@ from types import FrameType
 REPEAT_SECONDS = 0.5
 
 
+class Interrupted(BaseException):
+    """A signal asks the command to stop.
+
+    Not a KeyboardInterrupt: where one passes through `exec` of a string, as in `dataclasses`,
+    CPython ends by killing itself, whatever exit code was asked for.
+    """
+
+
 class StopSignals:
-    """Turns SIGINT and SIGTERM into KeyboardInterrupt, and remembers which one came.
+    """Turns SIGINT and SIGTERM into Interrupted, and remembers which one came.
 
     An exception raised inside a finaliser or an import lock's callback is swallowed by Python, so
     the interrupt is raised again every half second until the block is left. A signal that the
@@ -55,7 +63,7 @@ class StopSignals:
             self.received = number
         if hasattr(signal, "setitimer"):
             signal.setitimer(signal.ITIMER_REAL, REPEAT_SECONDS)
-        raise KeyboardInterrupt
+        raise Interrupted
 
 
 def prepare_environment() -> None:

@@ -31,11 +31,18 @@ sys.exit(main())
 """
 
 
-def start(body: str, **settings) -> subprocess.Popen:
-    """A process that runs a stand-in command, up to the line that it writes first."""
+def start(body: str, module: Path | None = None, **settings) -> subprocess.Popen:
+    """A process that runs a stand-in command, up to the line that it writes first.
+
+    The code is given by `-c`, or written to the file `module` and run by `-m`.
+    """
     code = STAND_IN.format(body=textwrap.indent(textwrap.dedent(body), "    "))
+    way = ["-c", code]
+    if module:
+        module.write_text(code)
+        way, settings = ["-m", module.stem], {**settings, "cwd": module.parent}
     process = subprocess.Popen(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, **settings
+        [sys.executable, *way], stdout=subprocess.PIPE, stderr=subprocess.PIPE, **settings
     )
     assert process.stdout is not None
     process.stdout.readline()
@@ -80,6 +87,17 @@ def test_an_interrupt_that_a_library_turns_into_its_own_error_is_still_an_interr
         except KeyboardInterrupt:
             raise ImportError("half imported")
     """)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=20)
+    assert (process.returncode, err) == (130, b"error: interrupted\n")
+
+
+def test_an_interrupt_inside_exec_keeps_the_exit_code(tmp_path: Path):
+    body = """
+        code = "console.result('ready'); time.sleep(60)"
+        exec(code, {**globals(), **locals()})
+    """
+    process = start(body, module=tmp_path / "stand_in.py")
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=20)
     assert (process.returncode, err) == (130, b"error: interrupted\n")
