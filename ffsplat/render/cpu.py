@@ -13,11 +13,13 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from ffsplat.errors import MemoryLimit
 from ffsplat.render import kernel
 from ffsplat.render.projection import Projected
 
 _Result = TypeVar("_Result")
 
+_MOST_PAIRS = 1 << 29  # 2 GB of tile lists
 _PAIRS_PER_CHUNK = 1 << 14  # (tile, splat) pairs per unit of work: gradient slots stay in cache
 
 
@@ -101,7 +103,13 @@ def _bin(
     keys = np.sort(kernel.find_visible(means2d, extents, depths, *size))
     sources = (keys & np.uint64(0xFFFFFFFF)).astype(np.int64)
     splats, boxes = kernel.pack_splats(sources, means2d, conics, depths, extents, opacities, *size)
-    starts, pairs = kernel.fill_tiles(sources, boxes, count, views, *size)
+    starts = kernel.count_pairs(sources, boxes, count, views, *size)
+    if starts[-1] > _MOST_PAIRS:
+        raise MemoryLimit(
+            f"{len(sources)} Gaussians cover {starts[-1]} tiles: too many to draw",
+            hint="move the camera back, or draw a smaller image",
+        )
+    pairs = kernel.fill_pairs(starts, sources, boxes, count, *size)
     return (starts, pairs, splats, boxes, sources % max(count, 1)), sources
 
 

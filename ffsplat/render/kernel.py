@@ -104,30 +104,37 @@ def pack_splats(sources, means2d, conics, depths, extents, opacities, width, hei
 
 
 @compiled
-def fill_tiles(sources, boxes, count, views, width, height):
-    """Lists of splats per tile, near to far: tile t owns pairs[starts[t] : starts[t + 1]]."""
+def cells_of(boxes):
+    """Boxes in tiles instead of pixels."""
+    return boxes // np.array([TILE_W, TILE_H, TILE_W, TILE_H], np.int32)
+
+
+@compiled
+def count_pairs(sources, boxes, count, views, width, height):
+    """Where the list of each tile starts: tile t will own pairs[starts[t] : starts[t + 1]]."""
     tiles_x, tiles_y = tile_grid(width, height)
-    cells = boxes // np.array([TILE_W, TILE_H, TILE_W, TILE_H], np.int32)
-    total = 0
-    for k in range(len(cells)):
-        total += (cells[k, 2] - cells[k, 0] + 1) * (cells[k, 3] - cells[k, 1] + 1)
-    tiles, splats = np.empty(total, np.int32), np.empty(total, np.int32)
-    starts = np.zeros(views * tiles_x * tiles_y + 1, np.int64)
-    pair = 0
+    cells, sizes = cells_of(boxes), np.zeros(views * tiles_x * tiles_y + 1, np.int64)
     for k in range(len(cells)):
         for y in range(cells[k, 1], cells[k, 3] + 1):
             row = (sources[k] // count * tiles_y + y) * tiles_x
             for tile in range(row + cells[k, 0], row + cells[k, 2] + 1):
-                tiles[pair], splats[pair] = tile, k
-                starts[tile + 1] += 1
-                pair += 1
-    starts = np.cumsum(starts)
-    cursor = starts[:-1].copy()
-    pairs = np.empty(total, np.int32)
-    for i in range(total):
-        pairs[cursor[tiles[i]]] = splats[i]
-        cursor[tiles[i]] += 1
-    return starts, pairs
+                sizes[tile + 1] += 1
+    return np.cumsum(sizes)
+
+
+@compiled
+def fill_pairs(starts, sources, boxes, count, width, height):
+    """The splats of each tile, near to far."""
+    tiles_x, tiles_y = tile_grid(width, height)
+    cells, cursor = cells_of(boxes), starts[:-1].copy()
+    pairs = np.empty(starts[-1], np.int32)
+    for k in range(len(cells)):
+        for y in range(cells[k, 1], cells[k, 3] + 1):
+            row = (sources[k] // count * tiles_y + y) * tiles_x
+            for tile in range(row + cells[k, 0], row + cells[k, 2] + 1):
+                pairs[cursor[tile]] = k
+                cursor[tile] += 1
+    return pairs
 
 
 @compiled

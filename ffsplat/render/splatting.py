@@ -50,7 +50,8 @@ def rasterize(
     Differentiable with respect to every tensor (gsplat: except `intrinsics`). `low_pass` (px^2)
     widens every splat; Gaussians nearer than `near` are not drawn. Backend "auto" is gsplat for
     CUDA tensors where it is installed, else "cpu"; "reference" is slow, exact and works in float64.
-    Raises UsageError for an image without pixels, an unknown backend, or gsplat that is not there.
+    Raises UsageError for an image without pixels, an unknown backend, or gsplat that is not there,
+    and MemoryLimit where the Gaussians cover more tiles than the CPU can list.
     Source: Kerbl et al., 3D Gaussian Splatting (2023).
     """
     if width < 1 or height < 1:

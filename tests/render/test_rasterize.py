@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from ffsplat.errors import UsageError
+from ffsplat.errors import MemoryLimit, UsageError
 from ffsplat.render import rasterize
 from ffsplat.render.projection import project
 from ffsplat.render.reference import splat_reference
@@ -248,6 +248,12 @@ def test_bad_numbers_harm_only_their_own_gaussian():
         assert all(torch.equal(a, b) for a, b in zip(images(result), images(clean), strict=True)), (
             index
         )
+
+
+def test_too_many_tiles_are_refused_before_they_are_listed(monkeypatch):
+    monkeypatch.setattr("ffsplat.render.cpu._MOST_PAIRS", 10)
+    with pytest.raises(MemoryLimit, match="too many to draw"):
+        rasterize(*scene(40, 3, 30, 20).arguments(torch.float32), 30, 20)
 
 
 def test_exponential_is_exact_to_two_millionths():
