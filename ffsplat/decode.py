@@ -157,7 +157,7 @@ def _decoder_errors() -> Iterator[None]:
         raise ImageError("not enough memory to decode it") from error
     except Image.DecompressionBombError as error:
         limit = 2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6
-        raise ImageError(f"more than {limit:.0f} megapixels", SIZE_HINT) from error
+        raise ImageError(f"more than {limit:.0f} megapixels", "shrink it") from error
     except _DECODER_ERRORS as error:
         raise ImageError(file_reason(error)) from error
 

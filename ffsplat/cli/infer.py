@@ -1,5 +1,6 @@
 """`ffsplat infer`: photos in, semantic splat out."""
 
+import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ import click
 from ffsplat.cli.app import COMMANDS
 from ffsplat.cli.console import FILE, Console, common_options, printable
 from ffsplat.cli.failures import SKIPPED
+from ffsplat.errors import UsageError
 
 if TYPE_CHECKING:
     from ffsplat.api import InferResult
@@ -29,6 +31,8 @@ MAX_LISTED = 5
               help="Precision of the network.")  # fmt: skip
 @click.option("--resolution", type=COUNT, help="Longer side for the network, in pixels.")
 @click.option("--max-views", type=COUNT, help="Use so many of the photos, evenly spaced.")
+@click.option("--max-megapixels", type=click.FloatRange(0, 178, min_open=True), default=64,
+              help="Refuse larger photos; Pillow reads none beyond 178.")  # fmt: skip
 @click.option("--on-error", type=click.Choice(["skip", "fail"]), default="skip",
               help="What to do about a photo that cannot be read.")  # fmt: skip
 @click.option("--topk", type=click.IntRange(1, 16), default=4, help="Codes of a Gaussian.")
@@ -85,15 +89,28 @@ def _refuse_early(inputs: tuple[str, ...], options: dict[str, Any]) -> None:
     """Find out what is wrong with the names of files before seconds go into importing torch."""
     from ffsplat.images import find_images
     from ffsplat.io import check_output, scene_outputs
+    from ffsplat.io.depth import check_depth_output, depth_outputs
 
     paths = scene_outputs(options["out"], options["ply_profile"])
     if options["cameras_out"]:
         paths.append(options["cameras_out"])
-    if options["depth_out"] and options["depth_out"].suffix == ".npz":
-        paths.append(options["depth_out"])
     for path in paths:
         check_output(path, options["overwrite"])
-    find_images(inputs)
+    photos = find_images(inputs)
+    if options["depth_out"]:
+        check_depth_output(options["depth_out"], len(photos), options["overwrite"])
+        paths += depth_outputs(options["depth_out"], len(photos))
+    _refuse_double_use(photos, paths)
+
+
+def _refuse_double_use(photos: list[Path], outputs: list[Path]) -> None:
+    """No output may replace a photo or another output, not even with `--overwrite`."""
+    uses = {os.path.realpath(photo): "one of the photos" for photo in photos}
+    for output in outputs:
+        place = os.path.realpath(output)
+        if place in uses:
+            raise UsageError(f"{output} is {uses[place]}", "give each output a name of its own")
+        uses[place] = "also another output"
 
 
 def _warn(console: Console, result: "InferResult") -> None:

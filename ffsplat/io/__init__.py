@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from ffsplat.errors import UsageError
 from ffsplat.io.atomic import atomic_output, atomic_outputs, check_output
 from ffsplat.io.cameras import read_cameras, write_cameras
 from ffsplat.io.check import RULES, Violation, check_ply, describe
@@ -36,8 +37,16 @@ __all__ = [
 
 
 def scene_outputs(scene: str | Path, profile: Profile = "ffsplat") -> list[Path]:
-    """The files that `save_scene` may write, so that they can be refused before any work."""
-    return [Path(scene)] if profile != "ffsplat" else [sidecar_path(scene), Path(scene)]
+    """The files that `save_scene` may write, so that they can be refused before any work.
+
+    Raises UsageError for a name that promises another format, OutputError for one of a folder.
+    """
+    path = Path(scene)
+    if path.suffix.lower() not in ("", ".ply"):
+        raise UsageError(
+            f"{path.name} names no PLY, and scenes are written as PLY", "end it in .ply"
+        )
+    return [path] if profile != "ffsplat" else [sidecar_path(path), path]
 
 
 def save_scene(
@@ -45,8 +54,10 @@ def save_scene(
 ) -> None:
     """Write a scene as PLY, and its codebook beside it as `<stem>.codebook.safetensors`.
 
-    Both files appear, or neither does. Raises OutputError as `write_ply`.
+    Both files appear, or neither does. Raises OutputError as `write_ply`, and what `scene_outputs`
+    raises for the name.
     """
+    scene_outputs(path, profile)
     if profile != "ffsplat" or scene.codes is None or scene.codebook is None:
         write_ply(scene, path, profile=profile, overwrite=overwrite)
         return

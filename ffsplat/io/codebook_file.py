@@ -18,7 +18,7 @@ import safetensors.numpy
 from safetensors import SafetensorError, deserialize
 
 from ffsplat.codebook import validate
-from ffsplat.errors import SceneFileError
+from ffsplat.errors import OutputError, SceneFileError
 from ffsplat.io.atomic import atomic_output
 from ffsplat.io.header import escape, read_limited, unescape
 from ffsplat.types import Codebook
@@ -69,6 +69,8 @@ class CodebookReference:
 def sidecar_path(scene: str | Path) -> Path:
     """Where the codebook of a scene file is written: `<stem>.codebook.safetensors` beside it."""
     scene = Path(scene)
+    if not scene.name:
+        raise OutputError(f"{scene} is a folder", "give the name of a file")
     return scene.with_name(scene.stem + SUFFIX)
 
 

@@ -3,6 +3,7 @@
 import io
 import json
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,26 @@ from ffsplat.io.atomic import atomic_output, atomic_outputs, check_output
 
 STEPS = 65535
 """The largest value of a 16-bit pixel."""
+
+
+def depth_outputs(path: str | Path, views: int) -> list[Path]:
+    """The files that `write_depth` writes for so many views: one `.npz`, or those of a folder."""
+    path = Path(path)
+    if _is_archive(path):
+        return [path]
+    return [*(path / f"{i:04d}.png" for i in range(views)), path / "depth.json"]
+
+
+def check_depth_output(path: str | Path, views: int, overwrite: bool = False) -> None:
+    """Refuse what `write_depth` could not write; OutputError as `check_output`."""
+    path = Path(path)
+    if _is_archive(path) or path.is_dir():
+        for output in depth_outputs(path, views):
+            check_output(output, overwrite)
+        return
+    if os.path.lexists(path):
+        raise OutputError(f"{path} is not a folder", "name a folder, or a file that ends in .npz")
+    check_output(path)
 
 
 def write_depth(
@@ -34,22 +55,24 @@ def write_depth(
     """
     path = Path(path)
     clean = np.where(np.isfinite(depth) & (depth > 0), depth, 0).astype(np.float32)
-    if path.suffix == ".npz":
+    if _is_archive(path):
         with atomic_output(path, overwrite) as file:
             np.savez_compressed(file, depth=clean, names=np.array(names, np.str_))
         return
     step = _step(float(clean.max(initial=0)))
-    files = [f"{i:04d}.png" for i in range(len(names))]
+    targets = depth_outputs(path, len(names))
     facts: dict[str, Any] = {
         "format": "ffsplat.depth 1",
         "units_per_step": step,
         "unit": "metre" if metric else "scene",
         "unmeasured": 0,
-        "views": [{"name": n, "file": f} for n, f in zip(names, files, strict=True)],
+        "views": [
+            {"name": name, "file": file.name} for name, file in zip(names, targets, strict=False)
+        ],
     }
+    check_depth_output(path, len(names), overwrite)
     made = _make_folder(path)
     try:
-        targets = [path / name for name in [*files, "depth.json"]]
         with atomic_outputs(targets, overwrite) as outputs:
             for output, view in zip(outputs, clean, strict=False):
                 output.write(_png(view, step))
@@ -58,6 +81,10 @@ def write_depth(
         if made:
             path.rmdir()
         raise
+
+
+def _is_archive(path: Path) -> bool:
+    return path.suffix.lower() == ".npz"
 
 
 def _step(largest: float) -> float:
@@ -75,7 +102,6 @@ def _make_folder(path: Path) -> bool:
     """Make the folder unless it is there; True if it was made."""
     if path.is_dir():
         return False
-    check_output(path)
     try:
         path.mkdir()
     except OSError as error:

@@ -155,6 +155,52 @@ def test_existing_outputs_are_refused_before_the_work(infer, tmp_path, name, mon
     assert (tmp_path / name).read_bytes() == b"precious"
 
 
+def test_the_size_limit_of_photos_can_be_moved(infer):
+    outcome = infer("--max-megapixels", 0.001)
+    assert outcome.code == 1
+    assert "1.png (80x60 is 0 megapixels, limit 0.001)" in outcome.err
+    assert "--max-megapixels" in outcome.err
+    assert infer("--max-megapixels", 0.005).code == 0
+    assert infer("--max-megapixels", 179, "--overwrite").code == 2
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--out", "same.ply", "--cameras-out", "same.ply"],
+        ["--out", "same.ply", "--cameras-out", "same.codebook.safetensors"],
+        ["--out", "same.ply", "--cameras-out", "photos/../same.ply"],
+        ["--out", "same.ply", "--cameras-out", "d.npz", "--depth-out", "d.npz"],
+        ["--out", "same.ply", "--cameras-out", "photos/1.png"],
+        ["--out", "same.ply", "--depth-out", "photos"],
+    ],
+    ids=str,
+)
+def test_no_output_replaces_a_photo_or_another_output(photos, monkeypatch, arguments):
+    monkeypatch.chdir(photos.parent)
+    (photos / "2.png").rename(photos / "0001.png")
+    before = {path: path.read_bytes() for path in photos.iterdir()}
+    outcome = run("infer", "photos", "--overwrite", *arguments)
+    assert outcome.code == 2
+    assert outcome.err.endswith("\nhint: give each output a name of its own\n")
+    assert {path: path.read_bytes() for path in photos.iterdir()} == before
+    assert files(photos.parent) == set()
+
+
+def test_a_depth_folder_is_refused_before_the_work(infer, tmp_path, monkeypatch):
+    monkeypatch.setattr("ffsplat.api.load", lambda *_, **__: pytest.fail("it was loaded"))
+    (tmp_path / "depth").mkdir()
+    (tmp_path / "depth" / "0002.png").write_bytes(b"precious")
+    outcome = infer("--depth-out", tmp_path / "depth")
+    assert (outcome.code, "0002.png already exists" in outcome.err) == (5, True)
+    (tmp_path / "file").write_bytes(b"precious")
+    outcome = infer("--depth-out", tmp_path / "file", "--overwrite")
+    assert (outcome.code, "file is not a folder" in outcome.err) == (5, True)
+    outcome = infer("--depth-out", tmp_path / "missing" / "depth")
+    assert (outcome.code, "missing does not exist" in outcome.err) == (5, True)
+    assert files(tmp_path) == {"depth", "file"}
+
+
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [
@@ -167,6 +213,9 @@ def test_existing_outputs_are_refused_before_the_work(infer, tmp_path, name, mon
         (["photos", "--out", "a.ply", "--model", "./photos"], 6),
         (["photos", "--out", "a.ply", "--model", "nobody/nothing", "--offline"], 6),
         (["photos", "--out", "missing/a.ply"], 5),
+        (["photos", "--out", "a.spz"], 2),
+        (["photos", "--out", ""], 5),
+        (["photos", "--out", "/"], 5),
     ],
     ids=str,
 )

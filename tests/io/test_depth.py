@@ -52,8 +52,8 @@ def test_existing_outputs_are_kept(tmp_path):
         write_depth(DEPTH[:1] * 2, NAMES[:1], tmp_path / "d")
     assert len(json.loads((tmp_path / "d" / "depth.json").read_text())["views"]) == 2
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(OutputError, match="already exists"):
-        write_depth(DEPTH, NAMES, tmp_path / "file")
+    with pytest.raises(OutputError, match="not a folder"):
+        write_depth(DEPTH, NAMES, tmp_path / "file", overwrite=True)
 
 
 def test_failure_leaves_no_folder(tmp_path, monkeypatch):
