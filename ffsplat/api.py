@@ -1,5 +1,6 @@
 """The public road from photos to a scene: `load` a model, then `infer`."""
 
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -111,7 +112,7 @@ class Model:
         Raises UsageError for options, ImageError for photos (also if no pixel is usable), and
         MemoryLimit when the device cannot hold so many views at once.
         """
-        _check_options(topk, voxel, max_gaussians)
+        _check_options(topk, min_confidence, voxel, max_gaussians)
         seconds: dict[str, float] = {}
         size = self.config.resolution if resolution is None else resolution
         with _timed(seconds, "images"):
@@ -192,10 +193,14 @@ def load(
     return Model(network, codebook, device=device, dtype=dtype, provenance=provenance)
 
 
-def _check_options(topk: int, voxel: float | None, max_gaussians: int | None) -> None:
+def _check_options(
+    topk: int, min_confidence: float, voxel: float | None, max_gaussians: int | None
+) -> None:
     if not 1 <= topk <= 16:
         raise UsageError(f"topk is {topk}, expected 1 to 16")
-    if voxel is not None and not voxel > 0:
+    if not 0 <= min_confidence <= 1:
+        raise UsageError(f"min_confidence is {min_confidence}, expected 0 to 1")
+    if voxel is not None and not 0 < voxel < math.inf:
         raise UsageError(f"voxel is {voxel}, expected more than 0")
     if max_gaussians is not None and max_gaussians < 1:
         raise UsageError(f"max_gaussians is {max_gaussians}, expected at least 1")

@@ -218,7 +218,7 @@ def _check_size(image: Image.Image, max_megapixels: int | float) -> None:
     width, height = image.size
     if width * height > max_megapixels * 1e6:
         raise ImageError(
-            f"{width}x{height} is {width * height / 1e6:.0f} megapixels, limit {max_megapixels:g}",
+            f"{width}x{height} is {width * height / 1e6:.3g} megapixels, limit {max_megapixels:g}",
             SIZE_HINT,
         )
     if getattr(image, "tag_v2", {}).get(_SUBFILE_TYPE) == 1:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ffsplat import codes
 from ffsplat.codebook import LEXICON, gram, rows_of_level
+from ffsplat.errors import UsageError
 from ffsplat.geometry import (
     matrix_from_quaternion,
     quaternion_from_matrix,
@@ -32,6 +33,12 @@ EDGE_SLOPE = 8.0
 
 A surface seen at 7 degrees has this slope. On rendered rooms it costs 0.5 % of true depth, and on
 their depth blurred over 3x3 pixels it finds two thirds of the pixels that are off by 15 %.
+"""
+
+SMALLEST_VOXEL = 2.0**-14
+"""Side of the smallest cell for merging, over the mean distance to the median point.
+
+Cells are numbered up to 2^15 from the median; with smaller ones more than outliers lie beyond.
 """
 
 INSTANCE_CELL = 0.03
@@ -69,7 +76,8 @@ def to_scene(
     no flying pixel. `topk` pairs of a code are shared between whole objects (the larger half) and
     parts. `voxel` is the side of the cells, in world units, that are merged to one Gaussian each.
     `max_gaussians` keeps those with the highest product of opacity and confidence. Cameras are in
-    pixels of the original photos. Raises ValueError for a batch of several view sets.
+    pixels of the original photos. Raises ValueError for a batch of several view sets, UsageError
+    for a voxel too small to be numbered.
     """
     if len(prediction.depth) != 1:
         raise ValueError(f"a scene has one view set, not {len(prediction.depth)}")
@@ -189,9 +197,12 @@ def merge_voxels(
     Weights are opacity times confidence. Mean and covariance are those of the mixture (moment
     matching: Runnalls, IEEE TAES 43(3), 2007), so the merged Gaussian covers what it replaces;
     colour, opacity and confidence are weighted means, codes are fused, the instance is that with
-    the largest weight.
+    the largest weight. Raises UsageError for a size below SMALLEST_VOXEL.
     """
     gaussians = scene.gaussians
+    smallest = SMALLEST_VOXEL * _reach(gaussians.means)
+    if size < smallest:
+        raise UsageError(f"voxel {size:g} is too small for this scene", f"try {2 * smallest:.1g}")
     weights = np.maximum(gaussians.opacities * confidence, np.float32(1e-12))
     cells = group(cell_keys(gaussians.means, size))
     means = cells.mean(gaussians.means, weights)
@@ -272,6 +283,12 @@ def _instances(
     embeddings = _numpy(prediction.instances.flatten(0, 3)[rows])
     ids = rows_of_level(codebook, "whole").astype(np.int64)[best]
     return label_instances(means, ids, embeddings, cell)
+
+
+def _reach(means: Float32[np.ndarray, "n 3"]) -> float:
+    """The mean distance to the median point, along the widest axis."""
+    centred = means.astype(np.float64) - np.median(means, axis=0)
+    return float(np.abs(centred).mean(axis=0).max())
 
 
 def _mixture_shape(

@@ -83,9 +83,11 @@ def query(
     `min_count` Gaussians are dropped. `space` defaults to the lexicon where the codebook has it,
     `level` narrows to "whole" or "part".
     Raises SceneFileError if the scene has no codes; UnknownWord or UsageError for the text, and
-    UsageError for a space that the codebook lacks.
+    UsageError for a threshold that is not finite or a space that the codebook lacks.
     """
     code, codebook = _meaning(scene)
+    if threshold is not None and not np.isfinite(threshold):
+        raise UsageError(f"the threshold is {threshold}, not a number to compare with")
     chosen = _choose_space(codebook, space)
     if level is not None and level not in LEVELS[:2]:
         raise UsageError(f"unknown level {level!r}", "known are whole and part")
@@ -269,7 +271,7 @@ def _hit(scene: Scene, rows: Int[np.ndarray, " count"], score: float, name: str)
         instance=max(int(_instances(scene)[rows[0]]), NO_ID),
         score=score,
         count=len(rows),
-        center=np.average(means, axis=0, weights=weights).astype(np.float32),
+        center=np.average(means.astype(np.float64), axis=0, weights=weights).astype(np.float32),
         minimum=means.min(axis=0),
         maximum=means.max(axis=0),
         rows=rows,

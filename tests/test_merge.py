@@ -7,6 +7,7 @@ from scipy.special import softmax
 
 from ffsplat import merge
 from ffsplat.codes import to_dense
+from ffsplat.errors import UsageError
 from ffsplat.geometry import matrix_from_quaternion, project, transform_points
 from ffsplat.types import Codebook, Gaussians, Scene
 from tests.fakes import fake_prediction, fake_views
@@ -279,6 +280,19 @@ def test_a_merged_instance_is_that_of_the_largest_weight():
     by_place = np.argsort(merged.gaussians.means[:, 0])
     assert merged.instances[by_place].tolist() == [2, -1]
     assert merged.codes is None
+
+
+def test_cells_too_small_to_be_numbered_are_refused():
+    scene = make_scene()
+    means = scene.gaussians.means.astype(np.float64)
+    smallest = float(np.abs(means - np.median(means, axis=0)).mean(0).max()) / 2**14
+    merged, _ = merge.merge_voxels(scene, np.ones(96, np.float32), 1.01 * smallest)
+    assert len(merged) == 96
+    merged_means = np.sort(merged.gaussians.means, axis=0)
+    np.testing.assert_allclose(merged_means, np.sort(means, axis=0), atol=1e-6)
+    for size in (0.99 * smallest, 1e-300):
+        with pytest.raises(UsageError, match="too small"):
+            make_scene(voxel=size)
 
 
 def test_max_gaussians_keeps_the_surest_in_order():

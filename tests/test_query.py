@@ -161,6 +161,18 @@ def test_threshold_is_the_users(room):
     assert (found(result), result.threshold) == ([("sofa", 3)], 0.35)
 
 
+@pytest.mark.parametrize("threshold", [np.nan, np.inf, -np.inf])
+def test_a_threshold_is_a_number(room, threshold):
+    with pytest.raises(UsageError, match="threshold"):
+        query.query(room, "chair", threshold=threshold)
+
+
+def test_the_centre_of_a_hit_far_away_is_finite():
+    scene = scene_of(thing({"chair": 1}, at=(3e38, -3e38, 0)))
+    (hit,) = query.query(scene, "chair").hits
+    np.testing.assert_allclose(hit.center, [3e38, -3e38, 0], rtol=1e-6)
+
+
 def test_huge_instance_numbers_take_no_memory(room):
     room.instances[room.instances == 8] = 2**31 - 1
     assert ("armchair", 2**31 - 1) in found(query.query(room, "chair"))

@@ -158,7 +158,7 @@ def test_existing_outputs_are_refused_before_the_work(infer, tmp_path, name, mon
 def test_the_size_limit_of_photos_can_be_moved(infer):
     outcome = infer("--max-megapixels", 0.001)
     assert outcome.code == 1
-    assert "1.png (80x60 is 0 megapixels, limit 0.001)" in outcome.err
+    assert "1.png (80x60 is 0.0048 megapixels, limit 0.001)" in outcome.err
     assert "--max-megapixels" in outcome.err
     assert infer("--max-megapixels", 0.005).code == 0
     assert infer("--max-megapixels", 179, "--overwrite").code == 2
