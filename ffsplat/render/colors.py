@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Float32, Int, UInt8
 from ffsplat.types import NO_ID
 
 _UNLABELLED = 0.25  # grey of pixels without an ID
+_LONGEST_NAME = 40  # letters in a legend; a file may hold names without end
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 
@@ -107,7 +108,7 @@ def legend(
     height, width = image.shape[:2]
     line = max(12, min(24, height // max(len(entries), 1)))
     font = ImageFont.load_default(size=0.7 * line)
-    shown = list(entries)[: max(height // line, 0)]
+    shown = [(_label(name), color) for name, color in list(entries)[: height // line]]
     text = max((font.getlength(name) for name, _ in shown), default=0)
     panel = int(np.ceil(text)) + 2 * line if shown else 0
     canvas = Image.new("RGB", (width + panel, height), (24, 24, 24))
@@ -119,3 +120,9 @@ def legend(
         draw.rectangle(swatch, fill=tuple(int(v) for v in to_bytes(np.asarray(color, float))))
         draw.text((left + line, top + line // 2), name, (235, 235, 235), font, anchor="lm")
     return np.asarray(canvas)
+
+
+def _label(name: str) -> str:
+    """The name on one line, cut where it is too long to draw."""
+    plain = "".join(c if c.isprintable() else " " for c in name[: _LONGEST_NAME + 1])
+    return plain if len(plain) <= _LONGEST_NAME else plain[: _LONGEST_NAME - 1] + "\u2026"

@@ -96,3 +96,13 @@ def test_legend_stands_beside_the_image():
     np.testing.assert_array_equal(legend(image, []), to_bytes(image))
     crowded = legend(image, [(f"name {i}", red) for i in range(500)])
     assert crowded.shape[0] == 60
+
+
+def test_names_without_end_and_of_several_lines_fit_in_a_legend():
+    image, red = np.zeros((24, 40, 3), np.float32), (1.0, 0.0, 0.0)
+    endless = legend(image, [("m" * 1_000_000, red)])
+    np.testing.assert_array_equal(endless, legend(image, [("m" * 39 + "\u2026", red)]))
+    assert legend(image, [("m" * 40, red)]).shape[1] > 40 + 40 * 12
+    np.testing.assert_array_equal(
+        legend(image, [("a\nb\x1b", red)]), legend(image, [("a b ", red)])
+    )
