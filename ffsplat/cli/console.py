@@ -103,9 +103,8 @@ def common_options(command: Callable[..., Any]) -> Callable[..., Any]:
     ]
     for short, long, settings in reversed(options):
         names = [name for name in (short, long) if name]
-        command = click.option(
-            *names, expose_value=False, is_eager=True, callback=_store, **settings
-        )(command)
+        settings |= {"expose_value": False, "is_eager": True, "show_default": False}
+        command = click.option(*names, callback=_store, **settings)(command)
     return command
 
 

@@ -36,8 +36,8 @@ def save_picture(
 ) -> None:
     """Write the first frame as a still, or all as an endless animation, as the ending says.
 
-    Frames are taken one by one, so they need not all fit in memory; MP4 drops an odd last row or
-    column, which its colour format cannot hold. Raises OutputError as `atomic_output`.
+    Frames are taken one by one, so they need not all fit in memory; MP4 repeats an odd last row or
+    column, for its colour format needs even sides. Raises OutputError as `atomic_output`.
     """
     ending = path.suffix.lower()
     with atomic_output(path, overwrite) as file:
@@ -61,9 +61,9 @@ def _encode_mp4(frames: Iterable[UInt8[np.ndarray, "h w 3"]], file: Any) -> None
         stream = container.add_stream(codec, rate=FRAMES_A_SECOND)
         stream.pix_fmt = "yuv420p"
         for number, pixels in enumerate(frames):
-            height, width = (side - side % 2 for side in pixels.shape[:2])
+            odd = [(0, side % 2) for side in pixels.shape[:2]]
+            even = np.pad(pixels, [*odd, (0, 0)], mode="edge")
             if number == 0:
-                stream.height, stream.width = height, width
-            even = np.ascontiguousarray(pixels[:height, :width])
+                stream.height, stream.width = even.shape[:2]
             container.mux(stream.encode(av.VideoFrame.from_ndarray(even, format="rgb24")))
         container.mux(stream.encode())

@@ -55,6 +55,7 @@ class Size(click.ParamType):
               default="auto", help="What draws: gsplat on CUDA, or the CPU.")  # fmt: skip
 @click.option("--codebook", type=FILE, help="The codebook of the scene, if not beside it.")
 @click.option("--overwrite", is_flag=True, help="Replace the file if it exists.")
+@click.option("--json", "as_json", is_flag=True, help="Print what was written as JSON.")
 @common_options
 @click.pass_obj
 def command(
@@ -65,6 +66,7 @@ def command(
     cameras: Path | None,
     codebook: Path | None,
     overwrite: bool,
+    as_json: bool,
     **options: Any,
 ) -> None:
     """Draw SCENE from the first photo's place, from an input camera, or along an orbit."""
@@ -84,7 +86,10 @@ def command(
     path = _camera_path(loaded, options["view"], frames, options["size"])
     painter = _Painter(loaded, what, text, options["level"], options["backend"])
     save_picture(painter.paint(path, console), out, overwrite)
-    console.note(f"wrote {out} ({len(path)} frames)" if animated else f"wrote {out}")
+    if as_json:
+        console.json({"file": str(out), "what": what, "query": text, "frames": len(path)})
+    else:
+        console.note(f"wrote {out} ({len(path)} frames)" if animated else f"wrote {out}")
 
 
 def _camera_path(

@@ -1,5 +1,6 @@
 """`ffsplat render`: what the pictures show, the formats, the cameras, and what is refused."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -112,6 +113,17 @@ def test_a_scene_of_unknown_make_is_seen_whole(draw, scene, tmp_path):
     assert image.max() > 200
 
 
+def test_json_says_what_was_written(scene_file, tmp_path):
+    out = tmp_path / "a.gif"
+    outcome = run(
+        "render", scene_file, "-o", out, "--query", "table", "--frames", 2, "--json", *SIZE
+    )
+    assert (outcome.code, outcome.err) == (0, "")
+    assert json.loads(outcome.out) == {
+        "file": str(out), "what": "query", "query": "table", "frames": 2
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize("ending", ["webp", "gif"])
 @pytest.mark.parametrize("what", ["rgb", "codes"])
 def test_orbits(scene_file, tmp_path, ending, what):
@@ -137,7 +149,15 @@ def test_mp4(scene_file, tmp_path):
     assert run("render", scene_file, "-o", out, "--frames", 3, "--size", "97x73").code == 0
     with av.open(str(out)) as container:
         frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
-    assert [frame.shape for frame in frames] == [(72, 96, 3)] * 3
+    assert [frame.shape for frame in frames] == [(74, 98, 3)] * 3
+
+
+def test_mp4_of_one_pixel(tmp_path):
+    av = pytest.importorskip("av")
+    pictures.save_picture(iter([np.full((1, 1, 3), 200, np.uint8)]), tmp_path / "a.mp4")
+    with av.open(str(tmp_path / "a.mp4")) as container:
+        (frame,) = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    np.testing.assert_allclose(frame, np.full((2, 2, 3), 200), atol=8)
 
 
 def test_mp4_without_pyav_names_the_extra(scene_file, tmp_path, monkeypatch):
