@@ -1,5 +1,6 @@
 """The public road from photos to a scene: `load` a model, then `infer`."""
 
+import logging
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,6 +22,8 @@ from ffsplat.model import FFSplat
 from ffsplat.prediction import Prediction
 from ffsplat.refine import refine_cameras
 from ffsplat.types import Codebook, Scene, Views
+
+_log = logging.getLogger(__name__)
 
 MAX_VIEWS = 24
 """Photos in one pass unless told otherwise; of more, evenly spaced ones are used."""
@@ -155,6 +158,10 @@ class Model:
 
     def predict(self, views: Views) -> Prediction:
         """What the network says about one set of views, on the model's device."""
+        count, height, width = views.valid.shape
+        _log.info(
+            "%d views of %d x %d pixels, %s, %s", count, width, height, self.device, self.dtype
+        )
         images = torch.from_numpy(views.pixels).movedim(-1, 1)[None].to(self.device)
         valid = torch.from_numpy(views.valid)[None].to(self.device)
         reduced = self.dtype != torch.float32

@@ -1,5 +1,6 @@
 """From what a network says about pixels to one scene: lift, prune, code, number, thin out."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import NamedTuple
@@ -24,6 +25,8 @@ from ffsplat.instances import label_instances
 from ffsplat.prediction import Prediction
 from ffsplat.types import SH_C0, Cameras, Codebook, Gaussians, Scene, SparseCode, Views
 from ffsplat.voxels import Groups, cell_keys, group
+
+_log = logging.getLogger(__name__)
 
 ERROR_SCALE = 0.1
 """A confidence is exp(-expected error of log depth / ERROR_SCALE)."""
@@ -97,6 +100,7 @@ def to_scene(
     )
     if voxel is not None and len(scene):
         scene, confidence = merge_voxels(scene, confidence, voxel)
+    _log.info("%d of %d pixels kept, %d Gaussians", len(rows), valid.sum(), len(scene))
     if max_gaussians is not None:
         scene = scene[strongest(scene.gaussians.opacities * confidence, max_gaussians)]
     return scene

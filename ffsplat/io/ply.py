@@ -5,6 +5,7 @@ independent readers share. On disk scales are natural logarithms, opacity is a l
 SH coefficients stand channel by channel (Kerbl et al. 2023, reference exporter).
 """
 
+import logging
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -41,6 +42,8 @@ from ffsplat.io.layout import (
     spans,
 )
 from ffsplat.types import Codebook, Gaussians, Scene, SparseCode
+
+_log = logging.getLogger(__name__)
 
 Profile = Literal["ffsplat", "plain", "inria"]
 
@@ -159,6 +162,8 @@ def read_ply(path: str | Path, *, codebook: str | Path | None = None) -> Scene:
             f"{path.name}: of {header.vertex.count} Gaussians {describe_faults(faults)}",
             "ffsplat check lists every problem of a file",
         )
+    rows = len(book) if book else 0
+    _log.info("%s: %d Gaussians, %d codebook rows", path.name, header.vertex.count, rows)
     return decoder.scene(book, header)
 
 

@@ -69,6 +69,14 @@ def test_quiet_says_nothing(infer):
     assert (outcome.code, outcome.out, outcome.err) == (0, "", "")
 
 
+def test_verbose_says_more_and_the_result_stays_alone_on_stdout(infer):
+    outcome = infer("-v", "--json")
+    assert "info: 3 views of 32 x 32 pixels, cpu, torch.float32\n" in outcome.err
+    # 32 x 24, 32 x 24 and 24 x 32 pixels of the canvas show something.
+    assert " of 2304 pixels kept, " in outcome.err
+    assert json.loads(outcome.out)["views"] == ["1.png", "2.png", "10.png"]
+
+
 def test_a_bad_photo_is_skipped_by_name_with_code_3(infer, photos, tmp_path):
     (photos / "3.jpg").write_bytes(b"not a photo")
     outcome = infer()

@@ -29,6 +29,12 @@ def test_json_hits_are_those_of_the_scene(scene, scene_file):
     np.testing.assert_allclose(hit["box"]["max"], means.max(0))
 
 
+def test_verbose_says_what_was_read(scene_file):
+    outcome = run("query", scene_file, "sofa", "-v")
+    assert outcome.err == "info: room.ply: 1000 Gaussians, 131 codebook rows\n"
+    assert outcome.out == run("query", scene_file, "sofa").out
+
+
 def test_no_hit_is_no_failure(scene_file):
     outcome = run("query", scene_file, "lamp")
     assert (outcome.code, outcome.out) == (0, "")
