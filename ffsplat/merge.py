@@ -23,7 +23,7 @@ from ffsplat.geometry import (
 from ffsplat.images import original_intrinsics
 from ffsplat.instances import label_instances
 from ffsplat.prediction import Prediction
-from ffsplat.types import SH_C0, Cameras, Codebook, Gaussians, Scene, SparseCode, Views
+from ffsplat.types import SH_C0, Cameras, Codebook, Gaussians, Scene, SparseCode, Views, ViewSource
 from ffsplat.voxels import Groups, cell_keys, group
 
 _log = logging.getLogger(__name__)
@@ -123,16 +123,30 @@ def gaussians_from_prediction(prediction: Prediction) -> WorldGaussians:
 
 
 def with_known_intrinsics(prediction: Prediction, views: Views) -> Prediction:
-    """The prediction with the focal lengths that the photos themselves tell, where they do.
+    """The prediction with all that is known of the photos: centre, pixel shape, focal length.
 
-    Depth stays; the size of a Gaussian follows that of its pixel.
+    The network takes a view's own pixels for square ones, and the last opaque pixel for the border.
+    Square are those of the photo, in the middle of which lies the principal point; where the photo
+    tells its focal length, that holds. Depth stays; a Gaussian shrinks as its pixel's area does.
     """
-    told = torch.from_numpy(views.intrinsics)[None].to(prediction.intrinsics)
-    known = torch.isfinite(told).all(-1, keepdim=True).all(-2, keepdim=True)
-    intrinsics = torch.where(known, told, prediction.intrinsics)
-    ratio = prediction.intrinsics[..., 0, 0] / intrinsics[..., 0, 0]
-    scales = prediction.scales * ratio[..., None, None, None]
+    predicted = prediction.intrinsics[0, :, 0, 0].tolist()
+    square = [
+        _square(source, focal) for source, focal in zip(views.sources, predicted, strict=True)
+    ]
+    known = np.isfinite(views.intrinsics).all(axis=(1, 2), keepdims=True)
+    merged = np.where(known, views.intrinsics, np.stack(square))
+    intrinsics = torch.from_numpy(merged.astype(np.float32))[None].to(prediction.intrinsics)
+    before, after = (k[..., 0, 0] * k[..., 1, 1] for k in (prediction.intrinsics, intrinsics))
+    scales = prediction.scales * (before / after).sqrt()[..., None, None, None]
     return replace(prediction, intrinsics=intrinsics, scales=scales)
+
+
+def _square(source: ViewSource, focal: float) -> Float[np.ndarray, "3 3"]:
+    """Intrinsics in view pixels of a photo with square pixels; `focal` is along its longer side."""
+    longer = int(source.height > source.width)
+    focal = focal * source.original_from_view[longer, longer]
+    original = [[focal, 0, source.width / 2], [0, focal, source.height / 2], [0, 0, 1]]
+    return np.linalg.inv(source.original_from_view) @ np.array(original)
 
 
 def confidences(prediction: Prediction) -> Float[Tensor, "b v h w"]:

@@ -9,7 +9,7 @@ from ffsplat import merge
 from ffsplat.codes import to_dense
 from ffsplat.errors import UsageError
 from ffsplat.geometry import matrix_from_quaternion, project, transform_points
-from ffsplat.types import Codebook, Gaussians, Scene
+from ffsplat.types import Codebook, Gaussians, Scene, ViewSource
 from tests.fakes import fake_prediction, fake_views
 
 CODEBOOK = Codebook(
@@ -235,6 +235,21 @@ def test_known_focal_lengths_replace_predicted_ones():
     np.testing.assert_allclose(known.intrinsics[0, 1], views.intrinsics[1])
     torch.testing.assert_close(known.scales[0, 0], prediction.scales[0, 0])
     torch.testing.assert_close(known.scales[0, 1], prediction.scales[0, 1] / 2)
+
+
+def test_photos_have_square_pixels_and_their_principal_point_in_the_middle():
+    prediction, views = fake_prediction(), fake_views()
+    wide = replace(views.sources[0], original_from_view=np.diag([10.0, 12.0, 1.0]), height=72)
+    tall = ViewSource("tall.jpg", 45, 60, np.diag([9.0, 10.0, 1.0]))
+    views = replace(views, sources=(wide, tall))
+    known = merge.with_known_intrinsics(prediction, views)  # 7.2 is predicted, in view pixels
+    expected = [[7.2, 7.2 * 10 / 12, 4, 3], [7.2 * 10 / 9, 7.2, 2.5, 3]]
+    found = known.intrinsics[0][:, [0, 1, 0, 1], [0, 1, 2, 2]]
+    torch.testing.assert_close(found, torch.tensor(expected))
+    torch.testing.assert_close(known.scales[0, 0], prediction.scales[0, 0] * (12 / 10) ** 0.5)
+    cameras = merge.original_cameras(known, views)
+    np.testing.assert_allclose(cameras.intrinsics[0], [[72, 0, 40], [0, 72, 36], [0, 0, 1]], 1e-6)
+    np.testing.assert_allclose(cameras.intrinsics[1], [[72, 0, 22.5], [0, 72, 30], [0, 0, 1]], 1e-6)
 
 
 def test_merged_cells_keep_the_moments_of_their_mixture():
