@@ -133,6 +133,8 @@ def _write(
     result: "InferResult", files: dict[str, Any], profile: Any, overwrite: bool
 ) -> list[Path]:
     """Write the scene and what else was asked for; the files, or the folder, that were written."""
+    import numpy as np
+
     from ffsplat.io import save_scene, scene_outputs, write_cameras
     from ffsplat.io.depth import write_depth
 
@@ -146,7 +148,15 @@ def _write(
     if depth_out:
         depth = report.prediction.depth[0].float().numpy() * report.views.valid
         names = tuple(source.name for source in report.views.sources)
-        write_depth(depth, names, depth_out, metric=scene.metric, overwrite=overwrite)
+        originals = np.stack([source.original_from_view for source in report.views.sources])
+        write_depth(
+            depth,
+            names,
+            depth_out,
+            metric=scene.metric,
+            original_from_view=originals,
+            overwrite=overwrite,
+        )
         written.append(depth_out)
     return written
 

@@ -44,20 +44,26 @@ def write_depth(
     path: str | Path,
     *,
     metric: bool = False,
+    original_from_view: Float[np.ndarray, "v 3 3"] | None = None,
     overwrite: bool = False,
 ) -> None:
     """Write z-depth in world units; values that are not finite or not above 0 are unmeasured.
 
-    A path ending in `.npz` gets the arrays `depth` (float32, 0 where unmeasured) and `names`.
-    Any other path is a folder of `0000.png`, ... and `depth.json`, which gives the names in order
-    and the world units of one step: the power of ten that fits the largest depth, a millimetre
-    for a room in metres. Raises OutputError as `atomic_output`.
+    A path ending in `.npz` gets the arrays `depth` (float32, 0 where unmeasured), `names`, and
+    `original_from_depth`: for each view the matrix from its homogeneous pixels to those of the
+    photo. Any other path is a folder of `0000.png`, ... and `depth.json`, which gives names and
+    matrices in order and the world units of one step: the power of ten that fits the largest
+    depth, a millimetre for a room in metres. Raises OutputError as `atomic_output`.
     """
     path = Path(path)
     clean = np.where(np.isfinite(depth) & (depth > 0), depth, 0).astype(np.float32)
+    matrices = np.tile(np.eye(3), (len(names), 1, 1))
+    if original_from_view is not None:
+        matrices[:] = original_from_view
     if _is_archive(path):
         with atomic_output(path, overwrite) as file:
-            np.savez_compressed(file, depth=clean, names=np.array(names, np.str_))
+            listed = np.array(names, np.str_)
+            np.savez_compressed(file, depth=clean, names=listed, original_from_depth=matrices)
         return
     step = _step(float(clean.max(initial=0)))
     targets = depth_outputs(path, len(names))
@@ -67,7 +73,8 @@ def write_depth(
         "unit": "metre" if metric else "scene",
         "unmeasured": 0,
         "views": [
-            {"name": name, "file": file.name} for name, file in zip(names, targets, strict=False)
+            {"name": name, "file": file.name, "original_from_depth": matrix.tolist()}
+            for name, file, matrix in zip(names, targets, matrices, strict=False)
         ],
     }
     check_depth_output(path, len(names), overwrite)

@@ -118,6 +118,8 @@ def test_cameras_and_depth(infer, tmp_path):
         assert stored["names"].tolist() == list(cameras.names)
         assert stored["depth"].shape == (3, 32, 32)
         upright = stored["depth"][2] > 0
+        # 80 x 60 pixels lie on 32 x 24, and 60 x 80 on 24 x 32.
+        np.testing.assert_allclose(stored["original_from_depth"], [np.diag([2.5, 2.5, 1])] * 3)
     assert upright[:, :24].all()
     assert not upright[:, 24:].any()
 

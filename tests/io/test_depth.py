@@ -17,8 +17,8 @@ def test_png_folder_in_millimetres(tmp_path):
     assert facts["units_per_step"] == 0.001
     assert facts["unit"] == "metre"
     assert facts["views"] == [
-        {"name": "a/x.jpg", "file": "0000.png"},
-        {"name": "b/x.jpg", "file": "0001.png"},
+        {"name": name, "file": file, "original_from_depth": np.eye(3).tolist()}
+        for name, file in (("a/x.jpg", "0000.png"), ("b/x.jpg", "0001.png"))
     ]
     first = cv2.imread(str(tmp_path / "depth" / "0000.png"), cv2.IMREAD_UNCHANGED)
     assert first is not None
@@ -44,6 +44,19 @@ def test_npz(tmp_path):
         assert content["depth"].dtype == np.float32
         assert content["depth"][0].tolist() == [[np.float32(1.2344), 0, 0], [0, 0, 60]]
         assert tuple(content["names"]) == NAMES
+
+
+@pytest.mark.parametrize("name", ["d", "d.NPZ"])
+def test_the_way_back_to_the_photos_is_told(tmp_path, name):
+    matrices = np.stack([np.diag([20.0, 22.5, 1.0]), np.diag([7.0, 8.0, 1.0])])
+    write_depth(DEPTH, NAMES, tmp_path / name, original_from_view=matrices)
+    if name == "d":
+        views = json.loads((tmp_path / "d" / "depth.json").read_text())["views"]
+        told = [view["original_from_depth"] for view in views]
+    else:
+        with np.load(tmp_path / name, allow_pickle=False) as content:
+            told = content["original_from_depth"]
+    np.testing.assert_array_equal(told, matrices)
 
 
 def test_existing_outputs_are_kept(tmp_path):
