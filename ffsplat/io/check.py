@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from ffsplat.errors import SceneFileError
-from ffsplat.io.codebook_file import find_codebook, read_codebook
 from ffsplat.io.header import Header, open_regular, read_header
 from ffsplat.io.layout import (
     MAX_ROWS,
@@ -23,7 +22,13 @@ from ffsplat.io.layout import (
     blocks,
     layout_of,
 )
-from ffsplat.io.ply import MAX_OUR_HEADER, codebook_reference, provenance, read_ply
+from ffsplat.io.ply import (
+    MAX_OUR_HEADER,
+    codebook_reference,
+    load_codebook,
+    provenance,
+    read_ply,
+)
 from ffsplat.types import Scene
 
 RULES = {
@@ -166,10 +171,9 @@ def _codebook_rows(
 ) -> tuple[int, list[Violation]]:
     try:
         reference = codebook_reference(header, path.name)
-        found = find_codebook(path, None if codebook is None else Path(codebook), reference)
-        if found is not None:
-            expected = reference.sha256 if reference else None
-            return len(read_codebook(found, expected)), []
+        book = load_codebook(path, None if codebook is None else Path(codebook), reference)
+        if book is not None:
+            return len(book), []
     except SceneFileError as error:
         return MAX_ROWS, [Violation("codebook", str(error))]
     if reference is None:

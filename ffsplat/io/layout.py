@@ -31,6 +31,9 @@ MAX_CODES = 16
 MAX_ROWS = 32767
 """Codebook rows that an int16 ID can name, with -1 left for "no evidence"."""
 
+LARGEST_LOG_SCALE = np.float32(88)
+"""Its exponential is the largest, to a factor of two, that float32 holds."""
+
 MAX_INSTANCE = 1 << 24
 """Integers below this are exact in float32."""
 
@@ -164,6 +167,7 @@ class RowChecks:
         self.layout, self.rows = layout, rows
         self.needed = columns(vertex, layout.needed)
         self.rotation = columns(vertex, ROTATION)
+        self.scale = columns(vertex, SCALE)
         self.ids = columns(vertex, layout.ids) if layout.codes else []
         self.weights = columns(vertex, layout.weights) if layout.codes else []
         self.instance = columns(vertex, (INSTANCE,)) if layout.instances else []
@@ -179,6 +183,10 @@ class RowChecks:
         rotation = block[:, self.rotation]
         squared = np.einsum("nk,nk->n", rotation, rotation)
         faults[Fault("quaternion", "have a zero quaternion")] = _bad_rows(squared != 0)
+        scale = block[:, self.scale]
+        if scale.max() > LARGEST_LOG_SCALE:
+            beyond = Fault("finite", "have a scale beyond float32")
+            faults[beyond] = _bad_rows(scale <= LARGEST_LOG_SCALE)
         if self.layout.codes:
             self._count_codes(faults, block[:, self.ids], block[:, self.weights])
         if self.layout.instances:

@@ -58,7 +58,6 @@ MAX_GRAM = 4096
 
 _OPACITY = np.array([1e-6, 1 - 1e-6], np.float32)
 _TINY = np.finfo(np.float32).tiny
-_LARGEST_LOG_SCALE = np.float32(88)
 
 
 def write_ply(
@@ -144,7 +143,7 @@ def read_ply(path: str | Path, *, codebook: str | Path | None = None) -> Scene:
     layout = layout_of(header.vertex, path.name)
     reference = codebook_reference(header, path.name)
     explicit = None if codebook is None else Path(codebook)
-    book = _load_codebook(path, explicit, reference) if layout.codes or explicit else None
+    book = load_codebook(path, explicit, reference) if layout.codes or explicit else None
     limit = len(book) if book else reference.size if reference else MAX_ROWS
     checks = RowChecks(header.vertex, layout, limit)
     decoder = _Decoder(header, layout)
@@ -152,7 +151,10 @@ def read_ply(path: str | Path, *, codebook: str | Path | None = None) -> Scene:
     def scan(span: slice) -> Counter[Fault]:
         faults: Counter[Fault] = Counter()
         for place, block in blocks(path, header, span):
-            faults += checks.count(block) or decoder.decode(place, block)
+            if found := checks.count(block):
+                faults += found
+            else:
+                decoder.decode(place, block)
         return faults
 
     with ThreadPoolExecutor(MAX_THREADS) as pool:
@@ -251,8 +253,8 @@ class _Decoder:
             group: columns(vertex, names) for group, names in groups.items() if names
         }
 
-    def decode(self, place: slice, block: Float32[np.ndarray, "rows properties"]) -> Counter[Fault]:
-        """Convert one block; counts the rows whose scale float32 cannot hold."""
+    def decode(self, place: slice, block: Float32[np.ndarray, "rows properties"]) -> None:
+        """Convert one block in which `RowChecks` found no fault."""
         take = {group: block[:, chosen] for group, chosen in self.columns.items()}
         self.means[place] = take["position"]
         self.sh[place, 0] = take["color"]
@@ -260,17 +262,13 @@ class _Decoder:
             rest = self.layout.sh - 1
             self.sh[place, 1:, channel] = take["rest"][:, channel * rest : (channel + 1) * rest]
         self.opacities[place] = _sigmoid(take["opacity"][:, 0])
-        log_scale = take["scale"]
-        faults = Counter({Fault("finite", "have a scale beyond float32"): _too_large(log_scale)})
-        scales = np.exp(np.minimum(log_scale, _LARGEST_LOG_SCALE), dtype=np.float64)
-        self.scales[place] = np.maximum(scales, _TINY)
+        self.scales[place] = np.maximum(np.exp(take["scale"], dtype=np.float64), _TINY)
         self.quaternions_wxyz[place] = _unit(take["rotation"])
         if "ids" in take:
             self.ids[place] = take["ids"]
             self.weights[place] = take["weights"]
         if "instance" in take:
             self.instances[place] = take["instance"][:, 0]
-        return +faults
 
     def scene(self, codebook: Codebook | None, header: Header) -> Scene:
         """The whole scene, once every block is decoded."""
@@ -290,9 +288,10 @@ class _Decoder:
         )
 
 
-def _load_codebook(
+def load_codebook(
     path: Path, explicit: Path | None, reference: CodebookReference | None
 ) -> Codebook | None:
+    """The codebook of a scene file, None without one; SceneFileError if it is not the right one."""
     found = find_codebook(path, explicit, reference)
     if found is None:
         return None
@@ -320,12 +319,6 @@ def _norms(
         coded = np.einsum("nk,nkd->nd", weights[rows].astype(np.float32), table[ids[rows]])
         result[rows] = np.linalg.norm(coded, axis=1)
     return result
-
-
-def _too_large(log_scale: Float32[np.ndarray, "n 3"]) -> int:
-    if log_scale.max() <= _LARGEST_LOG_SCALE:
-        return 0
-    return int((log_scale > _LARGEST_LOG_SCALE).any(axis=1).sum())
 
 
 def _logit(opacities: Float32[np.ndarray, " n"]) -> np.ndarray:

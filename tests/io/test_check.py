@@ -55,6 +55,7 @@ BROKEN = [
     ("count", lambda c: swap(b"vertex 6", b"vertex 0")(c[: -N * 26 * 4])),
     ("finite", number(0, np.nan)),
     ("finite", number(10, -np.inf)),
+    ("finite", number(10, 88.5)),
     ("quaternion", number(13, 1.5)),
     ("ids", number(17, 2.5)),
     ("ids", number(17, 50)),
@@ -62,6 +63,7 @@ BROKEN = [
     ("weights", number(21, -0.25)),
     ("weights", number(21, 1.5)),
     ("codebook", swap(b"size=50", b"size=x")),
+    ("codebook", swap(b"size=50", b"size=51")),
     ("codebook", swap(b"sha256=", b"sha256=0")),
 ]
 
