@@ -1,12 +1,9 @@
-"""What the process needs around it: signals that are heard, quiet threads, a place for caches."""
+"""What the process needs around it: signals that are heard, and quiet threads."""
 
 import atexit
 import os
 import signal
-import tempfile
 import warnings
-from collections.abc import Mapping
-from pathlib import Path
 from types import FrameType
 
 REPEAT_SECONDS = 0.5
@@ -71,26 +68,6 @@ def prepare_environment() -> None:
     # Threads that spin while they wait cost five times the work they do on shared cores.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    if "NUMBA_CACHE_DIR" not in os.environ and not _can_cache(os.environ):
-        os.environ["NUMBA_CACHE_DIR"] = _private_folder()
     # Nobody at a command line can act on a library's deprecations, nor should `-W error` or
     # PYTHONWARNINGS make them fatal; ffsplat's own warnings go through logging.
     warnings.simplefilter("ignore")
-
-
-def _can_cache(environment: Mapping[str, str]) -> bool:
-    """Whether compiled kernels can be kept beside the package or in the user's cache folder."""
-    package = Path(__file__).resolve().parents[1]
-    home = environment.get("HOME", "")
-    user_cache = Path(environment.get("XDG_CACHE_HOME") or Path(home, ".cache"))
-    existing = next(folder for folder in (user_cache, *user_cache.parents) if folder.exists())
-    return os.access(package, os.W_OK) or (bool(home) and os.access(existing, os.W_OK))
-
-
-def _private_folder() -> str:
-    """A fresh folder of this process: a shared one would let others plant compiled code."""
-    import shutil
-
-    folder = tempfile.mkdtemp(prefix="ffsplat-numba-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return folder

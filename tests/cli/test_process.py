@@ -243,14 +243,26 @@ def test_threads_wait_passively_unless_told_otherwise(monkeypatch: pytest.Monkey
     assert os.environ["OMP_WAIT_POLICY"] == "ACTIVE"
 
 
-def test_kernels_are_cached_privately_where_no_folder_is_writable(monkeypatch, tmp_path):
-    monkeypatch.setattr("warnings.simplefilter", lambda action: None)
-    monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
-    environment.prepare_environment()
-    assert "NUMBA_CACHE_DIR" not in os.environ
-    monkeypatch.setattr(os, "access", lambda path, mode: False)
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    environment.prepare_environment()
-    folder = Path(os.environ.pop("NUMBA_CACHE_DIR"))
-    assert folder.parent == tmp_path
-    assert folder.stat().st_mode & 0o777 == 0o700
+def test_help_needs_no_writable_folder():
+    code = """
+import os, sys, tempfile
+os.access = lambda *_, **__: False
+tempfile._get_default_tempdir = lambda: open("/no usable folder")
+from ffsplat.cli import main
+sys.argv = ["ffsplat", "--help"]
+sys.exit(main())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_drawing_needs_no_folder_for_compiled_kernels(tmp_path):
+    (tmp_path / "file").touch()
+    code = f"""
+import numba.core.caching as caching
+caching._CacheLocator.ensure_cache_path = lambda self: open({str(tmp_path / "file" / "x")!r})
+from ffsplat.render import kernel
+print(kernel.count_pairs.stats.cache_path)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "None\n"), done.stderr
