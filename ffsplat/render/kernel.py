@@ -12,8 +12,10 @@ transmittance is below STOP, after the splat that took it there; the index of th
 per pixel, because a gradient that walked further back would undo blending that never happened.
 """
 
+import contextlib
 import inspect
 import math
+from typing import Any
 
 import numpy as np
 from numba import njit
@@ -43,9 +45,21 @@ def compiled(function):
         "fastmath": {"reassoc", "contract", "nsz", "arcp"},
     }
     try:
-        return njit(cache=True, **options)(plain)
+        kernel: Any = njit(cache=True, **options)(plain)
     except RuntimeError:  # no folder to cache in
         return njit(**options)(plain)
+    kernel._cache.save_overload = _if_there_is_room(kernel._cache.save_overload)
+    return kernel
+
+
+def _if_there_is_room(save):
+    """A full disk costs the cache, not the image."""
+
+    def attempt(*arguments):
+        with contextlib.suppress(OSError):
+            save(*arguments)
+
+    return attempt
 
 
 @compiled
