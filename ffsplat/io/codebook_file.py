@@ -120,13 +120,16 @@ def find_codebook(
 ) -> Path | None:
     """The codebook of a scene: as told, as its comment says, or by name beside it; else None.
 
-    A name that the file system cannot hold counts as absent (`Path.is_file` would raise).
+    Beside a link also means beside the file that it points to. A name that the file system cannot
+    hold counts as absent (`Path.is_file` would raise).
     """
     if explicit is not None:
         return explicit
-    candidates = [sidecar_path(scene), scene.with_name("codebook.safetensors")]
-    if reference is not None:
-        candidates.insert(0, scene.with_name(reference.file))
+    candidates = []
+    for place in dict.fromkeys([scene, Path(os.path.realpath(scene))]):
+        if reference is not None:
+            candidates.append(place.with_name(reference.file))
+        candidates += [sidecar_path(place), place.with_name("codebook.safetensors")]
     return next((path for path in candidates if os.path.isfile(path)), None)  # noqa: PTH113
 
 

@@ -157,7 +157,10 @@ def _scores(scene: Scene, scores: np.ndarray | None) -> Float32[np.ndarray, "n 1
 def _codes(scene: Scene, level: str) -> tuple[np.ndarray, np.ndarray]:
     """IDs and weights, with weight 0 where a row is of another level."""
     if scene.codes is None or scene.codebook is None:
-        raise UsageError("the scene has no codes", hint="render what='rgb', or infer it again")
+        raise UsageError(
+            "the scene has no codes or no codebook",
+            hint="keep the .codebook.safetensors file beside the PLY, or draw its colours",
+        )
     if level not in LEVELS:
         raise UsageError(f"unknown level {level!r}", hint=f"one of {', '.join(LEVELS)}")
     ids, weights = scene.codes.ids, scene.codes.weights.astype(np.float32)
@@ -170,7 +173,7 @@ def _codes(scene: Scene, level: str) -> tuple[np.ndarray, np.ndarray]:
 def _instances(scene: Scene) -> tuple[np.ndarray, np.ndarray]:
     """Every Gaussian votes for its instance, also for being of none."""
     if scene.instances is None:
-        raise UsageError("the scene has no instances", hint="render what='codes'")
+        raise UsageError("the scene has no instances", hint="draw its codes, or infer it again")
     return scene.instances[:, None], np.ones((len(scene), 1), np.float32)
 
 

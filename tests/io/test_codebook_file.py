@@ -6,9 +6,9 @@ import pytest
 import safetensors.numpy
 
 from ffsplat.errors import OutputError, SceneFileError
-from ffsplat.io import read_codebook, write_codebook
+from ffsplat.io import load_scene, read_codebook, save_scene, write_codebook
 from ffsplat.io.codebook_file import METADATA, CodebookReference, codebook_bytes, sidecar_path
-from tests.io.scenes import random_codebook
+from tests.io.scenes import random_codebook, random_scene
 
 
 def tensors_and_entry():
@@ -172,3 +172,17 @@ def test_reference_survives_its_comment(file):
 
 def test_sidecar_name():
     assert str(sidecar_path("out/my.scene.ply")) == "out/my.scene.codebook.safetensors"
+
+
+def test_a_link_leads_to_the_codebook_beside_its_file(tmp_path):
+    for name in ("real", "links"):
+        (tmp_path / name).mkdir()
+    scene, link = tmp_path / "real" / "a.ply", tmp_path / "links" / "b.ply"
+    save_scene(random_scene(6), scene)
+    link.symlink_to(scene)
+    found = load_scene(link).codebook
+    assert found is not None
+    assert found.names == random_scene(6).codebook.names
+    write_codebook(random_codebook(seed=3), tmp_path / "links" / "b.codebook.safetensors")
+    with pytest.raises(SceneFileError, match=r"links/b\.codebook.* is not the codebook"):
+        load_scene(link)
