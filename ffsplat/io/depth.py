@@ -17,6 +17,9 @@ from ffsplat.io.atomic import atomic_output, atomic_outputs, check_output
 STEPS = 65535
 """The largest value of a 16-bit pixel."""
 
+IMAGE_ENDINGS = (".png", ".tif", ".tiff", ".exr", ".npy")
+"""Whoever gives a depth output such a name expects one file, not a folder."""
+
 
 def depth_outputs(path: str | Path, views: int) -> list[Path]:
     """The files that `write_depth` writes for so many views: one `.npz`, or those of a folder."""
@@ -33,7 +36,7 @@ def check_depth_output(path: str | Path, views: int, overwrite: bool = False) ->
         for output in depth_outputs(path, views):
             check_output(output, overwrite)
         return
-    if os.path.lexists(path):
+    if os.path.lexists(path) or path.suffix.lower() in IMAGE_ENDINGS:
         raise OutputError(f"{path} is not a folder", "name a folder, or a file that ends in .npz")
     check_output(path)
 

@@ -59,6 +59,13 @@ def test_the_way_back_to_the_photos_is_told(tmp_path, name):
     np.testing.assert_array_equal(told, matrices)
 
 
+def test_the_name_of_an_image_is_no_folder(tmp_path):
+    with pytest.raises(OutputError, match=r"depth\.png is not a folder"):
+        write_depth(DEPTH, NAMES, tmp_path / "depth.png")
+    write_depth(DEPTH, NAMES, tmp_path / "depth.v2")
+    assert [path.name for path in tmp_path.iterdir()] == ["depth.v2"]
+
+
 def test_existing_outputs_are_kept(tmp_path):
     write_depth(DEPTH, NAMES, tmp_path / "d")
     with pytest.raises(OutputError, match="already exists"):
