@@ -4,6 +4,8 @@ import io
 import json
 import math
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -68,8 +70,8 @@ def write_depth(
             listed = np.array(names, np.str_)
             np.savez_compressed(file, depth=clean, names=listed, original_from_depth=matrices)
         return
-    step = _step(float(clean.max(initial=0)))
     targets = depth_outputs(path, len(names))
+    step = _step(float(clean.max(initial=0)))
     facts: dict[str, Any] = {
         "format": "ffsplat.depth 1",
         "units_per_step": step,
@@ -81,16 +83,10 @@ def write_depth(
         ],
     }
     check_depth_output(path, len(names), overwrite)
-    made = _make_folder(path)
-    try:
-        with atomic_outputs(targets, overwrite) as outputs:
-            for output, view in zip(outputs, clean, strict=False):
-                output.write(_png(view, step))
-            outputs[-1].write(json.dumps(facts, indent=1).encode() + b"\n")
-    except BaseException:
-        if made:
-            path.rmdir()
-        raise
+    with _folder(path), atomic_outputs(targets, overwrite) as outputs:
+        for output, view in zip(outputs, clean, strict=False):
+            output.write(_png(view, step))
+        outputs[-1].write(json.dumps(facts, indent=1).encode() + b"\n")
 
 
 def _is_archive(path: Path) -> bool:
@@ -108,12 +104,18 @@ def _png(view: Float[np.ndarray, "h w"], step: float) -> bytes:
     return content.getvalue()
 
 
-def _make_folder(path: Path) -> bool:
-    """Make the folder unless it is there; True if it was made."""
+@contextmanager
+def _folder(path: Path) -> Iterator[None]:
+    """Make the folder if it is not there, and take it away again if the block raises."""
     if path.is_dir():
-        return False
+        yield
+        return
     try:
         path.mkdir()
     except OSError as error:
         raise OutputError(f"cannot make folder {path}: {error.strerror}") from error
-    return True
+    try:
+        yield
+    except BaseException:
+        path.rmdir()
+        raise
