@@ -17,9 +17,9 @@ class Prediction:
     are activated and in the camera's frame: `offsets` moves a centre inside its pixel (in pixels,
     within +-0.5), `scales` is in world units, `quaternions_wxyz` is unit, `opacities` in [0, 1],
     `colors` is sRGB. `whole_logits` and `part_logits` run over the codebook's rows of that level,
-    in row order, at all pixels unless fewer were asked for. `instances` is an embedding of unit length, close within one object;
-    `descriptors` (unit length, at a stride of h / m pixels) are alike at the same surface point, as
-    are the coarser `token_descriptors`, one a token.
+    in row order, at all pixels unless fewer were asked for. `instances` is an embedding of unit
+    length, close within one object; `descriptors` (unit length, at a stride of h / m pixels) are
+    alike at the same surface point, as are the coarser `token_descriptors`, one a token.
     """
 
     depth: Float[Tensor, "b v h w"]

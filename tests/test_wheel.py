@@ -1,4 +1,4 @@
-"""The built wheel is complete: in an empty folder, with no network, it turns photos into a scene."""
+"""The built wheel is complete: in an empty folder, offline, it turns photos into a scene."""
 
 import os
 import subprocess
