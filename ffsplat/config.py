@@ -19,9 +19,9 @@ class ModelConfig:
     """Longer side, in pixels, that photos are resized to by default."""
     patch: int = 8
     """Side of a token in pixels: the stem halves the image log2(patch) times."""
-    width: int = 192
+    width: int = 256
     """Channels of a token."""
-    heads: int = 3
+    heads: int = 4
     """Attention heads of a block."""
     view_blocks: int = 2
     """Blocks at the start that attend within a view only."""

@@ -47,6 +47,7 @@ class FFSplat(nn.Module):
         self.pixel_head = PixelHead(channels[-1], config)
         self.whole_head = CodeHead(config.code_width, config.whole_rows)
         self.part_head = CodeHead(config.code_width, config.part_rows)
+        self.to(memory_format=torch.channels_last)  # a tenth faster
 
     def forward(
         self,
@@ -124,7 +125,9 @@ class FFSplat(nn.Module):
             [intrinsics[..., :2], torch.cat([extent / 2, extent[..., :1] * 0 + 1], -1)[..., None]],
             -1,
         )
-        pose = rigid(rotation_from_vector(rotation), translation * scale[:, None, None])
+        with torch.autocast(images.device.type, enabled=False):  # a rotation keeps its digits
+            turned = rotation_from_vector(rotation)
+        pose = rigid(turned, translation * scale[:, None, None])
         pixels = maps[-1].permute(0, 2, 3, 1).unflatten(0, (b, v))
         raw = self.pixel_head(pixels)
         depth = scale[:, None, None, None] * raw["depth"][..., 0].clamp(-6, 6).exp()

@@ -40,11 +40,12 @@ class MatchInjection(nn.Module):
     ) -> tuple[Float[Tensor, "b v n c"], Float[Tensor, "b v n d"]]:
         """Tokens with the match added, and the descriptors (unit length) for supervision."""
         descriptors = F.normalize(self.describe(tokens).float(), dim=-1)
-        logits = match_logits(descriptors, descriptors[:, :1].expand_as(descriptors))
-        if valid is not None:
-            logits = logits.masked_fill(~valid[:, :1, None], -torch.inf)
-        probability = logits.softmax(-1)
-        positions = normalized_positions(*grid, tokens)
-        displacement = probability @ positions - positions
+        with torch.autocast(tokens.device.type, enabled=False):
+            logits = match_logits(descriptors, descriptors[:, :1].expand_as(descriptors))
+            if valid is not None:
+                logits = logits.masked_fill(~valid[:, :1, None], -torch.inf)
+            probability = logits.softmax(-1)
+            positions = normalized_positions(*grid, tokens)
+            displacement = probability @ positions - positions
         match = torch.cat([displacement, probability.amax(-1, keepdim=True)], dim=-1)
         return tokens + self.inject(match.to(tokens.dtype)), descriptors
