@@ -2,9 +2,11 @@
 
 Made of `templates` (what furniture is), `layout` (what stands where), `scene` (primitives),
 `cameras` (where to look from), `caster` (which primitive a ray meets), `shading`, `textures` and
-`sensor` (what the photo looks like), `render` (all of it) and `pool` (rooms kept on disk).
+`sensor` (what the photo looks like), `render` (all of it), `pool` (rooms kept on disk) and
+`endless` (rooms made while a network trains).
 """
 
+from data.rooms.endless import endless_rooms
 from data.rooms.labels import PART_NAMES, WHOLE_NAMES
 from data.rooms.pool import load_chunk, load_pool, write_pool
 from data.rooms.render import RoomBatch, render_rooms
@@ -17,6 +19,7 @@ __all__ = [
     "WHOLE_NAMES",
     "Atlas",
     "RoomBatch",
+    "endless_rooms",
     "load_atlas",
     "load_chunk",
     "load_pool",

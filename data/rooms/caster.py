@@ -38,6 +38,11 @@ class Cameras:
         matrix[..., 2, 2] = 1
         return matrix
 
+    def to(self, device: torch.device | str) -> "Cameras":
+        """The same cameras on another device."""
+        pose, focal = self.world_from_camera.to(device), self.focal.to(device)
+        return Cameras(pose, focal, self.height, self.width)
+
 
 @dataclass(frozen=True, eq=False)
 class Tiles:

@@ -31,18 +31,22 @@ A chunk appears complete (written aside, then renamed), so a pool can be read wh
 """
 
 
-def _arrays(batch: RoomBatch, seeds: list[int]) -> dict[str, np.ndarray]:
-    image = (batch.image.cpu() * 255).round().to(torch.uint8)
+def pool_tensors(batch: RoomBatch) -> dict[str, torch.Tensor]:
+    """What a pool keeps of rendered rooms, by name and in its number formats (see FORMAT)."""
     return {
-        "image": image.numpy(),
-        "depth": batch.depth.cpu().half().numpy(),
-        "whole": batch.whole.cpu().numpy(),
-        "part": batch.part.cpu().numpy(),
-        "instance": batch.instance.cpu().numpy(),
-        "intrinsics": batch.intrinsics.cpu().numpy(),
-        "world_from_camera": batch.world_from_camera.cpu().numpy(),
-        "seed": np.array(seeds, dtype=np.int64),
+        "image": (batch.image * 255).round().to(torch.uint8),
+        "depth": batch.depth.half(),
+        "whole": batch.whole,
+        "part": batch.part,
+        "instance": batch.instance,
+        "intrinsics": batch.intrinsics,
+        "world_from_camera": batch.world_from_camera,
     }
+
+
+def _arrays(batch: RoomBatch, seeds: list[int]) -> dict[str, np.ndarray]:
+    arrays = {name: tensor.cpu().numpy() for name, tensor in pool_tensors(batch).items()}
+    return arrays | {"seed": np.array(seeds, dtype=np.int64)}
 
 
 def _write(path: Path, arrays: dict[str, np.ndarray], metadata: dict[str, str]) -> None:

@@ -111,7 +111,19 @@ def render_rooms(
     On a CPU a few rooms at a time are fastest: temporaries then stay in cache.
     """
     seeds = [int(seed) for seed in seeds]
+    scenes, cameras = furnish_rooms(seeds, views, height, width, atlas, device)
+    return render_views(scenes, cameras, seeds, atlas)
+
+
+def furnish_rooms(
+    seeds: list[int],
+    views: int,
+    height: int,
+    width: int,
+    atlas: Atlas | None,
+    device: torch.device | str = "cpu",
+) -> tuple[Scenes, Cameras]:
+    """What is in the rooms of these seeds and where their cameras stand: all but the pictures."""
     scenes, layouts = build_scenes(seeds, atlas.categories if atlas else None)
     scenes = scenes.to(device)
-    cameras = choose_cameras(scenes, layouts, seeds, views, height, width)
-    return render_views(scenes, cameras, seeds, atlas)
+    return scenes, choose_cameras(scenes, layouts, seeds, views, height, width)

@@ -22,6 +22,11 @@ def _blur_kernel(rng: np.random.Generator) -> np.ndarray:
     return kernel / kernel.sum()
 
 
+def _noise(shape: tuple[int, ...], seed: int, device: torch.device) -> Tensor:
+    """Normal noise by seed; one device draws other numbers than another."""
+    return torch.randn(shape, generator=torch.Generator(device).manual_seed(seed), device=device)
+
+
 def encode(linear: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
     """A soft shoulder above 0.8, then the sRGB curve (IEC 61966-2-1); any input lands in [0, 1]."""
     soft = torch.where(linear > 0.8, 1 - 0.2 * torch.exp(-(linear - 0.8) / 0.2), linear)
@@ -45,7 +50,7 @@ def develop(linear: Float[Tensor, "b v h w 3"], seeds: list[int]) -> Float[Tenso
     planes = encoded.permute(0, 1, 4, 2, 3).reshape(1, -1, h, w)
     planes = F.conv2d(F.pad(planes, [KERNEL // 2] * 4, mode="replicate"), kernel, groups=b * v * 3)
     image = planes.reshape(b, v, 3, h, w).permute(0, 1, 3, 4, 2)
-    noise = np.stack([rng.standard_normal((v, h, w, 3), dtype=np.float32) for rng in rngs])
+    noise = torch.stack([_noise((v, h, w, 3), seed, linear.device) for seed in seeds])
     strength = torch.tensor([rng.uniform(0.002, 0.022) for rng in rngs]).to(linear)
-    grain = torch.from_numpy(noise).to(linear) * strength[:, None, None, None, None]
+    grain = noise * strength[:, None, None, None, None]
     return (image + grain * (0.5 + image.clamp(0, 1).sqrt())).clamp(0, 1)
