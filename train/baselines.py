@@ -13,6 +13,7 @@ from ffsplat.geometry import transform_points, unproject
 from ffsplat.merge import WorldGaussians
 from ffsplat.nn.heads import FOOTPRINT_PRIOR
 from train.batches import Batch
+from train.rooms import Pool
 
 FIELD_OF_VIEW = 57.5
 """Horizontal, in degrees: the mean of the range that the rooms are photographed with."""
@@ -39,16 +40,17 @@ class Statistics:
     part: int
 
 
-def pool_statistics(pool: dict[str, np.ndarray], size: tuple[int, int]) -> Statistics:
+def pool_statistics(pool: Pool, size: tuple[int, int]) -> Statistics:
     """Statistics of all rooms and views of a pool, the depth image resized to (h, w)."""
-    depth = pool["depth"]
+    depth = np.asarray(pool["depth"])
     means = depth.mean(axis=(1, 2, 3), dtype=np.float32)
     image = np.tensordot(1 / means, depth.mean(axis=1, dtype=np.float32), 1) / len(means)
     resized = F.interpolate(
         torch.from_numpy(image)[None, None], size, mode="bilinear", align_corners=False
     )
     majority = {
-        level: int(np.bincount(pool[level].ravel()).argmax()) for level in ("whole", "part")
+        level: int(np.bincount(np.asarray(pool[level]).ravel()).argmax())
+        for level in ("whole", "part")
     }
     return Statistics(resized[0, 0], float(np.median(means)), **majority)
 

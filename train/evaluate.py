@@ -15,8 +15,8 @@ from ffsplat.io.atomic import atomic_output
 from ffsplat.model import FFSplat
 from ffsplat.nn.heads import ERROR_PRIOR
 from train import metrics
-from train.batches import read_pool
-from train.measure import Pool, Tally, add_depth, batches, choose_views, measure
+from train.measure import Tally, add_depth, batches, choose_views, measure
+from train.rooms import Pool, read_pool
 from train.table import Row, as_json, markdown
 
 logger = logging.getLogger(__name__)

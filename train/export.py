@@ -10,7 +10,7 @@ from ffsplat.hub import save_checkpoint
 from ffsplat.model import FFSplat
 from train.fit import LAST
 
-PREFIX = "average.module."
+PREFIX = "average."
 
 
 def export(run: Path, config: ModelConfig, out: Path, card: Path | None = None) -> None:

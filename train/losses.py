@@ -66,7 +66,7 @@ def code_loss(
     logits: Float[Tensor, "*s rows"], labels: Int[Tensor, "*s"], weights: Float[Tensor, " rows"]
 ) -> Float[Tensor, ""]:
     """Cross-entropy over codebook rows, classes weighted by `weights`."""
-    return F.cross_entropy(logits.flatten(0, -2), labels.flatten(), weight=weights)
+    return F.cross_entropy(logits.flatten(0, -2).float(), labels.flatten(), weight=weights)
 
 
 def instance_loss(
@@ -140,11 +140,18 @@ def match_loss(
     source: Int[Tensor, " p"],
     target: Int[Tensor, " p"],
     stride: int,
+    cells: Int[Tensor, " n"] | None = None,
 ) -> Float[Tensor, ""]:
-    """Cross-entropy of the all-pairs softmax against the true place, shared by its four cells."""
+    """Cross-entropy of the all-pairs softmax against the true place, shared by its four cells.
+
+    `places` and `visible` are those of the source's `cells` (row by row), or of all of them.
+    """
     rows, columns = descriptors.shape[2:4]
     flat = descriptors.flatten(2, 3)
-    log_probability = match_logits(flat[:, source], flat[:, target]).log_softmax(-1)
+    source, target = source.to(flat.device), target.to(flat.device)
+    asked = flat if cells is None else flat.index_select(2, cells.to(flat.device))
+    logits = match_logits(asked.index_select(1, source), flat.index_select(1, target))
+    log_probability = logits.log_softmax(-1)
     cell = places / stride - 0.5
     low = cell.floor()
     total = log_probability.new_zeros(visible.shape)

@@ -16,12 +16,11 @@ from ffsplat.refine import refine_cameras
 from train import baselines, metrics
 from train.batches import Batch, batch_from_pool
 from train.novel_view import rescale, splat
+from train.rooms import Pool
 
 SETS_AT_ONCE = 8
 MIN_BASELINE = 0.02
 """A translation shorter than this part of the mean depth has no direction worth measuring."""
-
-Pool = dict[str, np.ndarray]
 
 
 def choose_views(available: int, count: int) -> tuple[np.ndarray, int | None]:

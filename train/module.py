@@ -1,5 +1,7 @@
 """The Lightning module: one network, its losses, its optimiser and its moving average."""
 
+import copy
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -8,7 +10,6 @@ import torch
 from jaxtyping import Float
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
-from torch.optim.swa_utils import AveragedModel
 
 from ffsplat.geometry import vector_from_rotation
 from ffsplat.merge import gaussians_from_prediction
@@ -18,17 +19,12 @@ from train import losses
 from train.batches import Batch
 from train.novel_view import rescale, splat
 
+LOG_EVERY = 50
+"""Steps from one line of the log to the next."""
+SAMPLED_CELLS = 256
+"""Cells of a view whose matches are learnt in one step."""
 SAMPLED_PIXELS = 192
 """Pixels of a set that the instance loss compares with each other."""
-
-
-def _moving_average(decay: float):
-    """Exponential moving average whose window grows with the run, so that it forgets the start."""
-
-    def update(averaged: Tensor, current: Tensor, count: Tensor | int) -> Tensor:
-        return torch.lerp(averaged, current, 1 - min(decay, (1 + int(count)) / (10 + int(count))))
-
-    return update
 
 
 def mean_depth(batch: Batch) -> Float[Tensor, " b"]:
@@ -45,6 +41,7 @@ class TrainingModule(lightning.LightningModule):
         network: FFSplat,
         *,
         steps: int,
+        minutes: float | None = None,
         learning_rate: float = 1.5e-3,
         warmup: int = 150,
         decay: float = 0.2,
@@ -56,8 +53,11 @@ class TrainingModule(lightning.LightningModule):
     ):
         super().__init__()
         self.network = network
-        self.average = AveragedModel(network, avg_fn=_moving_average(average_decay))
+        self.average = copy.deepcopy(network).requires_grad_(False)
+        self.average_decay = average_decay
         self.steps = steps
+        self.minutes = minutes
+        self.began = time.monotonic()
         self.learning_rate = learning_rate
         self.warmup = warmup
         self.decay = decay
@@ -82,11 +82,14 @@ class TrainingModule(lightning.LightningModule):
         target = batch.views(slice(-1, None)) if renders and batch.images.shape[1] > 2 else None
         given = batch if target is None else batch.views(slice(0, -1))
         prediction = self.network(given.images, code_pixels=pixels)
-        terms = self.losses(prediction, given, pixels)
-        if target is not None:
-            terms["render"] = self._render_loss(prediction, given, target)
-        total = torch.stack([self.loss_weights[name] * terms[name] for name in terms]).sum()
-        self.log_dict({**terms, "total": total}, prog_bar=False)
+        # Geometry in half precision would move the true matches by a good part of a pixel.
+        with torch.autocast(self.device.type, enabled=False):
+            terms = self.losses(prediction, given, pixels)
+            if target is not None:
+                terms["render"] = self._render_loss(prediction, given, target)
+            total = torch.stack([self.loss_weights[name] * terms[name] for name in terms]).sum()
+        if (self.global_step + 1) % LOG_EVERY == 0:
+            self.log_dict({**terms, "total": total})
         return total
 
     def transfer_batch_to_device(
@@ -95,9 +98,18 @@ class TrainingModule(lightning.LightningModule):
         """Lightning does not move frozen dataclasses by itself."""
         return batch.to(device)
 
+    def on_train_start(self) -> None:
+        """Start the clock of a run that is bounded by time."""
+        self.began = time.monotonic()
+
+    @torch.no_grad()
     def on_train_batch_end(self, outputs, batch: Batch, batch_idx: int) -> None:
-        """Move the average along."""
-        self.average.update_parameters(self.network)
+        """Move the average along; its window grows with the run, so that it forgets the start."""
+        step = self.global_step
+        share = 1 - min(self.average_decay, (1 + step) / (10 + step))
+        pairs = zip(self.average.parameters(), self.network.parameters(), strict=True)
+        for mean, newest in pairs:
+            mean.lerp_(newest, share)
 
     def losses(
         self, prediction: Prediction, batch: Batch, pixels: tuple[slice, slice] = ALL_PIXELS
@@ -159,11 +171,10 @@ class TrainingModule(lightning.LightningModule):
         return losses.instance_loss(embeddings[:, sample], batch.identity.flatten(1)[:, sample])
 
     def _match_losses(self, prediction: Prediction, batch: Batch) -> dict[str, Tensor]:
-        views = batch.images.shape[1]
-        index = torch.arange(views, device=batch.images.device)
-        source, target = (axis.flatten() for axis in torch.meshgrid(index, index, indexing="ij"))
-        ordered = source != target
-        source, target = source[ordered], target[ordered]
+        # Indices stay on the CPU: to filter them on a GPU would wait for all that it has to do.
+        index = torch.arange(batch.images.shape[1])
+        source, target = torch.cartesian_prod(index, index).T
+        source, target = source[source != target], target[source != target]
         to_reference = target == 0
         return {
             "match": self._match_loss(prediction.descriptors, batch, source, target),
@@ -177,7 +188,13 @@ class TrainingModule(lightning.LightningModule):
         places, visible = losses.correspondences(
             batch.depth, batch.intrinsics, batch.world_from_camera, source, target, stride
         )
-        return losses.match_loss(descriptors, places, visible, source, target, stride)
+        cells = torch.arange(places.shape[2])
+        if len(cells) > SAMPLED_CELLS:
+            random = torch.Generator().manual_seed(self.global_step)
+            cells = torch.randperm(len(cells), generator=random)[:SAMPLED_CELLS]
+        return losses.match_loss(
+            descriptors, places[:, :, cells], visible[:, :, cells], source, target, stride, cells
+        )
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """AdamW; constant rate after a warm-up, then a linear decay to zero over the last part.
@@ -195,10 +212,14 @@ class TrainingModule(lightning.LightningModule):
             ],
             lr=self.learning_rate,
             betas=(0.9, 0.99),
+            fused=self.device.type == "cuda",
         )
 
         def rate(step: int) -> float:
-            left = (self.steps - step) / (self.decay * self.steps) if self.decay else 1.0
+            done = step / self.steps
+            if self.minutes:
+                done = max(done, (time.monotonic() - self.began) / (60 * self.minutes))
+            left = (1 - done) / self.decay if self.decay else 1.0
             return min(1.0, (step + 1) / self.warmup, max(0.0, left))
 
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)

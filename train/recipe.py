@@ -8,6 +8,7 @@ import yaml
 
 from ffsplat.config import ModelConfig
 from ffsplat.errors import UsageError
+from train.rooms import RoomSettings
 
 LOSS_WEIGHTS = {
     "depth": 1.0,
@@ -32,6 +33,8 @@ class Recipe:
     """What `python -m train fit` runs; every field can be set in the YAML file."""
 
     model: ModelConfig = field(default_factory=ModelConfig)
+    rooms: RoomSettings = field(default_factory=RoomSettings)
+    """The rooms that are made while training, where no pool is given."""
     seed: int = 0
     steps: int = 10000
     images: int = 32
@@ -57,6 +60,8 @@ def read_recipe(path: Path) -> Recipe:
         raise UsageError(f"{path} has unknown keys: {', '.join(unknown)}")
     if "model" in values:
         values["model"] = ModelConfig.from_json(json.dumps(values["model"]))
+    if "rooms" in values:
+        values["rooms"] = RoomSettings(**values["rooms"])
     if "view_counts" in values:
         values["view_counts"] = tuple(values["view_counts"])
     if "losses" in values:

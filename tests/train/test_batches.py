@@ -7,8 +7,9 @@ from boxroom import cameras, depth_and_points
 from safetensors.numpy import save_file
 
 from ffsplat.errors import UsageError
-from train.batches import Batch, PoolBatches, batch_from_pool, flip, jitter, read_pool
+from train.batches import Batch, RoomBatches, batch_from_pool, flip, jitter
 from train.losses import correspondences
+from train.rooms import FixedRooms, read_pool
 
 
 def make_pool(scenes: int = 3, views: int = 4, size: int = 16) -> dict[str, np.ndarray]:
@@ -87,8 +88,8 @@ def test_jitter_stays_in_range_and_is_seeded():
 
 
 def test_a_step_is_always_the_same_batch(pool):
-    def batches(seed: int) -> PoolBatches:
-        return PoolBatches(pool, images=8, view_counts=(2, 4), steps=9, seed=seed)
+    def batches(seed: int) -> RoomBatches:
+        return RoomBatches(FixedRooms(pool), images=8, view_counts=(2, 4), steps=9, seed=seed)
 
     for name, value in vars(batches(0)[5]).items():
         torch.testing.assert_close(getattr(batches(0)[5], name), value)

@@ -78,7 +78,7 @@ def test_export_loads_strictly(tmp_path, pool):
     network, _ = load_checkpoint(tmp_path / "out")
     state = average(tmp_path / "run")
     for name, value in network.state_dict().items():
-        expected = state[f"average.module.{name}"]
+        expected = state[f"average.{name}"]
         torch.testing.assert_close(value, expected, atol=1e-3, rtol=1e-3)
     run(replace(RECIPE, steps=1), pool, tmp_path / "next", initial=tmp_path / "out")
     wide = replace(RECIPE, model=replace(TINY, width=48))
