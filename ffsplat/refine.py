@@ -8,6 +8,7 @@ accurate. All views move together, view 0 stays. One step solves the normal equa
 with w the match confidence times a Cauchy weight (Hartley & Zisserman, 2nd ed., appendix 6).
 """
 
+import math
 from dataclasses import dataclass, replace
 
 import torch
@@ -28,8 +29,11 @@ from ffsplat.nn.matching import match_logits
 from ffsplat.prediction import Prediction
 
 ITERATIONS = 15
-ROBUST_SCALE = 0.03
-"""Residual, in focal lengths, at which a match counts half."""
+ROBUST_SCALES = (0.3, 0.05)
+"""Residual, in focal lengths, at which a match counts half: at first, and in the end.
+
+Starting wide lets most matches vote before outliers are told (graduated non-convexity: Blake &
+Zisserman, 1987)."""
 DEPTH_WEIGHT = 0.05
 """Weight of log-depth agreement against reprojection."""
 PRIOR_WEIGHT = 1e-3
@@ -38,8 +42,6 @@ PARTNERS = 6
 """Views that each view is matched with, beside the reference."""
 MATCHES = 256
 """Matches kept of an ordered pair of views."""
-CONVERGED = 1e-5
-"""Radians, and units of length, below which a step ends the search."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,11 +69,10 @@ def refine_cameras(
     matches = find_matches(prediction, valid)
     start = prediction.world_from_camera.double()
     poses = start
-    for _ in range(ITERATIONS):
-        twist = _step(poses, start, prediction.scale.double(), matches)
+    first, last = (math.log10(scale) for scale in ROBUST_SCALES)
+    for robust in torch.logspace(first, last, ITERATIONS).tolist():
+        twist = _step(poses, start, prediction.scale.double(), matches, robust)
         poses = poses @ rigid(rotation_from_vector(twist[..., :3]), twist[..., 3:])
-        if twist.abs().max() < CONVERGED:
-            break
     return replace(prediction, world_from_camera=poses.to(prediction.depth))
 
 
@@ -181,10 +182,11 @@ def _step(
     start: Float[Tensor, "b v 4 4"],
     scale: Float[Tensor, " b"],
     matches: Matches,
+    robust_scale: float,
 ) -> Float[Tensor, "b v 6"]:
     """The Gauss-Newton step on all poses but the first, as twists: T <- T exp(twist)."""
     b, v = poses.shape[:2]
-    residual, weight, by_source, by_target = _linearize(poses, matches)
+    residual, weight, by_source, by_target = _linearize(poses, matches, robust_scale)
     hessian = poses.new_zeros(b, v, v, 6, 6)
     gradient = poses.new_zeros(b, v, 6)
     blocks = ((matches.source, by_source), (matches.target, by_target))
@@ -207,7 +209,7 @@ def _step(
     return torch.maximum(torch.minimum(twist, limit[:, None]), -limit[:, None])
 
 
-def _linearize(poses, matches: Matches):
+def _linearize(poses, matches: Matches, robust_scale: float):
     """Residuals (b, p, n, 3), their weights, and Jacobians (b, p, n, 3, 6) by both twists."""
     target_from_source = invert_rigid(poses[:, matches.target]) @ poses[:, matches.source]
     local = transform_points(target_from_source, matches.points)
@@ -222,7 +224,7 @@ def _linearize(poses, matches: Matches):
     by_target = -outer @ _twist_jacobian(local)
     in_front = (local[..., 2] > 1e-3).to(z)
     robust = (
-        matches.confidence * in_front / (1 + residual[..., :2].square().sum(-1) / ROBUST_SCALE**2)
+        matches.confidence * in_front / (1 + residual[..., :2].square().sum(-1) / robust_scale**2)
     )
     depth_robust = DEPTH_WEIGHT * robust / (1 + residual[..., 2].square() / 0.2**2)
     weight = torch.stack([robust, robust, depth_robust], dim=-1)
