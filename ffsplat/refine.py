@@ -3,9 +3,13 @@
 Regression gives a pose to start from; what the descriptors match and the depth says is far more
 accurate. All views move together, view 0 stays. One step solves the normal equations of
 
-    sum over pairs (i, j) and matches m of  w |pi(T_j^-1 T_i x_i) - m_j|^2  +  small priors,
+    sum over pairs (i, j) and matches m of  w r' S^-1 r  +  small priors,
+    r = pi(T_j^-1 T_i x_i) - m_j,
 
-with w the match confidence times a Cauchy weight (Hartley & Zisserman, 2nd ed., appendix 6).
+with w the match confidence times a Cauchy weight (Hartley & Zisserman, 2nd ed., appendix 6). The
+covariance S = s^2 I + d^2 u u' holds the error s of a match and, along the way u = dr / dlog z that
+the target sees the point move with its depth, the error d that the network expects of that depth:
+a match says where the epipolar line must pass even if its depth says little.
 """
 
 import math
@@ -29,13 +33,18 @@ from ffsplat.nn.matching import match_logits
 from ffsplat.prediction import Prediction
 
 ITERATIONS = 15
-ROBUST_SCALES = (0.3, 0.05)
-"""Residual, in focal lengths, at which a match counts half: at first, and in the end.
+MATCH_ERRORS = (10.0, 0.5)
+"""Standard deviation of a match, in cells: at first, and in the end.
 
 Starting wide lets most matches vote before outliers are told (graduated non-convexity: Blake &
 Zisserman, 1987)."""
-DEPTH_WEIGHT = 0.05
-"""Weight of log-depth agreement against reprojection."""
+DEPTH_ERRORS = 2.0
+"""Standard deviation of log depth over its expected absolute error: that of a Laplace density is
+1.4, and neighbours err together."""
+AGREEMENT = 0.5
+"""Standard deviation of the difference of two views' log depths."""
+OUTLIER = 2.0
+"""Standard deviations at which a residual counts half."""
 PRIOR_WEIGHT = 1e-3
 """Weight of staying near the regressed pose, for one full-confidence match a cell."""
 PARTNERS = 6
@@ -48,8 +57,9 @@ MATCHES = 256
 class Matches:
     """p ordered pairs of views with n matches each, in ray coordinates (z = 1).
 
-    `points` lie in the source camera; `places` is where the target sees them, at log z-depth
-    `log_depth` by the target's own map.
+    `points` lie in the source camera, with `error` the expected one of their log depth; `places`
+    is where the target sees them, at log z-depth `log_depth` by the target's own map. `cell` is the
+    side of a descriptor's cell.
     """
 
     source: Int[Tensor, " p"]
@@ -57,7 +67,9 @@ class Matches:
     points: Float[Tensor, "b p n 3"]
     places: Float[Tensor, "b p n 2"]
     log_depth: Float[Tensor, "b p n"]
+    error: Float[Tensor, "b p n"]
     confidence: Float[Tensor, "b p n"]
+    cell: Float[Tensor, " b"]
 
 
 def refine_cameras(
@@ -69,9 +81,9 @@ def refine_cameras(
     matches = find_matches(prediction, valid)
     start = prediction.world_from_camera.double()
     poses = start
-    first, last = (math.log10(scale) for scale in ROBUST_SCALES)
-    for robust in torch.logspace(first, last, ITERATIONS).tolist():
-        twist = _step(poses, start, prediction.scale.double(), matches, robust)
+    first, last = (math.log10(error) for error in MATCH_ERRORS)
+    for cells in torch.logspace(first, last, ITERATIONS).tolist():
+        twist = _step(poses, start, prediction.scale.double(), matches, cells * matches.cell)
         poses = poses @ rigid(rotation_from_vector(twist[..., :3]), twist[..., 3:])
     return replace(prediction, world_from_camera=poses.to(prediction.depth))
 
@@ -86,6 +98,7 @@ def find_matches(prediction: Prediction, valid: Bool[Tensor, "b v h w"] | None) 
     b, v, rows, columns, _ = descriptors.shape
     stride = prediction.depth.shape[-1] // columns
     centres, depth = _cells(prediction, stride)
+    error = F.avg_pool2d(prediction.depth_error.flatten(0, 1), stride).reshape(depth.shape)
     points = rays(centres.expand(b, v, -1, 2), prediction.intrinsics) * depth[..., None]
     cells = torch.ones_like(depth, dtype=torch.bool)
     if valid is not None:
@@ -106,17 +119,19 @@ def find_matches(prediction: Prediction, valid: Bool[Tensor, "b v h w"] | None) 
             confidence = confidence**4 * _returns(best, reverse, columns)
             confidence = confidence * _interior(best, rows, columns) * cells[:, one]
             places = rays(place * stride, prediction.intrinsics[:, other])[..., :2]
-            log_depth = depth[:, other].log().gather(1, best)[..., None]
-            confidence = confidence[..., None]
-            found.append(torch.cat([points[:, one], places, log_depth, confidence], dim=-1))
+            log_depth = depth[:, other].log().gather(1, best)
+            rest = torch.stack([log_depth, error[:, one], confidence], dim=-1)
+            found.append(torch.cat([points[:, one], places, rest], dim=-1))
             source.append(one)
             target.append(other)
     matches = torch.stack(found, dim=1)
-    best = matches[..., 6].topk(min(MATCHES, matches.shape[2]), dim=2).indices
-    matches = matches.gather(2, best[..., None].expand(*best.shape, 7)).double()
-    points, places, log_depth, confidence = matches.split([3, 2, 1, 1], dim=-1)
+    best = matches[..., -1].topk(min(MATCHES, matches.shape[2]), dim=2).indices
+    matches = matches.gather(2, best[..., None].expand(*best.shape, 8)).double()
     index = torch.tensor([source, target], device=depth.device)
-    return Matches(index[0], index[1], points, places, log_depth[..., 0], confidence[..., 0])
+    points, places, rest = matches.split([3, 2, 3], dim=-1)
+    log_depth, error, confidence = rest.unbind(-1)
+    cell = stride / prediction.intrinsics[..., 0, 0].double().mean(1)
+    return Matches(index[0], index[1], points, places, log_depth, error, confidence, cell)
 
 
 def _returns(
@@ -182,11 +197,11 @@ def _step(
     start: Float[Tensor, "b v 4 4"],
     scale: Float[Tensor, " b"],
     matches: Matches,
-    robust_scale: float,
+    error: Float[Tensor, " b"],
 ) -> Float[Tensor, "b v 6"]:
     """The Gauss-Newton step on all poses but the first, as twists: T <- T exp(twist)."""
     b, v = poses.shape[:2]
-    residual, weight, by_source, by_target = _linearize(poses, matches, robust_scale)
+    residual, weight, by_source, by_target = _linearize(poses, matches, error)
     hessian = poses.new_zeros(b, v, v, 6, 6)
     gradient = poses.new_zeros(b, v, 6)
     blocks = ((matches.source, by_source), (matches.target, by_target))
@@ -197,7 +212,8 @@ def _step(
             product = torch.einsum("bpnri,bpnrj->bpij", weighted, right)
             flat = hessian.view(b, v * v, 6, 6)
             flat.index_add_(1, first * v + second, product)
-    pull, curvature = _prior(poses, start, scale, matches.points.shape[2])
+    data = matches.points.shape[2] / error.square()
+    pull, curvature = _prior(poses, start, scale, data[:, None, None])
     gradient = gradient + pull
     hessian = hessian.transpose(2, 3).reshape(b, 6 * v, 6 * v) + torch.diag_embed(
         curvature.flatten(1)
@@ -209,26 +225,44 @@ def _step(
     return torch.maximum(torch.minimum(twist, limit[:, None]), -limit[:, None])
 
 
-def _linearize(poses, matches: Matches, robust_scale: float):
-    """Residuals (b, p, n, 3), their weights, and Jacobians (b, p, n, 3, 6) by both twists."""
+def _linearize(poses, matches: Matches, error: Float[Tensor, " b"]):
+    """Residuals (b, p, n, 3) in standard deviations, weights, Jacobians (b, p, n, 3, 6) by twists.
+
+    The first two residuals are the place in the target, the third is the log of its depth.
+    """
     target_from_source = invert_rigid(poses[:, matches.target]) @ poses[:, matches.source]
     local = transform_points(target_from_source, matches.points)
     z = local[..., 2].clamp(min=1e-3)
     pixel = local[..., :2] / z[..., None]
-    residual = torch.cat([pixel - matches.places, (z.log() - matches.log_depth)[..., None]], dim=-1)
     zero, one = torch.zeros_like(z), torch.ones_like(z)
     rows = [one, zero, -pixel[..., 0], zero, one, -pixel[..., 1], zero, zero, one]
     outer = torch.stack(rows, dim=-1).unflatten(-1, (3, 3)) / z[..., None, None]
     rotation = target_from_source[..., :3, :3][:, :, None]
-    by_source = outer @ rotation @ _twist_jacobian(matches.points)
-    by_target = -outer @ _twist_jacobian(local)
-    in_front = (local[..., 2] > 1e-3).to(z)
-    robust = (
-        matches.confidence * in_front / (1 + residual[..., :2].square().sum(-1) / robust_scale**2)
-    )
-    depth_robust = DEPTH_WEIGHT * robust / (1 + residual[..., 2].square() / 0.2**2)
-    weight = torch.stack([robust, robust, depth_robust], dim=-1)
-    return residual, weight, by_source, by_target
+    moved = (outer @ rotation @ matches.points[..., None])[..., :2, 0]
+    whiten = _whitening(moved, error[:, None, None], DEPTH_ERRORS * matches.error)
+    residual = torch.cat([pixel - matches.places, (z.log() - matches.log_depth)[..., None]], dim=-1)
+    residual = (whiten @ residual[..., None])[..., 0]
+    by_source = whiten @ outer @ rotation @ _twist_jacobian(matches.points)
+    by_target = -whiten @ outer @ _twist_jacobian(local)
+    trusted = matches.confidence * (local[..., 2] > 1e-3)
+    trusted = trusted / (1 + residual[..., :2].square().sum(-1) / OUTLIER**2)
+    agreeing = trusted / (1 + residual[..., 2].square() / OUTLIER**2)
+    return residual, torch.stack([trusted, trusted, agreeing], dim=-1), by_source, by_target
+
+
+def _whitening(
+    moved: Float[Tensor, "*b 2"], error: Float[Tensor, "*#b"], depth_error: Float[Tensor, "*b"]
+) -> Float[Tensor, "*b 3 3"]:
+    """The square root of S^-1 (see above) for the place, and of 1 / AGREEMENT^2 for the depth."""
+    squared = moved.square().sum(-1)
+    along = depth_error.square() * squared
+    shrink = 1 - (error.square() / (error.square() + along)).sqrt()
+    outer = moved[..., :, None] * moved[..., None, :]
+    place = torch.eye(2).to(moved) - (shrink / squared.clamp(min=1e-12))[..., None, None] * outer
+    whiten = torch.zeros(*moved.shape[:-1], 3, 3).to(moved)
+    whiten[..., :2, :2] = place / error[..., None, None]
+    whiten[..., 2, 2] = 1 / AGREEMENT
+    return whiten
 
 
 def _twist_jacobian(points: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b 3 6"]:
@@ -237,7 +271,7 @@ def _twist_jacobian(points: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b 3 6"]:
     return torch.cat([-cross_matrix(points), eye], dim=-1)
 
 
-def _prior(poses, start, scale, cells: int):
+def _prior(poses, start, scale, data: Float[Tensor, "b 1 1"]):
     """Gradient (b, v, 6) and curvature of the pull towards the regressed poses."""
     away = invert_rigid(start) @ poses
     # Near the start the rotation vector is the skew part; a weak pull needs no more.
@@ -246,5 +280,5 @@ def _prior(poses, start, scale, cells: int):
     translation = torch.einsum("bvji,bvj->bvi", away[..., :3, :3], away[..., :3, 3])
     unit = torch.cat([torch.ones_like(rotation), torch.ones_like(translation)], dim=-1)
     unit[..., 3:] /= scale[:, None, None].square()
-    curvature = PRIOR_WEIGHT * cells * unit
+    curvature = PRIOR_WEIGHT * data * unit
     return curvature * torch.cat([rotation, translation], dim=-1), curvature

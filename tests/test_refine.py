@@ -1,11 +1,13 @@
 """Refinement: with exact depth and tell-tale descriptors it finds the exact poses."""
 
+from dataclasses import replace
+
 import torch
 from boxroom import cameras, depth_and_points
 
 from ffsplat.geometry import rigid, rotation_angle, rotation_from_vector
 from ffsplat.prediction import Prediction
-from ffsplat.refine import find_matches, refine_cameras
+from ffsplat.refine import _linearize, _whitening, find_matches, refine_cameras
 
 SIZE, STRIDE = 64, 4
 
@@ -22,7 +24,7 @@ def exact_prediction(views: int) -> Prediction:
     descriptors = descriptors.unflatten(2, (SIZE // STRIDE, SIZE // STRIDE))
     one = torch.ones(1, views, SIZE, SIZE)
     return Prediction(
-        depth=depth, depth_error=one, scale=depth.mean((1, 2, 3)), world_from_camera=poses,
+        depth=depth, depth_error=0.01 * one, scale=depth.mean((1, 2, 3)), world_from_camera=poses,
         intrinsics=intrinsics, offsets=one[..., None].expand(-1, -1, -1, -1, 2),
         scales=one[..., None].expand(-1, -1, -1, -1, 3),
         quaternions_wxyz=one[..., None].expand(-1, -1, -1, -1, 4), opacities=one,
@@ -71,6 +73,51 @@ def test_poses_are_found_again():
         after = errors(refine_cameras(start).world_from_camera, truth.world_from_camera)
         assert after[0] < 1.0 < before[0]
         assert after[1] < 0.06 < before[1]
+
+
+def linearized(prediction: Prediction, **changes):
+    matches = replace(find_matches(prediction, None), **changes)
+    poses = prediction.world_from_camera.double()
+    return poses, matches, _linearize(poses, matches, 0.5 * matches.cell)
+
+
+def test_jacobians_are_those_of_finite_differences():
+    exact = find_matches(exact_prediction(3), None)
+    # Without an error of depth the weighting does not depend on the poses.
+    poses, matches, (residual, _, by_source, by_target) = linearized(
+        exact_prediction(3), error=torch.zeros_like(exact.error)
+    )
+    for pair, (i, j) in enumerate(zip(matches.source, matches.target, strict=True)):
+        for view, expected in ((i, by_source), (j, by_target)):
+            for axis in range(6):
+                twist = torch.zeros(6, dtype=torch.float64)
+                twist[axis] = 1e-6
+                moved = poses.clone()
+                moved[:, view] = poses[:, view] @ rigid(rotation_from_vector(twist[:3]), twist[3:])
+                after = _linearize(moved, matches, 0.5 * matches.cell)[0]
+                change = (after - residual)[:, pair] / 1e-6
+                torch.testing.assert_close(
+                    change, expected[:, pair, ..., axis], atol=1e-3, rtol=1e-3
+                )
+
+
+def test_a_match_of_unknown_depth_is_blind_along_its_epipolar_line():
+    prediction = exact_prediction(2)
+    points = find_matches(prediction, None).points
+    for error, blind in ((1e6, True), (1e-6, False)):
+        unknown = {"error": torch.full(points.shape[:3], error, dtype=torch.float64)}
+        before = linearized(prediction, **unknown)[2][0][..., :2]
+        after = linearized(prediction, points=1.001 * points, **unknown)[2][0][..., :2]
+        assert ((after - before).abs().amax() < 1e-4) == blind
+
+
+def test_whitening_is_the_root_of_the_inverse_covariance():
+    moved = torch.randn(5, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    depth_error = torch.linspace(0, 2, 5, dtype=torch.float64)
+    whiten = _whitening(moved, torch.full((5,), 0.3).double(), depth_error)[..., :2, :2]
+    spread = moved * depth_error[:, None]
+    covariance = 0.09 * torch.eye(2, dtype=torch.float64) + spread[:, :, None] * spread[:, None]
+    torch.testing.assert_close(whiten @ whiten.mT, torch.linalg.inv(covariance))
 
 
 def test_reference_stays_and_one_view_is_left_alone():
