@@ -106,11 +106,9 @@ class Model:
         """The scene that photos show, and how it came about.
 
         `inputs`, `max_megapixels` and `on_error` are those of `images.load_views`; `resolution`
-        is the longer side for the network in pixels (the model's own unless given). All views go
-        through the network at once: of more than `max_views` photos, evenly spaced ones are used.
-        `refine` corrects the regressed cameras by the network's matches. `topk`,
-        `min_confidence`, `prune_edges`, `voxel` and `max_gaussians` are those of
-        `merge.to_scene`. On a CPU the same call gives the same scene to the last bit.
+        is the longer side for the network in pixels (the model's own unless given). Of more than
+        `max_views` photos, evenly spaced ones are used. `refine` corrects the regressed cameras by
+        the network's matches; the rest is for `merge.to_scene`. On a CPU the scene is reproducible.
 
         Raises UsageError for options, ImageError for photos (also if no pixel is usable), and
         MemoryLimit when the device cannot hold so many views at once.
@@ -121,40 +119,34 @@ class Model:
         with _timed(seconds, "images"):
             loaded = load_views(
                 [inputs] if isinstance(inputs, ImageInput) else inputs,
-                resolution=size,
-                patch=self.config.patch,
-                on_error=on_error,
-                max_views=max_views,
-                max_megapixels=max_megapixels,
-            )
+                resolution=size, patch=self.config.patch, on_error=on_error,
+                max_views=max_views, max_megapixels=max_megapixels,
+            )  # fmt: skip
         views = loaded.views
-        with _memory_errors(len(views), size, self.device):
+        with _memory_errors(len(views), size, self.device), torch.inference_mode():
             with _timed(seconds, "network"):
                 prediction = self.predict(views)
-            with _timed(seconds, "cameras"), torch.inference_mode():
-                prediction = with_known_intrinsics(prediction, views)
-                if refine:
-                    valid = torch.from_numpy(views.valid)[None].to(self.device)
-                    prediction = refine_cameras(prediction, valid)
-            with _timed(seconds, "scene"), torch.inference_mode():
-                prediction = _to_cpu(prediction)
+            with _timed(seconds, "cameras"):
+                prediction = _to_cpu(self._place_cameras(prediction, views, refine))
+            with _timed(seconds, "scene"):
                 scene = to_scene(
-                    prediction,
-                    views,
-                    self.codebook,
-                    topk=topk,
-                    min_confidence=min_confidence,
-                    prune_edges=prune_edges,
-                    voxel=voxel,
-                    max_gaussians=max_gaussians,
-                    metric=self.config.metric,
-                    provenance=self.provenance,
-                )
+                    prediction, views, self.codebook, topk=topk, min_confidence=min_confidence,
+                    prune_edges=prune_edges, voxel=voxel, max_gaussians=max_gaussians,
+                    metric=self.config.metric, provenance=self.provenance,
+                )  # fmt: skip
         if not len(scene):
             raise ImageError("the photos have no usable pixel: they are transparent")
         warnings = loaded.warnings + _parallax_warning(prediction)
-        report = InferReport(views, prediction, loaded.skipped, warnings, seconds)
-        return InferResult(scene, report)
+        return InferResult(scene, InferReport(views, prediction, loaded.skipped, warnings, seconds))
+
+    def _place_cameras(self, prediction: Prediction, views: Views, refine: bool) -> Prediction:
+        """Cameras with the focal lengths that photos tell, and refined by the network's matches."""
+        prediction = with_known_intrinsics(prediction, views)
+        if not refine:
+            return prediction
+        valid = torch.from_numpy(views.valid)[None].to(self.device)
+        known = torch.from_numpy(views.intrinsics[None, :, 0, 0]).isfinite().to(self.device)
+        return refine_cameras(prediction, valid, known)
 
     def predict(self, views: Views) -> Prediction:
         """What the network says about one set of views, on the model's device."""

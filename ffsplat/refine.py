@@ -1,7 +1,8 @@
 """Camera poses made exact: robust Gauss-Newton on the network's own matches and depth.
 
 Regression gives a pose to start from; what the descriptors match and the depth says is far more
-accurate. All views move together, view 0 stays. One step solves the normal equations of
+accurate. All views move together, view 0 stays; where a focal length is not known it may change
+too. One step solves the normal equations of
 
     sum over pairs (i, j) and matches m of  w r' S^-1 r  +  small priors,
     r = pi(T_j^-1 T_i x_i) - m_j,
@@ -47,6 +48,12 @@ OUTLIER = 2.0
 """Standard deviations at which a residual counts half."""
 PRIOR_WEIGHT = 1e-3
 """Weight of staying near the regressed pose, for one full-confidence match a cell."""
+ZOOM_WEIGHT = 1e-3
+"""Weight of keeping the log of a focal length, in the same unit."""
+APART_WEIGHT = 0.03
+"""Weight of changing all focal lengths alike."""
+FIXED = 1e6
+"""Weight of what must not change."""
 PARTNERS = 6
 """Views that each view is matched with, beside the reference."""
 MATCHES = 256
@@ -72,20 +79,43 @@ class Matches:
     cell: Float[Tensor, " b"]
 
 
+@dataclass(frozen=True, eq=False)
+class _Cameras:
+    """Poses, and the log of each focal length over the one that the matches were made with."""
+
+    poses: Float[Tensor, "b v 4 4"]
+    zoom: Float[Tensor, "b v"]
+
+
 def refine_cameras(
-    prediction: Prediction, valid: Bool[Tensor, "b v h w"] | None = None
+    prediction: Prediction,
+    valid: Bool[Tensor, "b v h w"] | None = None,
+    known: Bool[Tensor, "b v"] | None = None,
 ) -> Prediction:
-    """The same prediction with `world_from_camera` refined; one view alone is returned as it is."""
+    """The same prediction with better `world_from_camera` and `intrinsics`.
+
+    `valid` is False on padding, `known` is True where the intrinsics are exact. The size of a
+    Gaussian follows that of its pixel. One view alone is returned as it is.
+    """
     if prediction.depth.shape[1] < 2:
         return prediction
     matches = find_matches(prediction, valid)
     start = prediction.world_from_camera.double()
-    poses = start
+    cameras = _Cameras(start, torch.zeros_like(start[..., 0, 0]))
     first, last = (math.log10(error) for error in MATCH_ERRORS)
     for cells in torch.logspace(first, last, ITERATIONS).tolist():
-        twist = _step(poses, start, prediction.scale.double(), matches, cells * matches.cell)
-        poses = poses @ rigid(rotation_from_vector(twist[..., :3]), twist[..., 3:])
-    return replace(prediction, world_from_camera=poses.to(prediction.depth))
+        offset, stiffness = _prior(cameras, start, prediction.scale.double(), known)
+        data = matches.points.shape[2] / (cells * matches.cell).square()[:, None, None]
+        cameras = _step(cameras, matches, cells * matches.cell, offset, data * stiffness)
+    factor = cameras.zoom.exp().to(prediction.depth)
+    intrinsics = prediction.intrinsics.clone()
+    intrinsics[..., :2, :2] *= factor[..., None, None]
+    return replace(
+        prediction,
+        world_from_camera=cameras.poses.to(prediction.depth),
+        intrinsics=intrinsics,
+        scales=prediction.scales / factor[..., None, None, None],
+    )
 
 
 def find_matches(prediction: Prediction, valid: Bool[Tensor, "b v h w"] | None) -> Matches:
@@ -193,61 +223,74 @@ def _soft_place(
 
 
 def _step(
-    poses: Float[Tensor, "b v 4 4"],
-    start: Float[Tensor, "b v 4 4"],
-    scale: Float[Tensor, " b"],
+    cameras: _Cameras,
     matches: Matches,
     error: Float[Tensor, " b"],
-) -> Float[Tensor, "b v 6"]:
-    """The Gauss-Newton step on all poses but the first, as twists: T <- T exp(twist)."""
-    b, v = poses.shape[:2]
-    residual, weight, by_source, by_target = _linearize(poses, matches, error)
-    hessian = poses.new_zeros(b, v, v, 6, 6)
-    gradient = poses.new_zeros(b, v, 6)
+    offset: Float[Tensor, "b v 7"],
+    stiffness: Float[Tensor, "b 7*v 7*v"],
+) -> _Cameras:
+    """One Gauss-Newton step: T <- T exp(twist), and the log focal length as seventh of a view."""
+    b, v = cameras.zoom.shape
+    residual, weight, by_source, by_target = _linearize(cameras, matches, error)
+    hessian = residual.new_zeros(b, v * v, 7, 7)
+    gradient = (stiffness @ offset.flatten(1)[..., None]).reshape(b, v, 7)
     blocks = ((matches.source, by_source), (matches.target, by_target))
     for first, left in blocks:
         weighted = left * weight[..., None]
         gradient.index_add_(1, first, torch.einsum("bpnri,bpnr->bpi", weighted, residual))
         for second, right in blocks:
             product = torch.einsum("bpnri,bpnrj->bpij", weighted, right)
-            flat = hessian.view(b, v * v, 6, 6)
-            flat.index_add_(1, first * v + second, product)
-    data = matches.points.shape[2] / error.square()
-    pull, curvature = _prior(poses, start, scale, data[:, None, None])
-    gradient = gradient + pull
-    hessian = hessian.transpose(2, 3).reshape(b, 6 * v, 6 * v) + torch.diag_embed(
-        curvature.flatten(1)
-    )
-    moving = torch.linalg.solve(hessian[:, 6:, 6:], -gradient.flatten(1)[:, 6:, None])
-    twist = F.pad(moving[..., 0].unflatten(1, (v - 1, 6)), (0, 0, 1, 0))
+            hessian.index_add_(1, first * v + second, product)
+    hessian = hessian.unflatten(1, (v, v)).transpose(2, 3).reshape(b, 7 * v, 7 * v) + stiffness
+    step = torch.linalg.solve(hessian, -gradient.flatten(1)[..., None])[..., 0].unflatten(1, (v, 7))
     # A step is bounded, so that one bad linearisation cannot throw a camera away.
-    limit = torch.cat([torch.full((b, 3), 0.3).to(scale), 0.5 * scale[:, None].expand(b, 3)], -1)
-    return torch.maximum(torch.minimum(twist, limit[:, None]), -limit[:, None])
+    reach = 0.5 * torch.linalg.vector_norm(matches.points, dim=-1).mean((1, 2))[:, None, None]
+    turn, move = step[..., :3].clamp(-0.3, 0.3), step[..., 3:6]
+    move = torch.maximum(torch.minimum(move, reach), -reach)
+    return _Cameras(
+        cameras.poses @ rigid(rotation_from_vector(turn), move),
+        cameras.zoom + step[..., 6].clamp(-0.1, 0.1),
+    )
 
 
-def _linearize(poses, matches: Matches, error: Float[Tensor, " b"]):
-    """Residuals (b, p, n, 3) in standard deviations, weights, Jacobians (b, p, n, 3, 6) by twists.
+def _linearize(cameras: _Cameras, matches: Matches, error: Float[Tensor, " b"]):
+    """Residuals (b, p, n, 3) in standard deviations, weights, Jacobians (b, p, n, 3, 7) by views.
 
     The first two residuals are the place in the target, the third is the log of its depth.
     """
-    target_from_source = invert_rigid(poses[:, matches.target]) @ poses[:, matches.source]
-    local = transform_points(target_from_source, matches.points)
+    poses, source, target = cameras.poses, matches.source, matches.target
+    shrink, grow = (-cameras.zoom[:, source]).exp(), cameras.zoom[:, target].exp()
+    points = _scale_xy(matches.points, shrink[..., None])
+    target_from_source = invert_rigid(poses[:, target]) @ poses[:, source]
+    local = transform_points(target_from_source, points)
     z = local[..., 2].clamp(min=1e-3)
-    pixel = local[..., :2] / z[..., None]
+    pixel = grow[..., None, None] * local[..., :2] / z[..., None]
     zero, one = torch.zeros_like(z), torch.ones_like(z)
-    rows = [one, zero, -pixel[..., 0], zero, one, -pixel[..., 1], zero, zero, one]
+    lens = grow[..., None] * one
+    rows = [lens, zero, -pixel[..., 0], zero, lens, -pixel[..., 1], zero, zero, one]
     outer = torch.stack(rows, dim=-1).unflatten(-1, (3, 3)) / z[..., None, None]
-    rotation = target_from_source[..., :3, :3][:, :, None]
-    moved = (outer @ rotation @ matches.points[..., None])[..., :2, 0]
+    turned = outer @ target_from_source[..., :3, :3][:, :, None]
+    moved = (turned @ points[..., None])[..., :2, 0]
     whiten = _whitening(moved, error[:, None, None], DEPTH_ERRORS * matches.error)
     residual = torch.cat([pixel - matches.places, (z.log() - matches.log_depth)[..., None]], dim=-1)
     residual = (whiten @ residual[..., None])[..., 0]
-    by_source = whiten @ outer @ rotation @ _twist_jacobian(matches.points)
-    by_target = -whiten @ outer @ _twist_jacobian(local)
+    by_source = torch.cat(
+        [_twist_jacobian(points), -_scale_xy(points, one, 0.0)[..., None]], dim=-1
+    )
+    by_source = whiten @ turned @ by_source
+    zoomed = torch.cat([pixel, zero[..., None]], dim=-1)[..., None]
+    by_target = whiten @ torch.cat([-outer @ _twist_jacobian(local), zoomed], dim=-1)
     trusted = matches.confidence * (local[..., 2] > 1e-3)
     trusted = trusted / (1 + residual[..., :2].square().sum(-1) / OUTLIER**2)
     agreeing = trusted / (1 + residual[..., 2].square() / OUTLIER**2)
     return residual, torch.stack([trusted, trusted, agreeing], dim=-1), by_source, by_target
+
+
+def _scale_xy(
+    points: Float[Tensor, "*b 3"], factor: Float[Tensor, "*#b"], depth: float = 1.0
+) -> Float[Tensor, "*b 3"]:
+    """Points with x and y times `factor` and z times `depth`."""
+    return torch.cat([points[..., :2] * factor[..., None], points[..., 2:] * depth], dim=-1)
 
 
 def _whitening(
@@ -271,14 +314,25 @@ def _twist_jacobian(points: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b 3 6"]:
     return torch.cat([-cross_matrix(points), eye], dim=-1)
 
 
-def _prior(poses, start, scale, data: Float[Tensor, "b 1 1"]):
-    """Gradient (b, v, 6) and curvature of the pull towards the regressed poses."""
-    away = invert_rigid(start) @ poses
+def _prior(cameras: _Cameras, start, scale, known: Bool[Tensor, "b v"] | None):
+    """How far cameras are from what was regressed (b, v, 7), and the matrix of a quadratic pull.
+
+    Photos mostly come from one lens: that their focal lengths change together costs little.
+    """
+    away = invert_rigid(start) @ cameras.poses
     # Near the start the rotation vector is the skew part; a weak pull needs no more.
     skew = 0.5 * (away[..., :3, :3] - away[..., :3, :3].transpose(-1, -2))
     rotation = torch.stack([skew[..., 2, 1], skew[..., 0, 2], skew[..., 1, 0]], dim=-1)
     translation = torch.einsum("bvji,bvj->bvi", away[..., :3, :3], away[..., :3, 3])
-    unit = torch.cat([torch.ones_like(rotation), torch.ones_like(translation)], dim=-1)
-    unit[..., 3:] /= scale[:, None, None].square()
-    curvature = PRIOR_WEIGHT * data * unit
-    return curvature * torch.cat([rotation, translation], dim=-1), curvature
+    offset = torch.cat([rotation, translation, cameras.zoom[..., None]], dim=-1)
+    weight = torch.full_like(offset, PRIOR_WEIGHT)
+    weight[..., 3:6] /= scale[:, None, None].square()
+    weight[..., 6] = ZOOM_WEIGHT
+    weight[:, 0, :6] = FIXED
+    if known is not None:
+        weight[..., 6].masked_fill_(known, FIXED)
+    stiffness = torch.diag_embed(weight.flatten(1))
+    views = weight.shape[1]
+    apart = torch.eye(views).to(weight) - 1 / views
+    stiffness[:, 6::7, 6::7] += APART_WEIGHT * apart
+    return offset, stiffness

@@ -5,9 +5,10 @@ from dataclasses import replace
 import torch
 from boxroom import cameras, depth_and_points
 
+from ffsplat import refine
 from ffsplat.geometry import rigid, rotation_angle, rotation_from_vector
 from ffsplat.prediction import Prediction
-from ffsplat.refine import _linearize, _whitening, find_matches, refine_cameras
+from ffsplat.refine import _Cameras, _linearize, _whitening, find_matches, refine_cameras
 
 SIZE, STRIDE = 64, 4
 
@@ -78,22 +79,25 @@ def test_poses_are_found_again():
 def linearized(prediction: Prediction, **changes):
     matches = replace(find_matches(prediction, None), **changes)
     poses = prediction.world_from_camera.double()
-    return poses, matches, _linearize(poses, matches, 0.5 * matches.cell)
+    cameras = _Cameras(poses, torch.zeros_like(poses[..., 0, 0]) + 0.1)
+    return cameras, matches, _linearize(cameras, matches, 0.5 * matches.cell)
 
 
 def test_jacobians_are_those_of_finite_differences():
     exact = find_matches(exact_prediction(3), None)
     # Without an error of depth the weighting does not depend on the poses.
-    poses, matches, (residual, _, by_source, by_target) = linearized(
+    cameras, matches, (residual, _, by_source, by_target) = linearized(
         exact_prediction(3), error=torch.zeros_like(exact.error)
     )
     for pair, (i, j) in enumerate(zip(matches.source, matches.target, strict=True)):
         for view, expected in ((i, by_source), (j, by_target)):
-            for axis in range(6):
-                twist = torch.zeros(6, dtype=torch.float64)
-                twist[axis] = 1e-6
-                moved = poses.clone()
-                moved[:, view] = poses[:, view] @ rigid(rotation_from_vector(twist[:3]), twist[3:])
+            for axis in range(7):
+                step = torch.zeros(7, dtype=torch.float64)
+                step[axis] = 1e-6
+                twist = rigid(rotation_from_vector(step[:3]), step[3:6])
+                moved = _Cameras(cameras.poses.clone(), cameras.zoom.clone())
+                moved.poses[:, view] = cameras.poses[:, view] @ twist
+                moved.zoom[:, view] += step[6]
                 after = _linearize(moved, matches, 0.5 * matches.cell)[0]
                 change = (after - residual)[:, pair] / 1e-6
                 torch.testing.assert_close(
@@ -144,3 +148,18 @@ def test_useless_matches_leave_finite_poses():
     noise = torch.nn.functional.normalize(torch.randn(prediction.descriptors.shape), dim=-1)
     blind = Prediction(**{**vars(prediction), "descriptors": noise})
     assert refine_cameras(blind).world_from_camera.isfinite().all()
+
+
+def test_a_wrong_focal_length_is_mended_unless_it_is_known(monkeypatch):
+    # Without the prior nothing holds it back: exact depth and matches tell the focal length.
+    monkeypatch.setattr(refine, "ZOOM_WEIGHT", 1e-6)
+    truth = exact_prediction(4)
+    wrong = replace(truth, intrinsics=truth.intrinsics * torch.tensor([1.1, 1.1, 1])[:, None])
+    wrong.intrinsics[..., :2, 2] = truth.intrinsics[..., :2, 2]
+    mended = refine_cameras(wrong)
+    focal = truth.intrinsics[..., 0, 0]
+    assert ((mended.intrinsics[..., 0, 0] / focal - 1).abs() < 0.02).all()
+    torch.testing.assert_close(mended.scales * mended.intrinsics[..., 0, 0][..., None, None, None],
+                               wrong.scales * 1.1 * focal[..., None, None, None])  # fmt: skip
+    kept = refine_cameras(wrong, known=torch.ones(1, 4, dtype=torch.bool))
+    torch.testing.assert_close(kept.intrinsics, wrong.intrinsics, atol=1e-3, rtol=1e-5)

@@ -70,7 +70,12 @@ def table(tally: Tally) -> list[Row]:
                  (sift,), name=how, middle="median")
         )  # fmt: skip
     rows += [
-        _row(tally, "field of view, mean", "deg", "fov", ("mean of the range",)),
+        *(
+            _row(
+                tally, f"field of view {how}, mean", "deg", "fov", ("mean of the range",), name=how
+            )
+            for how in ("regressed", "refined")
+        ),
         *_label_rows(tally),
         _row(tally, "scale, median absolute log", "", "scale", ("usual scale",), middle="median"),
         _calibration(tally),

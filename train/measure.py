@@ -157,10 +157,12 @@ def _add_cameras(tally: Tally, prediction: Prediction, refined: Prediction, give
     tally.add("sift", {"failed": failed[:, 1:].float()})
     width = given.images.shape[-1]
     true = metrics.field_of_view(given.intrinsics, width)
-    guess = metrics.field_of_view(prediction.intrinsics, width)
-    usual = torch.full_like(true, baselines.FIELD_OF_VIEW)
-    errors = {"network": (guess - true).abs(), "mean of the range": (usual - true).abs()}
-    tally.add("fov", errors)
+    views = {
+        "regressed": metrics.field_of_view(prediction.intrinsics, width),
+        "refined": metrics.field_of_view(refined.intrinsics, width),
+        "mean of the range": torch.full_like(true, baselines.FIELD_OF_VIEW),
+    }
+    tally.add("fov", {name: (guess - true).abs() for name, guess in views.items()})
 
 
 def _add_scale(tally: Tally, prediction: Prediction, given: Batch, usual: float) -> None:
