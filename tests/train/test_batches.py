@@ -7,7 +7,7 @@ from boxroom import cameras, depth_and_points
 from safetensors.numpy import save_file
 
 from ffsplat.errors import UsageError
-from train.batches import Batch, RoomBatches, batch_from_pool, flip, jitter
+from train.batches import Batch, RoomBatches, batch_from_pool, crop, flip, jitter
 from train.losses import correspondences
 from train.rooms import FixedRooms, read_pool
 
@@ -77,6 +77,19 @@ def test_flip_twice_is_nothing(pool):
     again = flip(flip(batch))
     for name, value in vars(batch).items():
         torch.testing.assert_close(getattr(again, name), value)
+
+
+@pytest.mark.parametrize(("height", "width"), [(8, 16), (16, 8), (12, 12)])
+def test_crop_keeps_geometry_consistent(pool, height, width):
+    batch = batch_from_pool(pool, np.array([0]), np.array([[0, 1]]))
+    cut = crop(batch, height, width)
+    assert cut.images.shape[-2:] == cut.depth.shape[-2:] == cut.whole.shape[-2:] == (height, width)
+    top, left = (16 - height) // 2, (16 - width) // 2
+    assert torch.equal(cut.depth, batch.depth[..., top : 16 - top, left : 16 - left])
+    # The same pixel sees the same ray as before.
+    pixel = torch.tensor([1.5, 2.5, 1.0])
+    before = torch.linalg.inv(batch.intrinsics) @ (pixel + torch.tensor([left, top, 0.0]))
+    torch.testing.assert_close(torch.linalg.inv(cut.intrinsics) @ pixel, before)
 
 
 def test_jitter_stays_in_range_and_is_seeded():

@@ -11,8 +11,9 @@ from ffsplat.config import ModelConfig
 from ffsplat.errors import UsageError
 from ffsplat.hub import load_checkpoint
 from train.export import export
-from train.fit import class_weights, fit
+from train.fit import build_module, build_network, class_weights, fit
 from train.recipe import LOSS_WEIGHTS, Recipe, read_recipe
+from train.rooms import RoomSettings
 
 TINY = ModelConfig(
     width=24, heads=2, view_blocks=1, cross_blocks=2, match_block=2, decoder=(16, 12, 8),
@@ -84,6 +85,26 @@ def test_export_loads_strictly(tmp_path, pool):
     wide = replace(RECIPE, model=replace(TINY, width=48))
     with pytest.raises(UsageError, match="the checkpoint has width 24"):
         run(wide, pool, tmp_path / "wide", initial=tmp_path / "out")
+
+
+def test_rooms_are_made_while_it_trains(tmp_path):
+    rooms = RoomSettings(size=16, views=2, first=2, fresh=1, kept=2, group=2)
+    fit(replace(RECIPE, steps=2, rooms=rooms), out=tmp_path, device="cpu")
+    assert average(tmp_path)
+
+
+def test_the_learning_rate_ends_with_the_steps_or_with_the_time(monkeypatch, pool):
+    network = build_network(RECIPE, None)
+    module = build_module(replace(RECIPE, steps=100, decay=0.5), network, make_pool(), 10.0)
+    rate = module.configure_optimizers()["lr_scheduler"]["scheduler"].lr_lambdas[0]
+    now = module.began
+    monkeypatch.setattr("train.module.time.monotonic", lambda: now)
+    assert rate(0) == 0.5  # half way through the warm-up
+    assert [rate(step) for step in (10, 50, 75, 100)] == [1, 1, 0.5, 0]
+    now += 7.5 * 60
+    assert rate(10) == 0.5
+    now += 2.5 * 60
+    assert rate(10) == 0
 
 
 def test_class_weights():

@@ -114,3 +114,19 @@ def test_match_loss_shares_by_bilinear_weight():
     total = math.exp(2) + 3
     expected = -(0.75 * math.log(math.exp(2) / total) + 0.25 * math.log(1 / total))
     assert loss.item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_match_loss_of_some_cells_is_that_of_these_alone():
+    poses, depth, intrinsics, source, target = exact_pair()
+    places, visible = losses.correspondences(depth, intrinsics, poses, source, target, 4)
+    descriptors = torch.nn.functional.normalize(
+        torch.randn(1, 2, 16, 16, 8, generator=torch.Generator().manual_seed(0)), dim=-1
+    )
+    cells = torch.tensor([200, 3, 77, 78])
+    asked = torch.zeros(256, dtype=torch.bool).index_fill(0, cells, True)
+    expected = losses.match_loss(descriptors, places, visible & asked, source, target, 4)
+    found = losses.match_loss(
+        descriptors, places[:, :, cells], visible[:, :, cells], source, target, 4, cells
+    )
+    assert visible[:, :, cells].any()
+    torch.testing.assert_close(found, expected)
