@@ -1,0 +1,62 @@
+"""The network's forward pass beside the limit: what the CPU makes of plain matrix products.
+
+Run: python -m tests.bench.bench_forward [--threads 2]
+Operations are counted by torch; the limit is the best rate of a large product in the same format.
+"""
+
+import time
+from collections.abc import Callable
+
+import click
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from ffsplat.config import ModelConfig
+from ffsplat.model import FFSplat
+
+VIEWS, SIDE, REPEATS = 8, 128, 7
+
+
+def best(run: Callable[[], object]) -> float:
+    """Fewest seconds of several calls after one to warm up."""
+    run()
+    times = []
+    for _ in range(REPEATS):
+        start = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+def matmul_rate(dtype: torch.dtype) -> float:
+    """Operations a second of a product of square matrices."""
+    a, b = torch.randn(2, 2048, 2048).to(dtype)
+    return 2 * 2048**3 / best(lambda: a @ b)
+
+
+@click.command()
+@click.option("--threads", default=2)
+def main(threads: int) -> None:
+    """Print one line a format."""
+    torch.set_num_threads(threads)
+    network = FFSplat(ModelConfig()).eval()
+    images = torch.rand(1, VIEWS, 3, SIDE, SIDE)
+    for dtype in (torch.float32, torch.bfloat16):
+        with (
+            torch.inference_mode(),
+            torch.autocast("cpu", torch.bfloat16, enabled=dtype != torch.float32),
+        ):
+            with FlopCounterMode(display=False) as counter:
+                network(images)
+            operations = counter.get_total_flops()
+            seconds = best(lambda: network(images))
+        limit = matmul_rate(dtype)
+        print(
+            f"{VIEWS} views x {SIDE} px, {dtype}: {1e3 * seconds:.0f} ms, "
+            f"{operations / 1e9:.1f} GFLOP, {operations / seconds / 1e9:.0f} GFLOP/s, "
+            f"{operations / seconds / limit:.0%} of {limit / 1e9:.0f} GFLOP/s"
+        )
+
+
+if __name__ == "__main__":
+    main()
