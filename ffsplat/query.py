@@ -20,6 +20,10 @@ COSINE_THRESHOLD = 0.25
 """A cosine of text and image embeddings that mostly means a match; LAION-5B keeps pairs of a
 photo and its caption from 0.28 (arXiv 2210.08402), and parts of a photo score lower."""
 
+SUPPORT = 0.002
+"""Share of the scene's Gaussians with which a match's score counts half when matches are ranked:
+a sure handful is more often a slip of the network than a less sure thing of thousands."""
+
 MIN_SHARE = 0.1
 """A whole thing is a match where at least this share of its Gaussians is."""
 
@@ -46,7 +50,7 @@ class Hit:
 
 @dataclass(frozen=True, eq=False)
 class QueryResult:
-    """The score of every Gaussian, the threshold that was used, and the matches, best first."""
+    """The score of every Gaussian, the threshold that was used, and the matches in their order."""
 
     scores: Float32[np.ndarray, " n"]
     threshold: float
@@ -73,7 +77,7 @@ def query(
     max_hits: int = 20,
     min_count: int = 5,
 ) -> QueryResult:
-    """Score every Gaussian against a text and list the matching instances, best first.
+    """Score every Gaussian against a text and list the matching instances, best supported first.
 
     In the `lexicon` space a score is the share of a Gaussian's evidence on the rows that the text
     names, level by level, and the product of the levels and colours where it names several ("red
@@ -232,7 +236,12 @@ def _hits(
     starts = np.unique(keys[order], return_index=True)[1]
     groups = np.split(order, starts[1:]) if len(rows) else []
     scores = _group_scores(scene, match, rows, groups, min_count)
-    ranking = sorted(scores, key=lambda g: (-scores[g], -len(groups[g]), g))[:max_hits]
+    few = SUPPORT * len(scene)
+
+    def rank(g: int) -> tuple[float, int]:
+        return -scores[g] * len(groups[g]) / (len(groups[g]) + few), g
+
+    ranking = sorted(scores, key=rank)[:max_hits]
     return tuple(
         _hit(scene, rows[groups[g]], scores[g], _name(codebook, match, labels, groups[g]) or text)
         for g in ranking

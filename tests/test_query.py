@@ -280,3 +280,15 @@ def test_most_common_counts_opacity(room):
 def test_most_common_falls_back_to_structure():
     scene = scene_of(thing({"wall": 1}), thing({"floor": 1}, count=20))
     assert [name for name, _ in query.most_common(scene)] == ["floor", "wall"]
+
+
+def test_a_sure_handful_comes_after_a_thing_of_many():
+    scene = scene_of(
+        thing({"chair": 0.5, "seat": 0.5}, instance=1, count=8),
+        thing({"chair": 0.4, "sofa": 0.1, "seat": 0.5}, instance=0, count=500),
+        thing({"wall": 0.5, "surface": 0.5}, count=4492),
+    )
+    hits = query.query(scene, "chair").hits
+    # Counts half at 0.2 % of 5000 Gaussians: 0.8 * 500 / 510 against 1 * 8 / 18.
+    assert [(hit.instance, hit.count) for hit in hits] == [(0, 500), (1, 8)]
+    np.testing.assert_allclose([hit.score for hit in hits], [0.8, 1], atol=1e-3)
