@@ -121,10 +121,13 @@ def build_module(recipe: Recipe, network: FFSplat, pool: Pool, minutes: float | 
 
 
 def compile_network(network: FFSplat) -> None:
-    """Fuse the kernels of the stem, the decoder and the blocks, once for all sizes."""
+    """Fuse the kernels of the decoder and the blocks, once for all sizes.
+
+    The stem is left out: torch 2.11 cannot compile it for a GPU with sizes left open.
+    """
     # Or two sides that happen to be equal are taken to be one, and other images compile anew.
     fx_config.use_duck_shape = False
-    for part in (network.stem, network.decoder, *network.blocks):
+    for part in (network.decoder, *network.blocks):
         part.compile(dynamic=True)
 
 

@@ -212,7 +212,6 @@ class TrainingModule(lightning.LightningModule):
             ],
             lr=self.learning_rate,
             betas=(0.9, 0.99),
-            fused=self.device.type == "cuda",
         )
 
         def rate(step: int) -> float:
