@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from jaxtyping import Bool
+from torch import Tensor
 
 from ffsplat import __version__
 from ffsplat.config import ModelConfig
@@ -144,9 +146,8 @@ class Model:
         prediction = with_known_intrinsics(prediction, views)
         if not refine:
             return prediction
-        valid = torch.from_numpy(views.valid)[None].to(self.device)
         known = torch.from_numpy(views.intrinsics[None, :, 0, 0]).isfinite().to(self.device)
-        return refine_cameras(prediction, valid, known)
+        return refine_cameras(prediction, self._valid(views), known)
 
     def predict(self, views: Views) -> Prediction:
         """What the network says about one set of views, on the model's device."""
@@ -155,16 +156,19 @@ class Model:
             "%d views of %d x %d pixels, %s, %s", count, width, height, self.device, self.dtype
         )
         images = torch.from_numpy(views.pixels).movedim(-1, 1)[None].to(self.device)
-        valid = torch.from_numpy(views.valid)[None].to(self.device)
         reduced = self.dtype != torch.float32
         with (
             torch.inference_mode(),
             torch.autocast(self.device.type, torch.bfloat16, enabled=reduced),
         ):
-            prediction = self.network(images, None if views.valid.all() else valid)
+            prediction = self.network(images, self._valid(views))
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         return prediction
+
+    def _valid(self, views: Views) -> Bool[Tensor, "1 v h w"] | None:
+        """Which pixels are a photo's own; None where all are, which spares the masking."""
+        return None if views.valid.all() else torch.from_numpy(views.valid)[None].to(self.device)
 
 
 def load(

@@ -24,7 +24,7 @@ from ffsplat.config import ModelConfig
 from ffsplat.errors import CheckpointError, UsageError, WeightsMissing
 from ffsplat.io.atomic import atomic_outputs
 from ffsplat.io.codebook_file import codebook_bytes, read_codebook
-from ffsplat.model import FFSplat
+from ffsplat.model import CHANNELS_LAST, FFSplat
 from ffsplat.types import Codebook
 
 CONFIG, WEIGHTS, CODEBOOK, CARD = FILES = (
@@ -111,7 +111,7 @@ def load_checkpoint(folder: Path) -> tuple[FFSplat, Codebook]:
     if broken:
         raise CheckpointError(f"{WEIGHTS} has values that are not finite: {_listing(broken)}")
     network.load_state_dict(tensors, strict=True, assign=True)
-    return network.eval(), _load_codebook(folder, config)
+    return network.to(memory_format=CHANNELS_LAST).eval(), _load_codebook(folder, config)
 
 
 def save_checkpoint(

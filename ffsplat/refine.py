@@ -232,15 +232,17 @@ def _step(
     """One Gauss-Newton step: T <- T exp(twist), and the log focal length as seventh of a view."""
     b, v = cameras.zoom.shape
     residual, weight, by_source, by_target = _linearize(cameras, matches, error)
-    hessian = residual.new_zeros(b, v * v, 7, 7)
+    jacobian = torch.cat([by_source, by_target], dim=-1).flatten(2, 3)
+    weighted = (jacobian * weight.flatten(2)[..., None]).mT
+    # Each pair of views adds to two rows of the gradient and to four blocks of the matrix.
+    ends = torch.stack([matches.source, matches.target], dim=1)
+    blocks = (ends[:, :, None] * v + ends[:, None]).flatten()
+    slopes = (weighted @ residual.flatten(2)[..., None]).reshape(b, -1, 7)
+    curvature = (weighted @ jacobian).reshape(b, -1, 2, 7, 2, 7).transpose(3, 4)
     gradient = (stiffness @ offset.flatten(1)[..., None]).reshape(b, v, 7)
-    blocks = ((matches.source, by_source), (matches.target, by_target))
-    for first, left in blocks:
-        weighted = left * weight[..., None]
-        gradient.index_add_(1, first, torch.einsum("bpnri,bpnr->bpi", weighted, residual))
-        for second, right in blocks:
-            product = torch.einsum("bpnri,bpnrj->bpij", weighted, right)
-            hessian.index_add_(1, first * v + second, product)
+    gradient.index_add_(1, ends.flatten(), slopes)
+    hessian = residual.new_zeros(b, v * v, 7, 7)
+    hessian.index_add_(1, blocks, curvature.reshape(b, -1, 7, 7))
     hessian = hessian.unflatten(1, (v, v)).transpose(2, 3).reshape(b, 7 * v, 7 * v) + stiffness
     step = torch.linalg.solve(hessian, -gradient.flatten(1)[..., None])[..., 0].unflatten(1, (v, 7))
     # A step is bounded, so that one bad linearisation cannot throw a camera away.

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, Timer
 from lightning.pytorch.loggers import CSVLogger
-from timm.layers.config import set_fused_attn
 from torch.fx.experimental import _config as fx_config
 from torch.utils.data import DataLoader, SequentialSampler
 
@@ -156,8 +155,6 @@ def fit(
     if not resume and (out / LAST).exists():
         raise UsageError(f"{out / LAST} already exists", hint="--resume, or another --out")
     on_gpu = torch.cuda.is_available() and device != "cpu"
-    # On CPUs the backward pass of the fused kernel costs four times the explicit one.
-    set_fused_attn(on_gpu)
     rooms = find_rooms(recipe, pool, textures, torch.device("cuda" if on_gpu else "cpu"), workers)
     module = build_module(recipe, build_network(recipe, initial), rooms.at(0), minutes)
     if compile_parts:

@@ -2,10 +2,9 @@
 
 import torch
 from jaxtyping import Bool, Float
-from timm.layers.attention import AttentionRope
-from timm.layers.layer_scale import LayerScale
-from timm.layers.mlp import Mlp
 from torch import Tensor, nn
+
+from ffsplat.nn.attention import Attention, LayerScale, perceptron
 
 ROTARY_SPAN = 16.0
 """Rotary positions run over this length along the longer side, whatever the resolution."""
@@ -22,7 +21,7 @@ def normalized_positions(rows: int, columns: int, like: Tensor) -> Float[Tensor,
 def rotary_embedding(
     positions: Float[Tensor, "n 2"], head_width: int, prefix: int
 ) -> Float[Tensor, "m {2*head_width}"]:
-    """Sines and cosines for timm's interleaved rotary attention, `prefix` unrotated tokens first.
+    """Sines and cosines for interleaved rotary attention, `prefix` unrotated tokens first.
 
     Half of the channels turn with x, half with y, at frequencies 1 to 1/100 a position.
     Source: Heo et al., "Rotary Position Embedding for Vision Transformer", 2024 (axial form).
@@ -40,12 +39,10 @@ class Block(nn.Module):
     def __init__(self, width: int, heads: int):
         super().__init__()
         self.norm1 = nn.LayerNorm(width)
-        self.attention = AttentionRope(
-            width, heads, num_prefix_tokens=0, qk_norm=True, norm_layer=nn.LayerNorm
-        )
+        self.attention = Attention(width, heads)
         self.scale1 = LayerScale(width, 0.1)
         self.norm2 = nn.LayerNorm(width)
-        self.mlp = Mlp(width, 4 * width)
+        self.mlp = perceptron(width, 4 * width)
         self.scale2 = LayerScale(width, 0.1)
 
     def forward(
@@ -55,6 +52,6 @@ class Block(nn.Module):
         mask: Bool[Tensor, "g 1 1 t"] | None,
     ) -> Float[Tensor, "g t c"]:
         """Let the t tokens of each group attend to those of them that `mask` admits."""
-        attended = self.attention(self.norm1(tokens), rope=rotary, attn_mask=mask)
+        attended = self.attention(self.norm1(tokens), rotary, mask)
         tokens = tokens + self.scale1(attended)
         return tokens + self.scale2(self.mlp(self.norm2(tokens)))

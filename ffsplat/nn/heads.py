@@ -1,7 +1,5 @@
 """What is read off the features: cameras from tokens; depth, Gaussians and meaning from pixels."""
 
-import math
-
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -19,9 +17,18 @@ ERROR_PRIOR = 0.2
 """Expected error of log depth where the network says nothing."""
 
 
+def start_at(std: float, *shape: int) -> nn.Parameter:
+    """A parameter of random values with mean 0 and this standard deviation.
+
+    They are uniform: to draw normal ones on the meta device, where checkpoints are measured, torch
+    loads its compiler, which takes longer than all the rest of loading.
+    """
+    return nn.Parameter(nn.init.uniform_(torch.empty(shape), -(3**0.5) * std, 3**0.5 * std))
+
+
 def _perceptron(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
     last = nn.Linear(hidden, outputs)
-    nn.init.normal_(last.weight, std=1e-3)
+    last.weight = start_at(1e-3, outputs, hidden)
     nn.init.zeros_(last.bias)
     return nn.Sequential(nn.LayerNorm(inputs), nn.Linear(inputs, hidden), nn.GELU(), last)
 
@@ -62,7 +69,7 @@ class PixelHead(nn.Module):
             "color": 3, "instance": config.instance_width, "code": config.code_width,
         }  # fmt: skip
         self.linear = nn.Linear(width, sum(self.sizes.values()))
-        nn.init.normal_(self.linear.weight, std=0.02)
+        self.linear.weight = start_at(0.02, *self.linear.weight.shape)
         nn.init.zeros_(self.linear.bias)
 
     def forward(self, features: Float[Tensor, "*b c"]) -> dict[str, Float[Tensor, "*b _"]]:
@@ -80,7 +87,7 @@ class CodeHead(nn.Module):
     def __init__(self, width: int, rows: int):
         super().__init__()
         self.query = nn.Linear(width, width)
-        self.keys = nn.Parameter(torch.randn(rows, width) / math.sqrt(width))
+        self.keys = start_at(width**-0.5, rows, width)
         self.bias = nn.Parameter(torch.zeros(rows))
 
     def forward(self, code: Float[Tensor, "*b c"]) -> Float[Tensor, "*b rows"]:

@@ -6,8 +6,9 @@ a convolution sees beyond the border of an unpadded photo, and no norm looks acr
 
 import torch.nn.functional as F
 from jaxtyping import Float
-from timm.layers.norm import LayerNorm2d
 from torch import Tensor, nn
+
+from ffsplat.nn.attention import ChannelNorm
 
 
 def mask_features(
@@ -22,7 +23,7 @@ def mask_features(
 
 def _convolution(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
     return nn.Sequential(
-        nn.Conv2d(inputs, outputs, 3, stride, padding=1), LayerNorm2d(outputs), nn.GELU()
+        nn.Conv2d(inputs, outputs, 3, stride, padding=1), ChannelNorm(outputs), nn.GELU()
     )
 
 

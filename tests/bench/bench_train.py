@@ -10,7 +10,6 @@ from pathlib import Path
 
 import click
 import torch
-from timm.layers.config import set_fused_attn
 
 from data.rooms import load_atlas
 from data.rooms.pool import pool_tensors
@@ -45,7 +44,6 @@ def seconds(run: Callable[[int], object], times: int, device: torch.device) -> f
 def main(device: str, size: int, images: int, group: int, textures: Path | None) -> None:
     """Print rooms and images a second."""
     where = torch.device(device)
-    set_fused_attn(where.type == "cuda")
     recipe = replace(read_recipe(RECIPE), images=images, render_every=0)
     views, atlas = recipe.rooms.views, load_atlas(textures) if textures else None
     furnished = [furnish_rooms(list(range(group)), views, size, size, atlas)]
