@@ -9,6 +9,7 @@ from collections import OrderedDict
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
@@ -38,11 +39,10 @@ class Attention(nn.Module):
         mask: Bool[Tensor, "g 1 1 t"] | None,
     ) -> Float[Tensor, "g t c"]:
         """Attend; `rotary` is the sines and cosines of each token's angles, side by side."""
-        split = self.qkv(tokens).unflatten(-1, (3, self.heads, -1))
-        q, k, v = split.permute(2, 0, 3, 1, 4).unbind(0)
+        q, k, v = rearrange(self.qkv(tokens), "g t (n h c) -> n g h t c", n=3, h=self.heads)
         q = rotate(self.q_norm(q), rotary).to(v.dtype)
         k = rotate(self.k_norm(k), rotary).to(v.dtype)
-        return self.proj(attend(q, k, v, mask).transpose(1, 2).flatten(2))
+        return self.proj(rearrange(attend(q, k, v, mask), "g h t c -> g t (h c)"))
 
 
 def rotate(x: Float[Tensor, "*b t c"], rotary: Float[Tensor, "t r"]) -> Float[Tensor, "*b t c"]:
