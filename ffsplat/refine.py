@@ -33,7 +33,7 @@ from ffsplat.geometry import (
 from ffsplat.nn.matching import match_logits
 from ffsplat.prediction import Prediction
 
-ITERATIONS = 15
+ITERATIONS = 8
 MATCH_ERRORS = (10.0, 0.5)
 """Standard deviation of a match, in cells: at first, and in the end.
 
@@ -52,7 +52,7 @@ ZOOM_WEIGHT = 1e-3
 """Weight of keeping the log of a focal length, in the same unit."""
 APART_WEIGHT = 0.03
 """Weight of changing all focal lengths alike."""
-FIXED = 1e6
+FIXED = 1e12
 """Weight of what must not change."""
 PARTNERS = 6
 """Views that each view is matched with, beside the reference."""
@@ -105,8 +105,10 @@ def refine_cameras(
     first, last = (math.log10(error) for error in MATCH_ERRORS)
     for cells in torch.logspace(first, last, ITERATIONS).tolist():
         offset, stiffness = _prior(cameras, start, prediction.scale.double(), known)
+        # The prior weighs as much as that share of all matches, whatever their error is by now.
         data = matches.points.shape[2] / (cells * matches.cell).square()[:, None, None]
-        cameras = _step(cameras, matches, cells * matches.cell, offset, data * stiffness)
+        stiffness = torch.where(stiffness < FIXED, data * stiffness, stiffness)
+        cameras = _step(cameras, matches, cells * matches.cell, offset, stiffness)
     factor = cameras.zoom.exp().to(prediction.depth)
     intrinsics = prediction.intrinsics.clone()
     intrinsics[..., :2, :2] *= factor[..., None, None]
@@ -136,14 +138,15 @@ def find_matches(prediction: Prediction, valid: Bool[Tensor, "b v h w"] | None) 
     flat = descriptors.flatten(2, 3)
     found, source, target = [], [], []
     for i, j in _pairs(flat):
-        logits = match_logits(flat[:, i], flat[:, j])
+        # Cosines over the temperature are at most 20: their exponentials need no shift.
+        likeness = match_logits(flat[:, i], flat[:, j]).exp_()
         if valid is not None:
             both = cells[:, i, :, None] & cells[:, j, None]
-            logits = logits.masked_fill(~both, -1e4)
-        there, back = logits.argmax(2), logits.argmax(1)
+            likeness = likeness * both
+        there, back = likeness.argmax(2), likeness.argmax(1)
         for one, other, scores, best, reverse in (
-            (i, j, logits, there, back),
-            (j, i, logits.mT, back, there),
+            (i, j, likeness, there, back),
+            (j, i, likeness.mT, back, there),
         ):
             place, confidence = _soft_place(scores, best, rows, columns)
             confidence = confidence**4 * _returns(best, reverse, columns)
@@ -202,13 +205,13 @@ def _pairs(descriptors: Float[Tensor, "b v n c"]) -> list[tuple[int, int]]:
 
 
 def _soft_place(
-    logits: Float[Tensor, "b n m"], best: Int[Tensor, "b n"], rows: int, columns: int
+    likeness: Float[Tensor, "b n m"], best: Int[Tensor, "b n"], rows: int, columns: int
 ) -> tuple[Float[Tensor, "b n 2"], Float[Tensor, "b n"]]:
     """Expected place (in cells, centres at half-integers) in the 3x3 block round the best cell.
 
     With it comes the block's probability.
     """
-    whole = logits.logsumexp(-1)
+    whole = likeness.sum(-1).clamp(min=1e-12)
     row, column = best // columns, best % columns
     mass, place = torch.zeros_like(whole), torch.zeros(*best.shape, 2, device=best.device)
     for dy in (-1, 0, 1):
@@ -216,7 +219,7 @@ def _soft_place(
             y, x = row + dy, column + dx
             inside = (y >= 0) & (y < rows) & (x >= 0) & (x < columns)
             index = y.clamp(0, rows - 1) * columns + x.clamp(0, columns - 1)
-            share = (logits.gather(2, index[..., None])[..., 0] - whole).exp() * inside
+            share = likeness.gather(2, index[..., None])[..., 0] / whole * inside
             mass = mass + share
             place = place + share[..., None] * torch.stack([x, y], dim=-1)
     return place / mass[..., None].clamp(min=1e-12) + 0.5, mass
@@ -245,6 +248,8 @@ def _step(
     hessian.index_add_(1, blocks, curvature.reshape(b, -1, 7, 7))
     hessian = hessian.unflatten(1, (v, v)).transpose(2, 3).reshape(b, 7 * v, 7 * v) + stiffness
     step = torch.linalg.solve(hessian, -gradient.flatten(1)[..., None])[..., 0].unflatten(1, (v, 7))
+    fixed = stiffness.diagonal(dim1=1, dim2=2).unflatten(1, (v, 7)) >= FIXED
+    step = step.masked_fill(fixed, 0)  # what is fixed stays to the last digit
     # A step is bounded, so that one bad linearisation cannot throw a camera away.
     reach = 0.5 * torch.linalg.vector_norm(matches.points, dim=-1).mean((1, 2))[:, None, None]
     turn, move = step[..., :3].clamp(-0.3, 0.3), step[..., 3:6]

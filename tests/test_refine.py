@@ -126,7 +126,7 @@ def test_whitening_is_the_root_of_the_inverse_covariance():
 
 def test_reference_stays_and_one_view_is_left_alone():
     start = disturb(exact_prediction(3), 0.05, 0.1)
-    torch.testing.assert_close(refine_cameras(start).world_from_camera[:, 0], torch.eye(4)[None])
+    assert torch.equal(refine_cameras(start).world_from_camera[:, 0], torch.eye(4)[None])
     single = exact_prediction(1)
     assert refine_cameras(single) is single
 
@@ -162,4 +162,4 @@ def test_a_wrong_focal_length_is_mended_unless_it_is_known(monkeypatch):
     torch.testing.assert_close(mended.scales * mended.intrinsics[..., 0, 0][..., None, None, None],
                                wrong.scales * 1.1 * focal[..., None, None, None])  # fmt: skip
     kept = refine_cameras(wrong, known=torch.ones(1, 4, dtype=torch.bool))
-    torch.testing.assert_close(kept.intrinsics, wrong.intrinsics, atol=1e-3, rtol=1e-5)
+    assert torch.equal(kept.intrinsics, wrong.intrinsics)
