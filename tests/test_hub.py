@@ -5,13 +5,13 @@ import shutil
 import struct
 import threading
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import huggingface_hub.constants
 import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from fake_hub import COMMIT, FakeHub
 
 from ffsplat import hub
 from ffsplat.codebook import lexicon_codebook
@@ -23,7 +23,6 @@ CONFIG = ModelConfig(
     name="tiny", width=16, heads=1, view_blocks=1, cross_blocks=2, match_block=2, registers=1,
     decoder=(8, 8, 8), match_width=8, code_width=8, license="CC0-1.0",
 )  # fmt: skip
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 @pytest.fixture(scope="module")
@@ -275,66 +274,6 @@ def test_auto_is_the_bundled_model_with_one_line_of_notice(folder, monkeypatch, 
     assert [record.message for record in caplog.records] == [
         "model ffsplat-tiny comes with the package; --model chooses another"
     ]
-
-
-class FakeHub(ThreadingHTTPServer):
-    """Serves one model folder as the hub's API does, and notes what was asked for."""
-
-    def __init__(self, folder):
-        super().__init__(("127.0.0.1", 0), FakeHubHandler)
-        self.folder = folder
-        self.requests: list[str] = []
-        self.silent = threading.Event()
-        self.ended = threading.Event()
-
-    @property
-    def url(self):
-        return f"http://127.0.0.1:{self.server_port}"
-
-
-class FakeHubHandler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    server: FakeHub
-
-    def do_GET(self):
-        self.server.requests.append(self.path)
-        if self.server.silent.is_set():
-            self.server.ended.wait()
-            self.close_connection = True
-            return
-        path, folder = self.path.partition("?")[0], self.server.folder
-        files = sorted(item.name for item in folder.iterdir())
-        if path in (f"/api/models/org/m/revision/{name}" for name in ("main", COMMIT)):
-            self.reply_json({"id": "org/m", "sha": COMMIT, "siblings": []})
-        elif path == f"/api/models/org/m/tree/{COMMIT}":
-            self.reply_json([
-                {"type": "file", "path": name, "size": (folder / name).stat().st_size, "oid": name}
-                for name in files
-            ])  # fmt: skip
-        elif path in (f"/org/m/resolve/{COMMIT}/{name}" for name in files):
-            self.reply((folder / path.rpartition("/")[2]).read_bytes())
-        elif path.startswith("/api/models/org/m/"):
-            self.reply(b"{}", 404, {"X-Error-Code": "RevisionNotFound"})
-        else:
-            self.reply(b"{}", 404, {"X-Error-Code": "RepoNotFound"})
-
-    do_HEAD = do_GET
-
-    def reply_json(self, value):
-        self.reply(json.dumps(value).encode(), 200, {"Content-Type": "application/json"})
-
-    def reply(self, content, status=200, headers=None):
-        self.send_response(status)
-        name = self.path.rpartition("/")[2]
-        fixed = {"X-Repo-Commit": COMMIT, "ETag": f'"{name}"', "Content-Length": str(len(content))}
-        for key, value in {**fixed, **(headers or {})}.items():
-            self.send_header(key, value)
-        self.end_headers()
-        if self.command == "GET":
-            self.wfile.write(content)
-
-    def log_message(self, *arguments):
-        pass
 
 
 @pytest.fixture

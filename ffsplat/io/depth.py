@@ -79,12 +79,12 @@ def write_depth(
         "unmeasured": 0,
         "views": [
             {"name": name, "file": file.name, "original_from_depth": matrix.tolist()}
-            for name, file, matrix in zip(names, targets, matrices, strict=False)
+            for name, file, matrix in zip(names, targets[:-1], matrices, strict=True)
         ],
     }
     check_depth_output(path, len(names), overwrite)
     with _folder(path), atomic_outputs(targets, overwrite) as outputs:
-        for output, view in zip(outputs, clean, strict=False):
+        for output, view in zip(outputs[:-1], clean, strict=True):
             output.write(_png(view, step))
         outputs[-1].write(json.dumps(facts, indent=1).encode() + b"\n")
 
