@@ -44,6 +44,10 @@ SMALLEST_VOXEL = 2.0**-14
 Cells are numbered up to 2^15 from the median; with smaller ones more than outliers lie beyond.
 """
 
+SMOOTHING = 0.3
+"""Variance, in square pixels of the view, that a scene's Gaussians gain: the low-pass with which
+renderers show them to the network while it learns their shape."""
+
 INSTANCE_CELL = 0.03
 """Side of the cells in which objects are connected, over the median depth."""
 
@@ -87,7 +91,7 @@ def to_scene(
     valid = torch.from_numpy(views.valid)[None].to(prediction.depth.device)
     kept = keep_pixels(prediction, valid, min_confidence, min_opacity, prune_edges)
     rows = torch.nonzero(kept.flatten())[:, 0]
-    gaussians = _gaussians(gaussians_from_prediction(prediction), rows)
+    gaussians = _gaussians(gaussians_from_prediction(smoothed(prediction)), rows)
     confidence = _numpy(confidences(prediction).flatten()[rows])
     scene = Scene(
         gaussians,
@@ -147,6 +151,18 @@ def _square(source: ViewSource, focal: float) -> Float[np.ndarray, "3 3"]:
     focal = focal * source.original_from_view[longer, longer]
     original = [[focal, 0, source.width / 2], [0, focal, source.height / 2], [0, 0, 1]]
     return np.linalg.inv(source.original_from_view) @ np.array(original)
+
+
+def smoothed(prediction: Prediction) -> Prediction:
+    """The prediction with Gaussians as wide as they look at the resolution of their own view.
+
+    Renderers widen every splat by part of a pixel. What is learnt under that filter would show
+    gaps between the Gaussians where a larger picture has smaller pixels, so a scene carries the
+    filter of its own resolution. Source: Yu et al., "Mip-Splatting", 2024, equation 9.
+    """
+    footprint = prediction.depth / prediction.intrinsics[..., 0, 0, None, None]
+    variance = prediction.scales.square() + SMOOTHING * footprint.square()[..., None]
+    return replace(prediction, scales=variance.sqrt())
 
 
 def confidences(prediction: Prediction) -> Float[Tensor, "b v h w"]:

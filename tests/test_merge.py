@@ -333,3 +333,18 @@ def test_the_same_input_gives_the_same_scene():
         a, b = getattr(first.gaussians, item.name), getattr(second.gaussians, item.name)
         assert a.tobytes() == b.tobytes()
     assert first.codes.weights.tobytes() == second.codes.weights.tobytes()
+
+
+def test_a_scene_carries_the_low_pass_of_its_own_resolution():
+    prediction = fake_prediction(h=6, w=8)
+    wide = merge.smoothed(prediction)
+    focal = 0.9 * 8
+    side = prediction.depth / focal
+    expected = prediction.scales.square() + 0.3 * side.square()[..., None]
+    torch.testing.assert_close(wide.scales.square(), expected)
+    # Seen from its own view, a flat Gaussian of no size is as wide as the filter: 0.55 pixels.
+    point = merge.smoothed(replace(prediction, scales=torch.zeros_like(prediction.scales)))
+    pixels = point.scales * focal / prediction.depth[..., None]
+    torch.testing.assert_close(pixels, torch.full_like(pixels, 0.3**0.5))
+    scene = make_scene(prediction)
+    np.testing.assert_allclose(scene.gaussians.scales, wide.scales.flatten(0, 3).numpy(), rtol=1e-5)
