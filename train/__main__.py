@@ -1,4 +1,4 @@
-"""The command: python -m train fit | export | evaluate | photos."""
+"""The command: python -m train fit | export | blend | evaluate | photos."""
 
 import logging
 import sys
@@ -48,6 +48,17 @@ def export(run: Path, out: Path, config: Path, card: Path | None) -> None:
     from train.recipe import read_recipe
 
     write(run, read_recipe(config).model, out, card)
+
+
+@main.command()
+@click.argument("folders", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), required=True)
+@click.option("--card", type=click.Path(exists=True, path_type=Path), help="README of the model.")
+def blend(folders: tuple[Path, ...], out: Path, card: Path | None) -> None:
+    """Write the mean of the weights of several checkpoint FOLDERS of one shape."""
+    from train.export import blend as write
+
+    write(folders, out, card)
 
 
 @main.command()

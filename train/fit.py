@@ -79,15 +79,16 @@ def build_network(recipe: Recipe, initial: Path | None) -> FFSplat:
     from ffsplat.hub import load_checkpoint
 
     network, _ = load_checkpoint(initial)
-    _same_shape(network.config, recipe.model)
+    check_shape(network.config, recipe.model)
     return network.train()
 
 
-def _same_shape(found: ModelConfig, wanted: ModelConfig) -> None:
+def check_shape(found: ModelConfig, wanted: ModelConfig) -> None:
+    """Raise UsageError if a checkpoint's network is not the one that is wanted."""
     free = {"name", "resolution", "license"}
     for key, value in vars(wanted).items():
         if key not in free and getattr(found, key) != value:
-            raise UsageError(f"the checkpoint has {key} {getattr(found, key)}, the recipe {value}")
+            raise UsageError(f"the checkpoint has {key} {getattr(found, key)}, not {value}")
 
 
 def find_rooms(
@@ -116,6 +117,28 @@ def build_module(recipe: Recipe, network: FFSplat, pool: Pool, minutes: float | 
             "whole": class_weights(pool["whole"][:200], recipe.model.whole_rows),
             "part": class_weights(pool["part"][:200], recipe.model.part_rows),
         },
+    )
+
+
+def build_trainer(
+    recipe: Recipe, out: Path, device: str, save_every: int, callbacks: list[Callback]
+) -> lightning.Trainer:
+    """A trainer that writes last.ckpt and metrics.csv to `out`, and is quiet otherwise."""
+    checkpoint = ModelCheckpoint(
+        dirpath=out, filename="last", every_n_train_steps=save_every, enable_version_counter=False
+    )
+    return lightning.Trainer(
+        max_steps=recipe.steps,
+        accelerator=device,
+        devices=1,
+        precision=recipe.precision,  # pyright: ignore[reportArgumentType]
+        gradient_clip_val=1.0,
+        callbacks=[checkpoint, *callbacks],
+        logger=CSVLogger(out, name="", version="", flush_logs_every_n_steps=LOG_EVERY),
+        log_every_n_steps=LOG_EVERY,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
     )
 
 
@@ -159,29 +182,12 @@ def fit(
     module = build_module(recipe, build_network(recipe, initial), rooms.at(0), minutes)
     if compile_parts:
         compile_network(module.network)
-    callbacks: list[Callback] = [
-        ModelCheckpoint(
-            dirpath=out, filename="last", every_n_train_steps=save_every,
-            enable_version_counter=False,
-        )
-    ]  # fmt: skip
+    callbacks: list[Callback] = []
     if minutes is not None:
         callbacks.append(Timer(timedelta(minutes=minutes)))
     if validation is not None:
         callbacks.append(Validation(read_pool(validation), validate_every))
-    trainer = lightning.Trainer(
-        max_steps=recipe.steps,
-        accelerator=device,
-        devices=1,
-        precision=recipe.precision,  # pyright: ignore[reportArgumentType]
-        gradient_clip_val=1.0,
-        callbacks=callbacks,
-        logger=CSVLogger(out, name="", version="", flush_logs_every_n_steps=LOG_EVERY),
-        log_every_n_steps=LOG_EVERY,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-    )
+    trainer = build_trainer(recipe, out, device, save_every, callbacks)
     batches = RoomBatches(
         rooms, images=recipe.images, view_counts=recipe.view_counts, steps=recipe.steps,
         seed=recipe.seed,

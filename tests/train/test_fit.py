@@ -7,10 +7,11 @@ import torch
 from safetensors.numpy import save_file
 from test_batches import make_pool
 
+from ffsplat.codebook import lexicon_codebook
 from ffsplat.config import ModelConfig
 from ffsplat.errors import UsageError
-from ffsplat.hub import load_checkpoint
-from train.export import export
+from ffsplat.hub import load_checkpoint, save_checkpoint
+from train.export import blend, export
 from train.fit import build_module, build_network, class_weights, fit
 from train.recipe import LOSS_WEIGHTS, Recipe, read_recipe
 from train.rooms import RoomSettings
@@ -85,6 +86,23 @@ def test_export_loads_strictly(tmp_path, pool):
     wide = replace(RECIPE, model=replace(TINY, width=48))
     with pytest.raises(UsageError, match="the checkpoint has width 24"):
         run(wide, pool, tmp_path / "wide", initial=tmp_path / "out")
+
+
+def test_blend_is_the_mean(tmp_path):
+    networks = []
+    for seed, name in enumerate("abc"):
+        network = build_network(replace(RECIPE, seed=seed), None)
+        save_checkpoint(tmp_path / name, network, lexicon_codebook(), "", dtype=torch.float32)
+        networks.append(network.state_dict())
+    blend([tmp_path / name for name in "abc"], tmp_path / "mean")
+    mean, _ = load_checkpoint(tmp_path / "mean")
+    for name, tensor in mean.state_dict().items():
+        expected = torch.stack([state[name] for state in networks]).mean(0)
+        torch.testing.assert_close(tensor, expected, atol=2e-3, rtol=1e-3)  # half precision
+    wide = build_network(replace(RECIPE, model=replace(TINY, width=48)), None)
+    save_checkpoint(tmp_path / "wide", wide, lexicon_codebook(), "")
+    with pytest.raises(UsageError, match="the checkpoint has width 48, not 24"):
+        blend([tmp_path / "a", tmp_path / "wide"], tmp_path / "no")
 
 
 def test_rooms_are_made_while_it_trains(tmp_path):
