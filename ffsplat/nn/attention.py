@@ -13,8 +13,8 @@ from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-MOST_SCORES = 1 << 23
-"""Up to so many scores of a group, plain products in bfloat16 beat the fused kernel on CPUs."""
+SCORES_AT_ONCE = 1 << 21
+"""Scores that plain products make at once on a CPU: so many stay in its cache."""
 
 
 class Attention(nn.Module):
@@ -60,16 +60,20 @@ def attend(
 ) -> Float[Tensor, "g h t c"]:
     """Scaled dot-product attention by what is quickest.
 
-    On CPUs the fused kernel multiplies bfloat16 no faster than float32, and its backward pass is
-    four times slower than that of plain products.
+    On CPUs torch's fused kernel multiplies bfloat16 no faster than float32: plain products, some
+    queries at a time, take less than half as long, and a quarter in the backward pass.
     """
-    scores = q.shape[1] * q.shape[2] ** 2
-    if q.device.type != "cpu" or q.dtype != torch.bfloat16 or scores > MOST_SCORES:
+    if q.device.type != "cpu" or q.dtype != torch.bfloat16:
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-    logits = (q * q.shape[-1] ** -0.5) @ k.mT
-    if mask is not None:
-        logits = logits.masked_fill(~mask, -torch.inf)
-    return logits.softmax(-1).to(v.dtype) @ v
+    groups, heads, tokens, width = q.shape
+    some = max(1, SCORES_AT_ONCE // (groups * heads * tokens))
+    parts = []
+    for queries in (q * width**-0.5).split(some, dim=2):
+        scores = queries @ k.mT
+        if mask is not None:
+            scores = scores.masked_fill(~mask, -torch.inf)
+        parts.append(scores.softmax(-1).to(v.dtype) @ v)
+    return torch.cat(parts, dim=2)
 
 
 def perceptron(width: int, hidden: int) -> nn.Sequential:
