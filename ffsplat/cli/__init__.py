@@ -6,7 +6,7 @@ import sys
 def main() -> int:
     """Run the command line and return its exit code (see `ffsplat.cli.failures`)."""
     try:
-        from ffsplat.cli.environment import Interrupted, StopSignals, prepare_environment
+        from ffsplat.cli.environment import StopSignals, prepare_environment
     except KeyboardInterrupt:
         sys.stderr.write("error: interrupted\n")
         return 130
@@ -16,6 +16,10 @@ def main() -> int:
             from ffsplat.cli.app import run
 
             return run(None, signals)
-        except Interrupted:  # while modules were imported: later ones are heard in `run`
+        except BaseException:
+            # A signal while modules were imported (later ones are heard in `run`); Python may have
+            # wrapped it in an error of its own, as it does while a class is made.
+            if signals.received is None:
+                raise
             sys.stderr.write("error: interrupted\n")
             return signals.exit_code or 130

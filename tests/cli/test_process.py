@@ -92,6 +92,29 @@ def test_an_interrupt_that_a_library_turns_into_its_own_error_is_still_an_interr
     assert (process.returncode, err) == (130, b"error: interrupted\n")
 
 
+def test_an_interrupt_while_a_class_is_made_during_imports():
+    # Python 3.11 turns any error inside __set_name__ into a RuntimeError.
+    code = textwrap.dedent("""
+        import os, signal, sys, time
+
+        class Finder:
+            def find_spec(self, name, path=None, target=None):
+                if name == "ffsplat.cli.app":
+                    class Field:
+                        def __set_name__(self, owner, name):
+                            os.kill(os.getpid(), signal.SIGINT)
+                            time.sleep(20)
+                    class Owner:
+                        field = Field()
+
+        sys.meta_path.insert(0, Finder())
+        from ffsplat.cli import main
+        sys.exit(main())
+    """)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=20)
+    assert (done.returncode, done.stderr) == (130, b"error: interrupted\n")
+
+
 def test_an_interrupt_inside_exec_keeps_the_exit_code(tmp_path: Path):
     body = """
         code = "console.result('ready'); time.sleep(60)"
