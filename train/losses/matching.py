@@ -1,7 +1,4 @@
-"""Direct supervision: pure functions of what was predicted and what is true, each a scalar.
-
-Masks say where the truth holds; a mean over an empty mask is 0.
-"""
+"""Where a surface point of one view lies in another, and what descriptors should say of it."""
 
 import torch
 import torch.nn.functional as F
@@ -10,81 +7,7 @@ from torch import Tensor
 
 from ffsplat.geometry import invert_rigid, pixel_grid, project, rays, transform_points
 from ffsplat.nn.matching import match_logits
-
-
-def masked_mean(
-    values: Float[Tensor, "*s"], mask: Bool[Tensor, "*s"] | Float[Tensor, "*s"]
-) -> Float[Tensor, ""]:
-    """Mean of `values` weighted by `mask`; 0 where the mask is empty."""
-    weights = mask.to(values)
-    return (values * weights).sum() / weights.sum().clamp(min=1e-6)
-
-
-def depth_loss(
-    log_depth: Float[Tensor, "b v h w"],
-    log_truth: Float[Tensor, "b v h w"],
-    mask: Bool[Tensor, "b v h w"],
-) -> Float[Tensor, ""]:
-    """L1 of log depth."""
-    return masked_mean((log_depth - log_truth).abs(), mask)
-
-
-def gradient_loss(
-    log_depth: Float[Tensor, "b v h w"],
-    log_truth: Float[Tensor, "b v h w"],
-    mask: Bool[Tensor, "b v h w"],
-) -> Float[Tensor, ""]:
-    """L1 between the image gradients of log depth, at strides 1 and 4.
-
-    Source: Li & Snavely, "MegaDepth", 2018, equation 3 (multi-scale gradient matching).
-    """
-    error = log_depth - log_truth
-    total = error.new_zeros(())
-    for stride in (1, 4):
-        for axis in (-1, -2):
-            size = error.shape[axis] - stride
-            step = error.narrow(axis, stride, size) - error.narrow(axis, 0, size)
-            both = mask.narrow(axis, stride, size) & mask.narrow(axis, 0, size)
-            total = total + masked_mean(step.abs(), both)
-    return total / 4
-
-
-def error_loss(
-    expected: Float[Tensor, "b v h w"],
-    actual: Float[Tensor, "b v h w"],
-    mask: Bool[Tensor, "b v h w"],
-) -> Float[Tensor, ""]:
-    """Negative log-likelihood of a Laplace error: at its minimum `expected` is the mean error.
-
-    `actual` is the absolute error of log depth and gets no gradient, so calibrating does not
-    soften the depth. Source: Kendall & Gal, 2017, equation 8, with the Laplace density.
-    """
-    return masked_mean(actual.detach() / expected + expected.log(), mask)
-
-
-def code_loss(
-    logits: Float[Tensor, "*s rows"], labels: Int[Tensor, "*s"], weights: Float[Tensor, " rows"]
-) -> Float[Tensor, ""]:
-    """Cross-entropy over codebook rows, classes weighted by `weights`."""
-    return F.cross_entropy(logits.flatten(0, -2).float(), labels.flatten(), weight=weights)
-
-
-def instance_loss(
-    embeddings: Float[Tensor, "b n e"], identities: Int[Tensor, "b n"]
-) -> Float[Tensor, ""]:
-    """Binary cross-entropy on "same object?" for all pairs of n sampled pixels of a set.
-
-    The logit is 8 (cosine - 0.5); pairs that agree and pairs that differ count the same in all.
-    """
-    logits = 8 * (embeddings @ embeddings.mT - 0.5)
-    same = identities[:, :, None] == identities[:, None, :]
-    losses = F.binary_cross_entropy_with_logits(logits, same.to(logits), reduction="none")
-    return 0.5 * (masked_mean(losses, same) + masked_mean(losses, ~same))
-
-
-def pose_loss(predicted: Float[Tensor, "*s 3"], truth: Float[Tensor, "*s 3"]) -> Float[Tensor, ""]:
-    """Smooth L1 of rotation vectors in radians, or of translations over the mean depth."""
-    return F.smooth_l1_loss(predicted, truth, beta=0.05)
+from train.losses.masks import masked_mean
 
 
 def correspondences(
