@@ -1,4 +1,4 @@
-"""Shared fixtures; annotated shapes of ffsplat are checked while tests run."""
+"""Shared fixtures; annotated shapes are checked while tests run."""
 
 import os
 from pathlib import Path
@@ -9,7 +9,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import pytest
 from jaxtyping import install_import_hook
 
-install_import_hook("ffsplat", "beartype.beartype")
+install_import_hook(["ffsplat", "data", "train.losses"], "beartype.beartype")
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ Pool = Mapping[str, np.ndarray | torch.Tensor]
 KEYS = ("image", "depth", "whole", "part", "instance", "intrinsics", "world_from_camera")
 
 
+@runtime_checkable
 class Rooms(Protocol):
     """Where training rooms come from."""
 

@@ -34,7 +34,7 @@ MAX_TILES = 4096
 class Atlas:
     """Square tileable photos in linear light, their mip levels, and tile numbers by category."""
 
-    levels: tuple[Float[Tensor, "tiles side side 3"], ...]
+    levels: tuple[Float[Tensor, "tiles _ _ 3"], ...]
     categories: dict[str, range]
 
     def to(self, device: torch.device | str) -> "Atlas":
