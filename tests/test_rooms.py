@@ -32,7 +32,7 @@ with install_import_hook(
     from data.rooms.render import SAMPLES
     from data.rooms.scene import build_scenes
     from data.rooms.sensor import encode
-    from data.rooms.splits import split_seeds
+    from data.rooms.splits import split_seeds, splits_of
 
 SEEDS = range(SPLITS["preview"][100], SPLITS["preview"][100] + 24)
 
@@ -345,6 +345,7 @@ def test_splits_are_disjoint_and_guarded():
     ranges = sorted(SPLITS.values(), key=lambda seeds: seeds.start)
     assert all(a.stop <= b.start for a, b in itertools.pairwise(ranges))
     assert SPLITS["heldout_v1"] == range(2**30, 2**30 + 4096), "a published split never changes"
+    assert SPLITS["heldout_v2"] == range(2**30 + 8192, 2**30 + 12288)
     assert SPLITS["train"] == range(2**30)
     assert split_seeds("heldout_v1", 10, 2) == range(2**30 + 10, 2**30 + 12)
     for arguments in (("train", 2**30 - 1, 2), ("train", -1, 2), ("heldout_v1", 4096, 1)):
@@ -352,3 +353,12 @@ def test_splits_are_disjoint_and_guarded():
             split_seeds(*arguments)
     with pytest.raises(ValueError, match="unknown split"):
         split_seeds("test", 0, 1)
+
+
+def test_seeds_know_their_splits():
+    assert splits_of(range(5)) == ["train"]
+    assert splits_of(range(2**30 - 1, 2**30 + 1)) == ["train", "heldout_v1"]
+    assert splits_of(range(2**30 + 8191, 2**30 + 8192)) == ["preview"]
+    assert splits_of(range(2**30 + 8192, 2**30 + 12288)) == ["heldout_v2"]
+    assert splits_of(range(2**30 + 12288, 2**40)) == []
+    assert splits_of(range(3, 3)) == []
