@@ -89,13 +89,18 @@ class Cameras:
 
 @dataclass(frozen=True, eq=False)
 class Gaussians:
-    """n anisotropic 3D Gaussians in world units (see the conventions above)."""
+    """n anisotropic 3D Gaussians in world units (see the conventions above).
+
+    `opacities` blend colours. `meaning_opacities` blend codes, instances and scores; None where
+    that is the same (Peng et al., "3D Vision-Language Gaussian Splatting", 2025).
+    """
 
     means: Float32[np.ndarray, "n 3"]
     scales: Float32[np.ndarray, "n 3"]
     quaternions_wxyz: Float32[np.ndarray, "n 4"]
     opacities: Float32[np.ndarray, " n"]
     sh: Float32[np.ndarray, "n k 3"]
+    meaning_opacities: Float32[np.ndarray, " n"] | None = None
 
     def __len__(self) -> int:
         return len(self.means)
@@ -108,7 +113,18 @@ class Gaussians:
             self.quaternions_wxyz[rows],
             self.opacities[rows],
             self.sh[rows],
+            None if self.meaning_opacities is None else self.meaning_opacities[rows],
         )
+
+    @property
+    def opacities_of_meaning(self) -> Float32[np.ndarray, " n"]:
+        """The opacities that blend meaning: those of the colours where there are no others."""
+        return self.opacities if self.meaning_opacities is None else self.meaning_opacities
+
+    @property
+    def presence(self) -> Float32[np.ndarray, " n"]:
+        """The larger of both opacities: how much a Gaussian matters to either picture."""
+        return np.maximum(self.opacities, self.opacities_of_meaning)
 
     @property
     def colors(self) -> Float32[np.ndarray, "n 3"]:

@@ -23,6 +23,7 @@ COLOR = ("f_dc_0", "f_dc_1", "f_dc_2")
 SCALE = ("scale_0", "scale_1", "scale_2")
 ROTATION = ("rot_0", "rot_1", "rot_2", "rot_3")
 INSTANCE = "cb_instance"
+MEANING_OPACITY = "cb_opacity"
 
 SH_COUNTS = (1, 4, 9, 16)
 """Spherical harmonic coefficients a channel, for degree 0 to 3."""
@@ -47,11 +48,15 @@ Columns = slice | list[int]
 
 @dataclass(frozen=True)
 class Layout:
-    """The optional parts of a file: SH coefficients a channel, code pairs, instance column."""
+    """The optional parts of a file: SH coefficients a channel, code pairs, and columns of ours.
+
+    `meaning` is the opacity for meaning, a logit like that for colour.
+    """
 
     sh: int
     codes: int = 0
     instances: bool = False
+    meaning: bool = False
 
     @property
     def rest(self) -> tuple[str, ...]:
@@ -76,8 +81,9 @@ class Layout:
     @property
     def names(self) -> tuple[str, ...]:
         """All columns in the order that we write."""
-        extra = (INSTANCE,) if self.instances else ()
-        return (*self.standard, *self.ids, *self.weights, *extra)
+        instance = (INSTANCE,) if self.instances else ()
+        meaning = (MEANING_OPACITY,) if self.meaning else ()
+        return (*self.standard, *self.ids, *self.weights, *instance, *meaning)
 
     @property
     def needed(self) -> tuple[str, ...]:
@@ -95,7 +101,7 @@ def layout_of(vertex: Element, name: str) -> Layout:
         raise SceneFileError(f"{name} has {rest} f_rest properties, not 0, 9, 24 or 45")
     if ids != weights or ids > MAX_CODES:
         raise SceneFileError(f"{name} has {ids} cb_id and {weights} cb_w properties")
-    layout = Layout(rest // 3 + 1, ids, INSTANCE in found)
+    layout = Layout(rest // 3 + 1, ids, INSTANCE in found, MEANING_OPACITY in found)
     missing = [item for item in layout.needed if item not in found]
     if missing:
         listed = " ".join(missing[:8])

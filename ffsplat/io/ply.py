@@ -1,8 +1,8 @@
 """Scenes as 3DGS PLY files: float columns that every viewer reads, ours after theirs.
 
 One element, all float32 little-endian, comments last: the largest set of features that thirteen
-independent readers share. On disk scales are natural logarithms, opacity is a logit, and the higher
-SH coefficients stand channel by channel (Kerbl et al. 2023, reference exporter).
+independent readers share. On disk scales are natural logarithms, opacities are logits, and the
+higher SH coefficients stand channel by channel (Kerbl et al. 2023, reference exporter).
 """
 
 import logging
@@ -27,6 +27,7 @@ from ffsplat.io.layout import (
     INSTANCE,
     MAX_ROWS,
     MAX_THREADS,
+    MEANING_OPACITY,
     POSITION,
     ROTATION,
     SCALE,
@@ -70,7 +71,7 @@ def write_ply(
 ) -> None:
     """Write a scene as PLY.
 
-    `profile`: "ffsplat" is everything; "plain" leaves out codes and instances; "inria" is the
+    `profile`: "ffsplat" is everything; "plain" leaves out all that is not colour; "inria" is the
     fixed 62 columns without comments. `codebook` is what the header says about the sidecar.
     Raises OutputError as `atomic_output`, and for a scene that the format cannot hold.
     """
@@ -105,7 +106,8 @@ def encode_ply(
     layout = Layout(16 if profile == "inria" else coefficients)
     if profile == "ffsplat":
         codes = 0 if scene.codes is None else scene.codes.ids.shape[1]
-        layout = Layout(layout.sh, codes, scene.instances is not None)
+        meaning = scene.gaussians.meaning_opacities is not None
+        layout = Layout(layout.sh, codes, scene.instances is not None, meaning)
     rows = codebook.size if codebook else MAX_ROWS
     header = _header(scene, layout, profile, codebook)
     size = len(header) + 4 * len(scene) * len(layout.names)
@@ -220,8 +222,11 @@ def _encode(scene: Scene, layout: Layout, rows: Float32[np.ndarray, "rows column
     if layout.codes and scene.codes is not None:
         rows[:, at : at + layout.codes] = scene.codes.ids
         rows[:, at + layout.codes : at + 2 * layout.codes] = scene.codes.weights
+    at += 2 * layout.codes
     if layout.instances and scene.instances is not None:
-        rows[:, -1] = scene.instances
+        rows[:, at] = scene.instances
+    if layout.meaning:
+        rows[:, -1] = _logit(gaussians.opacities_of_meaning)
 
 
 class _Decoder:
@@ -238,6 +243,7 @@ class _Decoder:
         self.ids = np.empty((n, layout.codes), np.int16)
         self.weights = np.empty((n, layout.codes), np.float16)
         self.instances = np.empty(n if layout.instances else 0, np.int32)
+        self.meaning_opacities = np.empty(n if layout.meaning else 0, np.float32)
         groups = {
             "position": POSITION,
             "color": COLOR,
@@ -248,6 +254,7 @@ class _Decoder:
             "ids": layout.ids,
             "weights": layout.weights,
             "instance": (INSTANCE,) if layout.instances else (),
+            "meaning": (MEANING_OPACITY,) if layout.meaning else (),
         }
         self.columns: dict[str, Columns] = {
             group: columns(vertex, names) for group, names in groups.items() if names
@@ -269,11 +276,18 @@ class _Decoder:
             self.weights[place] = take["weights"]
         if "instance" in take:
             self.instances[place] = take["instance"][:, 0]
+        if "meaning" in take:
+            self.meaning_opacities[place] = _sigmoid(take["meaning"][:, 0])
 
     def scene(self, codebook: Codebook | None, header: Header) -> Scene:
         """The whole scene, once every block is decoded."""
         gaussians = Gaussians(
-            self.means, self.scales, self.quaternions_wxyz, self.opacities, self.sh
+            self.means,
+            self.scales,
+            self.quaternions_wxyz,
+            self.opacities,
+            self.sh,
+            self.meaning_opacities if self.layout.meaning else None,
         )
         codes = None
         if self.layout.codes:

@@ -1,5 +1,7 @@
 """Small scenes for the tests of files."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from ffsplat.types import Codebook, Gaussians, Scene, SparseCode
@@ -35,9 +37,17 @@ def random_gaussians(n: int, sh: int = 1, seed: int = 0) -> Gaussians:
     )
 
 
-def random_scene(n: int = 7, sh: int = 1, codes: int = 4, seed: int = 0) -> Scene:
-    """A scene with everything that a file can hold; `codes=0` leaves the meaning out."""
+def random_scene(
+    n: int = 7, sh: int = 1, codes: int = 4, seed: int = 0, *, meaning: bool = False
+) -> Scene:
+    """A scene with codes and instances, unless `codes` is 0.
+
+    `meaning` adds an opacity for meaning.
+    """
     gaussians = random_gaussians(n, sh, seed)
+    if meaning:
+        opacities = np.random.default_rng(seed + 2).uniform(0, 1, n).astype(np.float32)
+        gaussians = replace(gaussians, meaning_opacities=opacities)
     if not codes:
         return Scene(gaussians)
     random, codebook = np.random.default_rng(seed + 1), random_codebook()

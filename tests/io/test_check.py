@@ -71,7 +71,7 @@ BROKEN = [
 @pytest.mark.parametrize("profile", ["ffsplat", "plain", "inria"])
 @pytest.mark.parametrize("sh", [1, 16])
 def test_our_files_break_no_rule(tmp_path, profile, sh):
-    save_scene(random_scene(N, sh), tmp_path / "a.ply", profile=profile)
+    save_scene(random_scene(N, sh, meaning=True), tmp_path / "a.ply", profile=profile)
     assert check_ply(tmp_path / "a.ply") == []
 
 

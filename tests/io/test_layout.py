@@ -30,10 +30,13 @@ def test_names_are_those_of_the_3dgs_file():
     assert len(Layout(16).names) == 62
     extra = "cb_id_0 cb_id_1 cb_w_0 cb_w_1 cb_instance"
     assert " ".join(Layout(1, 2, True).names) == f"{STANDARD} {extra}"
+    assert " ".join(Layout(1, 2, True, True).names) == f"{STANDARD} {extra} cb_opacity"
+    assert " ".join(Layout(1, meaning=True).names) == f"{STANDARD} cb_opacity"
 
 
 @pytest.mark.parametrize(
-    "layout", [Layout(1), Layout(4, 1), Layout(9, 0, True), Layout(16, 4, True)]
+    "layout",
+    [Layout(1), Layout(4, 1), Layout(9, 0, True), Layout(16, 4, True), Layout(4, 2, False, True)],
 )
 def test_layout_is_found_again_in_any_order_and_without_normals(layout):
     names = " ".join([*reversed(layout.needed), "label", "nx_extra"])

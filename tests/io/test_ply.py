@@ -89,6 +89,9 @@ def assert_same(a: Scene, b: Scene, tolerance: float = 0) -> None:
     np.testing.assert_allclose(one.scales, two.scales, rtol=tolerance)
     np.testing.assert_allclose(one.opacities, two.opacities, rtol=tolerance)
     np.testing.assert_allclose(one.quaternions_wxyz, two.quaternions_wxyz, atol=tolerance)
+    assert (one.meaning_opacities is None) == (two.meaning_opacities is None)
+    if one.meaning_opacities is not None:
+        np.testing.assert_allclose(one.meaning_opacities, two.meaning_opacities, rtol=tolerance)
     assert (a.codes is None) == (b.codes is None)
     if a.codes and b.codes:
         assert np.array_equal(a.codes.ids, b.codes.ids)
@@ -105,6 +108,21 @@ def test_written_bytes_are_those_made_by_hand(tmp_path):
     assert (tmp_path / "one.ply").read_bytes() == ONE_FILE
 
 
+def test_an_opacity_for_meaning_is_one_more_column(tmp_path):
+    scene = one_gaussian()
+    meaning = np.array([0.25], np.float32)
+    scene = replace(scene, gaussians=replace(scene.gaussians, meaning_opacities=meaning))
+    write_ply(scene, tmp_path / "one.ply")
+    column = "property float cb_instance\n"
+    header = ONE_HEADER.replace(column, f"{column}property float cb_opacity\n")
+    body = struct.pack(f"<{len(ONE_BODY) + 1}f", *ONE_BODY, -LOGIT_THREE_QUARTERS)
+    assert (tmp_path / "one.ply").read_bytes() == header.encode() + body
+    assert_same(read_ply(tmp_path / "one.ply"), scene, tolerance=1e-7)
+    for profile in ("plain", "inria"):
+        write_ply(scene, tmp_path / f"{profile}.ply", profile=profile)
+        assert read_ply(tmp_path / f"{profile}.ply").gaussians.meaning_opacities is None
+
+
 def test_bytes_made_by_hand_are_read(tmp_path):
     (tmp_path / "one.ply").write_bytes(ONE_FILE)
     assert_same(read_ply(tmp_path / "one.ply"), one_gaussian(), tolerance=1e-7)
@@ -112,8 +130,9 @@ def test_bytes_made_by_hand_are_read(tmp_path):
 
 @pytest.mark.parametrize("sh", [1, 4, 9, 16])
 @pytest.mark.parametrize("codes", [0, 1, 4])
-def test_round_trip(tmp_path, sh, codes):
-    scene = random_scene(300, sh, codes)
+@pytest.mark.parametrize("meaning", [False, True])
+def test_round_trip(tmp_path, sh, codes, meaning):
+    scene = random_scene(300, sh, codes, meaning=meaning)
     save_scene(scene, tmp_path / "a.ply")
     back = load_scene(tmp_path / "a.ply")
     assert_same(back, scene, tolerance=1e-6)

@@ -21,7 +21,8 @@ TRANSFORM = MODULES / "@playcanvas" / "splat-transform" / "bin" / "cli.mjs"
 FILES = [(1, "ffsplat"), (16, "ffsplat"), (1, "plain"), (9, "inria")]
 """SH coefficients of the scene, and profile of the file."""
 
-EXTRA = [*(f"cb_id_{k}" for k in range(4)), *(f"cb_w_{k}" for k in range(4)), "cb_instance"]
+EXTRA = [*(f"cb_id_{k}" for k in range(4)), *(f"cb_w_{k}" for k in range(4)), "cb_instance",
+         "cb_opacity"]  # fmt: skip
 
 needs_npm = pytest.mark.skipif(
     shutil.which("node") is None or not MODULES.is_dir(),
@@ -33,7 +34,7 @@ needs_npm = pytest.mark.skipif(
 def written(request, tmp_path) -> tuple[Scene, Path, bool]:
     """A scene, its file, and whether the file holds the codes."""
     sh, profile = request.param
-    scene = random_scene(200, sh)
+    scene = random_scene(200, sh, meaning=True)
     save_scene(scene, tmp_path / "scene.ply", profile=profile)
     return scene, tmp_path / "scene.ply", profile == "ffsplat"
 
@@ -42,7 +43,9 @@ def expected_extra(scene: Scene) -> np.ndarray:
     """The columns of EXTRA as a table."""
     assert scene.codes is not None
     assert scene.instances is not None
-    parts = scene.codes.ids, scene.codes.weights, scene.instances[:, None]
+    opacities = scene.gaussians.opacities_of_meaning.astype(np.float64)
+    logits = np.log(opacities / (1 - opacities)).astype(np.float32)
+    parts = scene.codes.ids, scene.codes.weights, scene.instances[:, None], logits[:, None]
     return np.concatenate(parts, axis=1, dtype=np.float32)
 
 
