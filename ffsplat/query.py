@@ -35,7 +35,8 @@ class Hit:
     `score` is the mean over the whole instance for a whole thing, and over the matching Gaussians
     for a part, a colour or a match without instance (`instance` -1). `count` is the number of
     matching Gaussians, `rows` their indices in the scene, `center` their centroid weighted by
-    opacity; `minimum` and `maximum` are the full box around their means, in world units.
+    opacity (that for meaning, where there are two); `minimum` and `maximum` are the full box
+    around their means, in world units.
     """
 
     name: str
@@ -113,7 +114,7 @@ def most_common(scene: Scene, n: int = 3) -> list[tuple[str, float]]:
     """
     code, codebook = _meaning(scene)
     rows = rows_of_level(codebook, "whole")
-    evidence = code.weights * scene.gaussians.opacities[:, None]
+    evidence = code.weights * scene.gaussians.opacities_of_meaning[:, None]
     amounts = np.bincount(code.ids.ravel() + 1, evidence.ravel(), len(codebook) + 1)[1:]
     total = amounts[rows].sum()
     shares: dict[str, float] = {}
@@ -273,7 +274,8 @@ def _group_scores(
 
 
 def _hit(scene: Scene, rows: Int[np.ndarray, " count"], score: float, name: str) -> Hit:
-    means, opacities = scene.gaussians.means[rows], scene.gaussians.opacities[rows]
+    means = scene.gaussians.means[rows]
+    opacities = scene.gaussians.opacities_of_meaning[rows]
     weights = opacities if opacities.sum() > 0 else np.ones_like(opacities)
     return Hit(
         name=name,

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -91,6 +93,18 @@ def test_a_hit_says_where_it_is(room):
 def test_center_is_weighted_by_opacity(room):
     room.gaussians.opacities[71:80] = 0
     np.testing.assert_allclose(query.query(room, "table").hits[0].center, [0, 4, 0])
+
+
+def with_meaning(room: Scene, opacities: np.ndarray) -> Scene:
+    return replace(room, gaussians=replace(room.gaussians, meaning_opacities=opacities))
+
+
+def test_center_is_weighted_by_the_opacity_for_meaning_where_there_is_one(room):
+    room.gaussians.opacities[70:79] = 0
+    opacities = np.ones(len(room), np.float32)
+    opacities[71:80] = 0
+    found = query.query(with_meaning(room, opacities), "table")
+    np.testing.assert_allclose(found.hits[0].center, [0, 4, 0])
 
 
 def test_a_part_of_a_whole_is_the_product(room):
@@ -275,6 +289,15 @@ def test_most_common_things_leave_structure_out(room):
 def test_most_common_counts_opacity(room):
     room.gaussians.opacities[40:60] = 0.01
     assert query.most_common(room, n=1)[0][0] == "armchair"
+
+
+def test_most_common_counts_the_opacity_for_meaning_where_there_is_one(room):
+    opacities = np.ones(len(room), np.float32)
+    opacities[40:60] = 0.01
+    assert query.most_common(with_meaning(room, opacities), n=1)[0][0] == "armchair"
+    room.gaussians.opacities[40:60] = 0.01
+    visible = with_meaning(room, np.ones(len(room), np.float32))
+    assert query.most_common(visible, n=1)[0][0] == "chair"
 
 
 def test_most_common_falls_back_to_structure():

@@ -47,6 +47,8 @@ class Size(click.ParamType):
 @click.option("--query", "text", help="Draw how well everything matches this text, as heat.")
 @click.option("--level", type=click.Choice(["whole", "part"]), default="whole",
               help="Which codes to draw.")  # fmt: skip
+@click.option("--opacity", type=click.Choice(["color", "meaning"]), default="meaning",
+              help="What blends codes, instances and scores, if both differ.")  # fmt: skip
 @click.option("--cameras", type=FILE, help="Input cameras, from `infer --cameras-out`.")
 @click.option("--view", type=click.IntRange(min=0), help="Draw from this one of them.")
 @click.option("--frames", type=click.IntRange(1, 10_000), default=60, help="Length of the orbit.")
@@ -84,7 +86,8 @@ def command(
         loaded = replace(loaded, cameras=read_cameras(cameras))
     frames = options["frames"] if animated else None
     path = _camera_path(loaded, options["view"], frames, options["size"])
-    painter = _Painter(loaded, what, text, options["level"], options["backend"])
+    drawing = {key: options[key] for key in ("level", "opacity", "backend")}
+    painter = _Painter(loaded, what, text, drawing)
     save_picture(painter.paint(path, console), out, overwrite)
     if as_json:
         console.json({"file": str(out), "what": what, "query": text, "frames": len(path)})
@@ -148,8 +151,7 @@ class _Painter:
     scene: "Scene"
     what: str
     text: str | None
-    level: str
-    backend: Any
+    options: dict[str, Any]
 
     def paint(self, cameras: "Cameras", console: Console) -> "Iterator[np.ndarray]":
         """One (h, w, 3) image a camera; labels are all drawn first, for they share a legend."""
@@ -166,10 +168,9 @@ class _Painter:
     ) -> "Iterator[np.ndarray]":
         from ffsplat.render import render
 
-        options |= {"level": self.level, "backend": self.backend}
         for number in range(len(cameras)):
             console.progress(f"drawing {number + 1} of {len(cameras)}")
-            yield render(self.scene, cameras[[number]], what, **options)[0]
+            yield render(self.scene, cameras[[number]], what, **self.options, **options)[0]
 
     def _plain(self, image: "np.ndarray") -> "np.ndarray":
         from ffsplat.render.colors import depth_colors, to_bytes

@@ -15,6 +15,9 @@ from ffsplat.types import LEVELS, NO_ID, Cameras, Gaussians, Scene
 
 What = Literal["rgb", "depth", "opacity", "codes", "score", "instance"]
 
+Blend = Literal["color", "meaning"]
+"""Which opacity blends what Gaussians mean."""
+
 _CHUNK = 64  # IDs blended in one pass
 _SOLID = 0.5  # opacity from which a pixel has a dominant ID
 
@@ -26,6 +29,7 @@ def render(
     *,
     scores: Float[np.ndarray, " n"] | None = None,
     level: str = "whole",
+    opacity: Blend = "meaning",
     background: Sequence[float | int] = (0, 0, 0),
     backend: Backend = "auto",
 ) -> np.ndarray:
@@ -38,10 +42,18 @@ def render(
     - "codes": int32 (v, h, w), the codebook row of `level` with the largest blended weight;
     - "instance": int32 (v, h, w), the instance with the largest blended weight.
 
-    The last two are -1 where the opacity is below one half or there is no evidence.
+    The last two are -1 where the opacity is below one half or there is no evidence. The last three
+    are blended by the Gaussians' `meaning_opacities` where there are any, unless `opacity` is
+    "color" (Peng et al., "3D Vision-Language Gaussian Splatting", 2025, equation 4).
     Raises UsageError for no cameras, cameras of several sizes, or what the scene does not have.
     """
-    view = _Viewer(scene.gaussians, cameras, backend)
+    if opacity not in Blend.__args__:
+        raise UsageError(f"unknown opacity {opacity!r}", hint="color or meaning")
+    gaussians, meant = scene.gaussians, what in ("score", "codes", "instance")
+    solid = (
+        gaussians.opacities_of_meaning if meant and opacity == "meaning" else gaussians.opacities
+    )
+    view = _Viewer(gaussians, solid, cameras, backend)
     match what:
         case "rgb":
             images = (view.rgb(index, background) for index in range(len(cameras)))
@@ -64,7 +76,13 @@ def render(
 class _Viewer:
     """The Gaussians and cameras of one call, as tensors on the device of the backend."""
 
-    def __init__(self, gaussians: Gaussians, cameras: Cameras, backend: Backend):
+    def __init__(
+        self,
+        gaussians: Gaussians,
+        opacities: Float32[np.ndarray, " n"],
+        cameras: Cameras,
+        backend: Backend,
+    ):
         sizes = np.unique(cameras.sizes, axis=0)
         if not len(sizes):
             raise UsageError("no cameras to render from")
@@ -80,7 +98,7 @@ class _Viewer:
         self.means = self._tensor(gaussians.means)
         self.quaternions_wxyz = self._tensor(gaussians.quaternions_wxyz)
         self.scales = self._tensor(gaussians.scales)
-        self.opacities = self._tensor(gaussians.opacities)
+        self.opacities = self._tensor(opacities)
 
     def _tensor(self, array: np.ndarray) -> torch.Tensor:
         return torch.tensor(array, dtype=torch.float32, device=self.device)

@@ -223,3 +223,20 @@ def test_a_view_that_is_not_there(scene_file, cameras_file, tmp_path):
     outcome = run("render", scene_file, "-o", tmp_path / "a.gif", "--view", 0)
     assert outcome.code == 2
     assert "--view draws one image" in outcome.err
+
+
+def test_meaning_can_be_blended_by_the_opacity_for_colour(draw, scene, tmp_path):
+    opacities = np.full(len(scene), 0.9, np.float32)
+    opacities[:300] = 0  # the table, seen and not meant
+    hidden = replace(scene, gaussians=replace(scene.gaussians, meaning_opacities=opacities))
+    save_scene(hidden, tmp_path / "hidden.ply")
+    file = tmp_path / "hidden.ply"
+    options = ("--what", "instance")
+    assert at(draw(*options, scene=file), *TABLE) != at(draw(*options), *TABLE)
+    colored = draw(*options, "--opacity", "color", scene=file)
+    np.testing.assert_array_equal(colored, draw(*options))
+    np.testing.assert_array_equal(draw(scene=file), draw())
+    heat = draw("--query", "table", scene=file)
+    assert not np.array_equal(heat, draw("--query", "table"))
+    heat = draw("--query", "table", "--opacity", "color", scene=file)
+    np.testing.assert_array_equal(heat, draw("--query", "table"))

@@ -171,6 +171,63 @@ def test_instances(scene):
     assert set(np.unique(images)) == {-1, 0, 1, 2}
 
 
+MEANT = {"codes": {}, "instance": {}, "score": {"scores": np.linspace(0, 1, 400, np.float32)}}
+
+
+@pytest.fixture(scope="module")
+def double(scene) -> Scene:
+    """The same scene, with an opacity for meaning beside that for colour."""
+    opacities = np.random.default_rng(5).uniform(0.1, 1, 400).astype(np.float32)
+    return replace(scene, gaussians=replace(scene.gaussians, meaning_opacities=opacities))
+
+
+@pytest.mark.parametrize("what", MEANT)
+def test_meaning_is_blended_by_its_own_opacity(scene, double, what):
+    image = render(double, cameras(), what, **MEANT[what])
+    opacities = double.gaussians.meaning_opacities
+    swapped = replace(scene, gaussians=replace(scene.gaussians, opacities=opacities))
+    np.testing.assert_array_equal(image, render(swapped, cameras(), what, **MEANT[what]))
+    colored = render(double, cameras(), what, opacity="color", **MEANT[what])
+    np.testing.assert_array_equal(colored, render(scene, cameras(), what, **MEANT[what]))
+    assert not np.array_equal(image, colored)
+
+
+@pytest.mark.parametrize("what", ["rgb", "depth", "opacity"])
+def test_colour_does_not_see_the_opacity_for_meaning(scene, double, what):
+    expected = render(scene, cameras(), what)
+    np.testing.assert_array_equal(render(double, cameras(), what), expected)
+
+
+@pytest.mark.parametrize("what", MEANT)
+def test_equal_opacities_draw_the_same(scene, what):
+    opacities = scene.gaussians.opacities.copy()
+    same = replace(scene, gaussians=replace(scene.gaussians, meaning_opacities=opacities))
+    image = render(same, cameras(), what, **MEANT[what])
+    np.testing.assert_array_equal(image, render(scene, cameras(), what, **MEANT[what]))
+
+
+def test_glass_is_seen_through_and_yet_meant(double):
+    # A pane of colour opacity 0 before everything: the picture is that without it.
+    pane = replace(
+        double[:1].gaussians,
+        means=np.array([[0, 0, 1]], np.float32), scales=np.full((1, 3), 3, np.float32),
+        opacities=np.zeros(1, np.float32), meaning_opacities=np.ones(1, np.float32),
+    )  # fmt: skip
+    front = replace(
+        double,
+        gaussians=Gaussians(
+            *(
+                np.concatenate([vars(pane)[name], vars(double.gaussians)[name]])
+                for name in vars(pane)
+            )
+        ),
+        codes=None,
+        instances=np.append(np.int32(9), double.instances).astype(np.int32),
+    )
+    np.testing.assert_array_equal(render(front, cameras()), render(double, cameras()))
+    assert (render(front, cameras(), "instance") == 9).all()
+
+
 def test_empty_scene_and_no_cameras(scene):
     empty = scene[:0]
     np.testing.assert_array_equal(render(empty, cameras(), background=(1, 0, 0))[..., 0], 1)
@@ -195,5 +252,7 @@ def test_mistakes_are_named(scene):
         render(replace(scene, instances=None), where, "instance")
     with pytest.raises(UsageError, match="level 'colour'"):
         render(scene, where, "codes", level="colour")
+    with pytest.raises(UsageError, match="unknown opacity 'both'"):
+        render.__wrapped__(scene, where, "codes", opacity="both")
     with pytest.raises(UsageError, match="cannot render 'normals'"):
         render.__wrapped__(scene, where, "normals")
