@@ -272,7 +272,8 @@ def _memory_errors(views: int, resolution: int, device: torch.device) -> Iterato
 
 
 def _to_cpu(prediction: Prediction) -> Prediction:
-    return replace(prediction, **{key: value.cpu() for key, value in vars(prediction).items()})
+    present = {key: value for key, value in vars(prediction).items() if value is not None}
+    return replace(prediction, **{key: value.cpu() for key, value in present.items()})
 
 
 def _parallax_warning(prediction: Prediction) -> tuple[str, ...]:

@@ -45,6 +45,8 @@ class ModelConfig:
     """Codebook rows of level `part`."""
     instance_width: int = 8
     """Channels of the instance embedding."""
+    meaning_opacity: bool = False
+    """Whether a Gaussian has an opacity for what it means beside that for its colour."""
     metric: bool = True
     """Whether depth was trained in metres."""
     license: str = "Apache-2.0"

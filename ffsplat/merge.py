@@ -78,20 +78,20 @@ def to_scene(
 ) -> Scene:
     """One scene from the prediction of one view set.
 
-    A pixel becomes a Gaussian if it is valid, as opaque as `min_opacity`, as sure as
-    `min_confidence` (or as half of the pixels are, where that is less) and, with `prune_edges`,
-    no flying pixel. `topk` pairs of a code are shared between whole objects (the larger half) and
-    parts. `voxel` is the side of the cells, in world units, that are merged to one Gaussian each.
-    `max_gaussians` keeps those with the highest product of opacity and confidence. Cameras are in
-    pixels of the original photos. Raises ValueError for a batch of several view sets, UsageError
-    for a voxel too small to be numbered.
+    A pixel becomes a Gaussian if it is valid, as opaque as `min_opacity` in colour or in meaning,
+    as sure as `min_confidence` (or as half of the pixels are, where that is less) and, with
+    `prune_edges`, no flying pixel. `topk` pairs of a code are shared between whole objects (the
+    larger half) and parts. `voxel` is the side of the cells, in world units, that are merged to one
+    Gaussian each. `max_gaussians` keeps those with the highest product of opacity (the larger of
+    both) and confidence. Cameras are in pixels of the original photos. Raises ValueError for a
+    batch of several view sets, UsageError for a voxel too small to be numbered.
     """
     if len(prediction.depth) != 1:
         raise ValueError(f"a scene has one view set, not {len(prediction.depth)}")
     valid = torch.from_numpy(views.valid)[None].to(prediction.depth.device)
     kept = keep_pixels(prediction, valid, min_confidence, min_opacity, prune_edges)
     rows = torch.nonzero(kept.flatten())[:, 0]
-    gaussians = _gaussians(gaussians_from_prediction(smoothed(prediction)), rows)
+    gaussians = _gaussians(smoothed(prediction), rows)
     confidence = _numpy(confidences(prediction).flatten()[rows])
     scene = Scene(
         gaussians,
@@ -106,7 +106,7 @@ def to_scene(
         scene, confidence = merge_voxels(scene, confidence, voxel)
     _log.info("%d of %d pixels kept, %d Gaussians", len(rows), valid.sum(), len(scene))
     if max_gaussians is not None:
-        scene = scene[strongest(scene.gaussians.opacities * confidence, max_gaussians)]
+        scene = scene[strongest(scene.gaussians.presence * confidence, max_gaussians)]
     return scene
 
 
@@ -179,7 +179,10 @@ def keep_pixels(
 ) -> Bool[Tensor, "b v h w"]:
     """Which pixels become Gaussians; see `to_scene`."""
     kept = valid & torch.isfinite(prediction.depth) & (prediction.depth > 0)
-    kept = kept & (prediction.opacities >= min_opacity)
+    opaque = prediction.opacities >= min_opacity
+    if prediction.meaning_opacities is not None:
+        opaque = opaque | (prediction.meaning_opacities >= min_opacity)
+    kept = kept & opaque
     if prune_edges:
         kept = kept & ~flying_pixels(prediction.depth, prediction.intrinsics, valid)
     confidence = confidences(prediction)
@@ -231,13 +234,18 @@ def merge_voxels(
     Weights are opacity times confidence. Mean and covariance are those of the mixture (moment
     matching: Runnalls, IEEE TAES 43(3), 2007), so the merged Gaussian covers what it replaces;
     colour, opacity and confidence are weighted means, codes are fused, the instance is that with
-    the largest weight. Raises UsageError for a size below SMALLEST_VOXEL.
+    the largest weight. Where meaning has an opacity of its own, that one weighs opacity for
+    meaning, codes and instances, and the larger one place, shape and confidence.
+    Raises UsageError for a size below SMALLEST_VOXEL.
     """
     gaussians = scene.gaussians
     smallest = SMALLEST_VOXEL * _reach(gaussians.means)
     if size < smallest:
         raise UsageError(f"voxel {size:g} is too small for this scene", f"try {2 * smallest:.1g}")
-    weights = np.maximum(gaussians.opacities * confidence, np.float32(1e-12))
+    weights, color, meaning = (
+        np.maximum(opacities * confidence, np.float32(1e-12))
+        for opacities in (gaussians.presence, gaussians.opacities, gaussians.opacities_of_meaning)
+    )
     cells = group(cell_keys(gaussians.means, size))
     means = cells.mean(gaussians.means, weights)
     scales, quaternions = _mixture_shape(gaussians, cells, means, weights)
@@ -245,15 +253,17 @@ def merge_voxels(
         means,
         scales,
         quaternions,
-        cells.mean(gaussians.opacities, weights),
-        cells.mean(gaussians.sh, weights),
+        cells.mean(gaussians.opacities, color),
+        cells.mean(gaussians.sh, color),
     )
+    if gaussians.meaning_opacities is not None:
+        merged = replace(merged, meaning_opacities=cells.mean(gaussians.meaning_opacities, meaning))
     fused, instances = scene.codes, scene.instances
     if fused is not None:
         matrix = None if scene.codebook is None else _gram(scene.codebook)
-        fused = codes.fuse(fused, cells.index, weights, len(cells), gram=matrix)
+        fused = codes.fuse(fused, cells.index, meaning, len(cells), gram=matrix)
     if instances is not None:
-        instances = _majority(instances, cells, weights)
+        instances = _majority(instances, cells, meaning)
     scene = replace(scene, gaussians=merged, codes=fused, instances=instances)
     return scene, cells.mean(confidence, weights)
 
@@ -263,15 +273,18 @@ def strongest(strength: Float32[np.ndarray, " n"], count: int) -> Int64[np.ndarr
     return np.sort(np.argsort(-strength, kind="stable")[:count])
 
 
-def _gaussians(world: WorldGaussians, rows: Tensor) -> Gaussians:
+def _gaussians(prediction: Prediction, rows: Int64[Tensor, " n"]) -> Gaussians:
+    world = gaussians_from_prediction(prediction)
     chosen = WorldGaussians(*(values[0, rows] for values in world))
     sh = (chosen.colors - 0.5) / SH_C0
+    meaning = prediction.meaning_opacities
     return Gaussians(
         _numpy(chosen.means),
         _numpy(chosen.scales),
         _numpy(chosen.quaternions_wxyz),
         _numpy(chosen.opacities),
         _numpy(sh[:, None]),
+        None if meaning is None else _numpy(meaning.flatten()[rows]),
     )
 
 

@@ -20,6 +20,8 @@ class Prediction:
     in row order, at all pixels unless fewer were asked for. `instances` is an embedding of unit
     length, close within one object; `descriptors` (unit length, at a stride of h / m pixels) are
     alike at the same surface point, as are the coarser `token_descriptors`, one a token.
+    `meaning_opacities`, in [0, 1], blend what Gaussians mean, where the network tells them apart
+    from the `opacities` of their colours; else it is None.
     """
 
     depth: Float[Tensor, "b v h w"]
@@ -37,3 +39,4 @@ class Prediction:
     instances: Float[Tensor, "b v h w e"]
     descriptors: Float[Tensor, "b v m n c"]
     token_descriptors: Float[Tensor, "b v y x c"]
+    meaning_opacities: Float[Tensor, "b v h w"] | None = None

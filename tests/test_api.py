@@ -258,3 +258,24 @@ def test_devices_and_types(network):
         api._dtype("float8", torch.device("cpu"))
     model = api.Model(network.train(), lexicon_codebook(), device="cpu")
     assert not model.network.training
+
+
+def test_an_opacity_for_meaning_goes_through_to_the_file(photos, tmp_path):
+    torch.manual_seed(1)
+    network = FFSplat(replace(CONFIG, meaning_opacity=True))
+    hub.save_checkpoint(tmp_path / "double", network, lexicon_codebook(), "# Double\n")
+    scene = api.load(str(tmp_path / "double"), dtype="float32").infer(photos, voxel=0.05)
+    opacities = scene.gaussians.meaning_opacities
+    assert opacities.shape == scene.gaussians.opacities.shape
+    assert np.abs(opacities - scene.gaussians.opacities).max() > 1e-3
+    scene.save(tmp_path / "scene.ply")
+    back = Scene.load(tmp_path / "scene.ply")
+    np.testing.assert_allclose(back.gaussians.meaning_opacities, opacities, rtol=1e-5)
+    assert render(scene, scene.cameras[:1], "codes").max() >= 0
+
+
+def test_the_bundled_model_has_one_opacity(photos, tmp_path):
+    scene = api.load("ffsplat-tiny").infer(photos)
+    assert scene.gaussians.meaning_opacities is None
+    scene.save(tmp_path / "scene.ply")
+    assert b"cb_opacity" not in (tmp_path / "scene.ply").read_bytes()[:4096]

@@ -9,9 +9,15 @@ from ffsplat.errors import CheckpointError
 
 
 def test_round_trip():
-    config = ModelConfig(name="x", width=128, heads=4, decoder=(32, 16, 8))
+    config = ModelConfig(name="x", width=128, heads=4, decoder=(32, 16, 8), meaning_opacity=True)
     again = ModelConfig.from_json(config.to_json())
     assert again == config
+
+
+def test_a_file_from_before_meaning_had_an_opacity():
+    values = json.loads(ModelConfig(name="old").to_json())
+    del values["meaning_opacity"]
+    assert ModelConfig.from_json(json.dumps(values)) == ModelConfig(name="old")
 
 
 @pytest.mark.parametrize(
@@ -22,6 +28,7 @@ def test_round_trip():
         ({"width": "wide"}, "width cannot be 'wide'"),
         ({"width": 190}, "does not split"),
         ({"width": True}, "width cannot be True"),
+        ({"meaning_opacity": 1}, "meaning_opacity cannot be 1"),
         ({"width": 10**9}, "width cannot be"),
         ({"decoder": [8, -1, 4]}, "decoder cannot be"),
         ({"decoder": [8, 4]}, "needs 3 decoder stages"),

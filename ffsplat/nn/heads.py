@@ -13,6 +13,8 @@ SCALE_PRIOR = 2.5
 """Mean depth in metres where the network says nothing."""
 FOOTPRINT_PRIOR = 0.5
 """Standard deviation of a Gaussian where the network says nothing, in pixels at its depth."""
+OPACITY_PRIOR = 2.2
+"""Logit of an opacity where the network says nothing: 90 %."""
 ERROR_PRIOR = 0.2
 """Expected error of log depth where the network says nothing."""
 
@@ -68,6 +70,8 @@ class PixelHead(nn.Module):
             "depth": 1, "error": 1, "offset": 2, "scale": 3, "rotation": 4, "opacity": 1,
             "color": 3, "instance": config.instance_width, "code": config.code_width,
         }  # fmt: skip
+        if config.meaning_opacity:
+            self.sizes["meaning_opacity"] = 1
         self.linear = nn.Linear(width, sum(self.sizes.values()))
         self.linear.weight = start_at(0.02, *self.linear.weight.shape)
         nn.init.zeros_(self.linear.bias)
@@ -97,16 +101,24 @@ class CodeHead(nn.Module):
 
 def activate_gaussians(
     raw: dict[str, Tensor], footprint: Float[Tensor, "*b"], pixels: Float[Tensor, "*b 3"]
-) -> dict[str, Tensor]:
+) -> dict[str, Tensor | None]:
     """Gaussian parameters of Prediction from raw outputs.
 
     `footprint` is the side of a pixel at the predicted depth; `pixels` the image's own colours.
+    An opacity for meaning is there if `raw` has it: glass hides nothing and yet is something.
+    Source: Peng et al., "3D Vision-Language Gaussian Splatting", 2025, equation 4.
     """
     identity = torch.tensor([1.0, 0, 0, 0], device=footprint.device)
+    meaning = raw.get("meaning_opacity")
     return {
         "offsets": 0.5 * raw["offset"].tanh(),
         "scales": FOOTPRINT_PRIOR * footprint[..., None] * raw["scale"].clamp(-3, 3).exp(),
         "quaternions_wxyz": F.normalize(raw["rotation"] + identity, dim=-1),
-        "opacities": torch.sigmoid(raw["opacity"][..., 0] + 2.2),
+        "opacities": _opacity(raw["opacity"]),
+        "meaning_opacities": None if meaning is None else _opacity(meaning),
         "colors": pixels + 0.1 * raw["color"].tanh(),
     }
+
+
+def _opacity(logit: Float[Tensor, "*b 1"]) -> Float[Tensor, "*b"]:
+    return torch.sigmoid(logit[..., 0] + OPACITY_PRIOR)

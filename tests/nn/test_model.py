@@ -1,15 +1,21 @@
 """The network's promises: shapes, any number of views, order, padding, gradients, precision."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from ffsplat.config import ModelConfig
+from ffsplat.merge import gaussians_from_prediction
 from ffsplat.model import FFSplat
+from ffsplat.nn.heads import activate_gaussians
 from ffsplat.prediction import Prediction
+from ffsplat.render import rasterize
 
 TINY = ModelConfig(
     width=24, heads=2, view_blocks=1, cross_blocks=3, match_block=2, decoder=(16, 12, 8),
     match_width=8, code_width=8, whole_rows=5, part_rows=7, instance_width=4, registers=1,
+    meaning_opacity=True,
 )  # fmt: skip
 
 
@@ -110,6 +116,55 @@ def test_every_parameter_gets_a_gradient(network):
     total.backward()
     idle = [n for n, p in network.named_parameters() if p.grad is None or not p.grad.any()]
     assert not idle
+
+
+@torch.inference_mode()
+def test_an_opacity_for_meaning_is_one_more_output(network):
+    images = photos(1, 2, 16, 16)
+    both = network(images)
+    plain = FFSplat(replace(TINY, meaning_opacity=False)).eval()
+    weights = network.state_dict()
+    for name in ("pixel_head.linear.weight", "pixel_head.linear.bias"):
+        weights[name] = weights[name][:-1]  # it stands last
+    plain.load_state_dict(weights, strict=True)
+    single = plain(images)
+    assert single.meaning_opacities is None
+    close(single, replace(both, meaning_opacities=None), 1e-6)
+    assert both.meaning_opacities.shape == both.opacities.shape
+    assert 0 < both.meaning_opacities.min() < both.meaning_opacities.max() < 1
+    assert not torch.allclose(both.meaning_opacities, both.opacities, atol=1e-2)
+
+
+def test_a_new_head_starts_at_the_same_opacity_for_both():
+    head = FFSplat(TINY).pixel_head
+    raw = head(torch.zeros(1, 1, 1, 1, 8))
+    values = activate_gaussians(raw, torch.ones(1, 1, 1, 1), torch.zeros(1, 1, 1, 1, 3))
+    assert values["meaning_opacities"].item() == values["opacities"].item() > 0.89
+
+
+def test_what_is_drawn_of_meaning_teaches_its_own_opacity(network):
+    # Equation 4 of 3D Vision-Language Gaussian Splatting: meaning does not see that for colour.
+    prediction = network(photos(1, 2, 16, 16))
+    world = gaussians_from_prediction(prediction)
+    view = rasterize(
+        world.means[0], world.quaternions_wxyz[0], world.scales[0],
+        prediction.meaning_opacities.flatten(), prediction.whole_logits.reshape(-1, 5).softmax(-1),
+        prediction.world_from_camera[0, :1], prediction.intrinsics[0, :1], 16, 16,
+    )  # fmt: skip
+    wanted = torch.rand(view.features.shape, generator=torch.Generator().manual_seed(0))
+    (gradient,) = torch.autograd.grad(
+        (view.features * wanted).sum(), network.pixel_head.linear.weight
+    )
+    rows = dict(
+        zip(
+            network.pixel_head.sizes,
+            gradient.split(list(network.pixel_head.sizes.values())),
+            strict=True,
+        )
+    )
+    assert rows["meaning_opacity"].abs().sum() > 0
+    assert not rows["opacity"].any()
+    assert not rows["color"].any()
 
 
 @torch.inference_mode()
