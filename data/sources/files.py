@@ -1,0 +1,175 @@
+"""Files of strangers: names kept inside their folder, text and numbers read under limits."""
+
+import json
+import math
+import re
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from io import BytesIO
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float64
+from PIL import Image
+
+from ffsplat.errors import SceneFileError
+from ffsplat.io.header import read_limited
+
+MAX_TEXT_BYTES = 1 << 28
+MAX_MATRIX_BYTES = 1 << 16
+MAX_SIDE = 1 << 16
+PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+MAX_FOLDERS = 100_000
+HALF_PIXEL = np.array([[1.0, 0.0, 0.5], [0.0, 1.0, 0.5], [0.0, 0.0, 1.0]])
+"""From pixels whose centres are integers to ours, whose centres are half-integers."""
+OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])
+"""Turns OpenGL's camera axes (y up, z backward) to OpenCV's, applied on the right."""
+
+
+def inside(folder: Path, name: object) -> Path:
+    """`folder / name`; SceneFileError if a file names something outside of its own folder."""
+    parts = PurePosixPath(str(name).replace("\\", "/")).parts
+    hostile = not parts or ".." in parts or parts[0].startswith("/") or ":" in parts[0]
+    if not isinstance(name, str) or hostile or "\0" in name:
+        raise SceneFileError(f"{folder} names a file outside of itself: {str(name)[:80]!r}")
+    return folder.joinpath(*parts)
+
+
+def read_text(path: Path) -> str:
+    """A text file of at most MAX_TEXT_BYTES; SceneFileError if it is anything else."""
+    try:
+        return read_limited(path, MAX_TEXT_BYTES).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise SceneFileError(f"{path} is not text") from error
+
+
+def read_json(path: Path) -> Any:
+    """A JSON document; SceneFileError if it is none."""
+    try:
+        return json.loads(read_text(path))
+    except (ValueError, RecursionError) as error:
+        raise SceneFileError(f"{path} is not JSON: {error}") from error
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """A JSON object; SceneFileError if the file holds anything else."""
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise SceneFileError(f"{path} is not a JSON object")
+    return content
+
+
+def lines(path: Path) -> Iterator[list[str]]:
+    """The words of every line that is neither empty nor a comment (#)."""
+    for line in read_text(path).splitlines():
+        words = line.split()
+        if words and not words[0].startswith("#"):
+            yield words
+
+
+def numbers(words: list[str], where: object) -> Float64[np.ndarray, " n"]:
+    """Words as numbers, NaN and infinity included; SceneFileError names where they stand."""
+    try:
+        return np.array([float(word) for word in words], dtype=np.float64)
+    except ValueError as error:
+        raise SceneFileError(f"{where}: {error}") from error
+
+
+def matrix(values: object, rows: int, columns: int, where: object) -> Float64[np.ndarray, "r c"]:
+    """A matrix from nested or flat JSON numbers, or from a flat array; SceneFileError otherwise."""
+    try:
+        array = np.array(values, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise SceneFileError(f"{where} is not a matrix") from error
+    if array.size != rows * columns or array.ndim not in (1, 2):
+        raise SceneFileError(f"{where} is not {rows} x {columns} numbers")
+    return array.reshape(rows, columns)
+
+
+def read_matrix(path: Path, rows: int, columns: int) -> Float64[np.ndarray, "r c"]:
+    """A small text file of numbers in rows."""
+    text = read_limited(path, MAX_MATRIX_BYTES).decode("ascii", errors="replace")
+    return matrix(numbers(text.split(), path), rows, columns, path)
+
+
+def read_arrays(path: Path, names: tuple[str, ...]) -> list[np.ndarray]:
+    """Small named arrays of an .npz file, without pickle and without trusting its sizes."""
+    try:
+        with zipfile.ZipFile(BytesIO(read_limited(path, MAX_MATRIX_BYTES))) as archive:
+            return [_array(archive, f"{name}.npy") for name in names]
+    except (zipfile.BadZipFile, KeyError, ValueError, EOFError, zlib.error) as error:
+        raise SceneFileError(f"{path} does not hold {', '.join(names)}: {error}") from error
+
+
+def _array(archive: zipfile.ZipFile, name: str) -> np.ndarray:
+    with archive.open(name) as member:
+        content = BytesIO(member.read(MAX_MATRIX_BYTES))
+    if np.lib.format.read_magic(content) != (1, 0):
+        raise ValueError(f"{name} is not in version 1.0 of the format")
+    shape, fortran, dtype = np.lib.format.read_array_header_1_0(content)
+    values = content.read()
+    if dtype.hasobject or math.prod(shape) * dtype.itemsize != len(values):
+        raise ValueError(f"{name} does not hold the numbers that its header promises")
+    return np.frombuffer(values, dtype).reshape(shape, order="F" if fortran else "C")
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """Width and height from the header of a picture, as it is stored (EXIF turns nothing)."""
+    try:
+        with Image.open(path) as image:
+            return image.size
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise SceneFileError(f"{path} is not a picture: {error}") from error
+
+
+def checked_size(width: object, height: object, where: object) -> tuple[int, int]:
+    """Width and height as integers; SceneFileError if they are absurd."""
+    try:
+        size = (int(width), int(height))  # pyright: ignore[reportArgumentType]
+    except (TypeError, ValueError, OverflowError) as error:
+        raise SceneFileError(f"{where} has no size in pixels") from error
+    if not all(1 <= side <= MAX_SIDE for side in size):
+        raise SceneFileError(f"{where} is {size[0]} x {size[1]} pixels")
+    return size
+
+
+def pinhole(
+    fx: float, fy: float, cx: float, cy: float, where: object, *, integer_centres: bool
+) -> Float64[np.ndarray, "3 3"]:
+    """Intrinsics with pixel centres at half-integers, from a source that has them there or not.
+
+    SceneFileError if the focal lengths are not positive or anything is not finite.
+    """
+    values = (fx, fy, cx, cy)
+    if not all(math.isfinite(value) for value in values) or fx <= 0 or fy <= 0:
+        raise SceneFileError(f"{where} has impossible intrinsics {values}")
+    intrinsics = np.array([[fx, 0.0, cx], [0.0, fy, cy], [0.0, 0.0, 1.0]])
+    return HALF_PIXEL @ intrinsics if integer_centres else intrinsics
+
+
+def natural(path: Path) -> list[tuple[int, str]]:
+    """Sort key that counts: frame 9 comes before frame 10."""
+    words = re.findall(r"\d+|\D+", path.name)
+    return [(int(word), "") if word.isdecimal() else (-1, word) for word in words]
+
+
+def pictures(folder: Path) -> list[Path]:
+    """The pictures of a folder in natural order; none if it is absent."""
+    if not folder.is_dir():
+        return []
+    found = (path for path in folder.iterdir() if path.suffix.lower() in PICTURES)
+    return sorted(found, key=natural)
+
+
+def find_scenes(folder: Path, is_scene: Callable[[Path], bool], depth: int = 3) -> list[Path]:
+    """The scene folders at or below `folder`, at most `depth` levels down, in natural order."""
+    if is_scene(folder):
+        return [folder]
+    if depth == 0:
+        return []
+    found: list[Path] = []
+    for child in sorted((p for p in folder.iterdir() if p.is_dir()), key=natural)[:MAX_FOLDERS]:
+        found += find_scenes(child, is_scene, depth - 1)
+    return found
