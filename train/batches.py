@@ -1,26 +1,37 @@
 """Training batches drawn from rooms: a pure function of (seed, step)."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from data.clip import UNKNOWN
 from ffsplat.geometry import invert_rigid
+from train.plan import Draw, Plan
 from train.rooms import KEYS, Pool, Rooms
 
 SHAPES = ((8, 8), (6, 8), (6, 8), (5, 8), (8, 6))
 """Height and width, in eighths of the rooms' side, that a batch may be cropped to: 1:1, 4:3, 3:4
 and nearly 16:9; rounded down to multiples of 8 pixels."""
+COUNTED = 200
+"""Rooms whose labels tell how often rows occur."""
+MAPS = ("images", "depth", "whole", "part", "identity")
+"""Fields of a batch with one value a pixel."""
 
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """b view sets with their truth; poses are relative to view 0, lengths in metres.
+    """b view sets with their truth; poses are relative to view 0, lengths in metres or unknown.
 
-    `identity` numbers objects within a set; each structure class (wall, floor, ...) is one object.
+    `depth` is 0 where it is unknown, labels UNKNOWN. `identity` numbers objects within a set; each
+    structure class (wall, floor, ...) is one object. `metric` tells the sets whose unit is the
+    metre. `teachers` holds dense features of other networks by name, at strides of their own.
     """
 
     images: Float[Tensor, "b v 3 h w"]
@@ -30,14 +41,26 @@ class Batch:
     identity: Int[Tensor, "b v h w"]
     intrinsics: Float[Tensor, "b v 3 3"]
     world_from_camera: Float[Tensor, "b v 4 4"]
+    metric: Bool[Tensor, " b"]
+    teachers: Mapping[str, Float[Tensor, "b v _ _ _"]] = field(default_factory=dict)
 
     def views(self, which: slice) -> "Batch":
         """The same sets with some of their views; poses stay relative to the first of all."""
-        return Batch(**{key: tensor[:, which] for key, tensor in vars(self).items()})
+        return self._map(lambda tensor: tensor[:, which] if tensor.ndim > 1 else tensor)
 
     def to(self, device: torch.device) -> "Batch":
         """The same batch on another device."""
-        return Batch(**{key: tensor.to(device) for key, tensor in vars(self).items()})
+        return self._map(lambda tensor: tensor.to(device))
+
+    def _map(self, change: Callable[[Tensor], Tensor]) -> "Batch":
+        tensors = {name: change(value) for name, value in vars(self).items() if name != "teachers"}
+        return Batch(**tensors, teachers={k: change(v) for k, v in self.teachers.items()})
+
+
+def identities(instance: Int[Tensor, "*s"], whole: Int[Tensor, "*s"]) -> Int[Tensor, "*s"]:
+    """Objects by number, structure by class below UNKNOWN; UNKNOWN where neither is known."""
+    structure = torch.where(whole == UNKNOWN, UNKNOWN, UNKNOWN - 1 - whole)
+    return torch.where(instance == 0, structure, instance)
 
 
 def batch_from_pool(pool: Pool, scenes: np.ndarray, views: np.ndarray) -> Batch:
@@ -45,17 +68,16 @@ def batch_from_pool(pool: Pool, scenes: np.ndarray, views: np.ndarray) -> Batch:
     rows, columns = torch.from_numpy(scenes[:, None]), torch.from_numpy(views)
     taken = {key: torch.as_tensor(pool[key])[rows, columns] for key in KEYS}
     world_from_camera = taken["world_from_camera"].float()
-    reference = invert_rigid(world_from_camera[:, :1])
     whole = taken["whole"].long()
-    instance = taken["instance"].long()
     return Batch(
         images=taken["image"].movedim(-1, -3).float() / 255,
         depth=taken["depth"].float(),
         whole=whole,
         part=taken["part"].long(),
-        identity=torch.where(instance > 0, instance, -1 - whole),
+        identity=identities(taken["instance"].long(), whole),
         intrinsics=taken["intrinsics"].float(),
-        world_from_camera=reference @ world_from_camera,
+        world_from_camera=invert_rigid(world_from_camera[:, :1]) @ world_from_camera,
+        metric=torch.ones(len(scenes), dtype=torch.bool, device=whole.device),
     )
 
 
@@ -64,88 +86,156 @@ def flip(batch: Batch) -> Batch:
     mirror = torch.diag(torch.tensor([-1.0, 1, 1, 1])).to(batch.images.device)
     intrinsics = batch.intrinsics.clone()
     intrinsics[..., 0, 2] = batch.images.shape[-1] - intrinsics[..., 0, 2]
-    return Batch(
-        images=batch.images.flip(-1),
-        depth=batch.depth.flip(-1),
-        whole=batch.whole.flip(-1),
-        part=batch.part.flip(-1),
-        identity=batch.identity.flip(-1),
+    maps = {name: getattr(batch, name).flip(-1) for name in MAPS}
+    return replace(
+        batch,
+        **maps,
         intrinsics=intrinsics,
         world_from_camera=mirror @ batch.world_from_camera @ mirror,
+        teachers={name: teacher.flip(-1) for name, teacher in batch.teachers.items()},
     )
 
 
 def crop(batch: Batch, height: int, width: int) -> Batch:
     """The middle of every image; `height` and `width` differ from the images' by even numbers."""
-    top, left = (batch.images.shape[-2] - height) // 2, (batch.images.shape[-1] - width) // 2
+    rows, columns = batch.images.shape[-2:]
+    top, left = (rows - height) // 2, (columns - width) // 2
     intrinsics = batch.intrinsics.clone()
     intrinsics[..., :2, 2] -= torch.tensor([left, top], device=intrinsics.device)
     cut = {
-        name: tensor[..., top : top + height, left : left + width]
-        for name, tensor in vars(batch).items()
-        if tensor.shape[-2:] == batch.images.shape[-2:]
+        name: getattr(batch, name)[..., top : top + height, left : left + width] for name in MAPS
     }
-    return replace(batch, **cut, intrinsics=intrinsics)
+    teachers = {
+        name: _crop_teacher(teacher, height / rows, width / columns)
+        for name, teacher in batch.teachers.items()
+    }
+    return replace(batch, **cut, intrinsics=intrinsics, teachers=teachers)
 
 
-def jitter(images: Float[Tensor, "b v 3 h w"], generator: torch.Generator) -> Tensor:
-    """Exposure, contrast, tint and noise as cameras have them; a set shares most of each change."""
-    b, v = images.shape[:2]
+def _crop_teacher(
+    teacher: Float[Tensor, "b v c y x"], rows: float, columns: float
+) -> Float[Tensor, "b v c y2 x2"]:
+    """The middle of a feature map: it keeps these shares of its rows and columns, interpolated.
 
-    device = images.device
+    A crop of an image seldom falls on the borders of cells that are many pixels wide.
+    """
+    y, x = (
+        max(1, round(n * share))
+        for n, share in zip(teacher.shape[-2:], (rows, columns), strict=True)
+    )
+    theta = torch.diag(torch.tensor([columns, rows, 0.0], device=teacher.device))[:2]
+    flat = teacher.flatten(0, 1).float()
+    grid = F.affine_grid(theta.expand(len(flat), 2, 3), [len(flat), 1, y, x], align_corners=False)
+    return F.grid_sample(flat, grid, align_corners=False).unflatten(0, teacher.shape[:2])
+
+
+def jitter(
+    images: Float[Tensor, "b v 3 h w"], own: np.ndarray, sets: int, random: np.random.Generator
+) -> Float[Tensor, "b v 3 h w"]:
+    """Exposure, contrast, tint and noise as cameras have them; a set shares most of each change.
+
+    `own` says which of the `sets` sets of a step these b are: a set changes in the same way
+    whoever computes it.
+    """
+    v = images.shape[1]
 
     def draw(*shape: int) -> Tensor:
-        return torch.randn(*shape, 1, 1, generator=generator, device=device)
+        values = random.normal(size=(sets, *shape, 1, 1))[own]
+        return torch.from_numpy(values).to(images)
 
-    gain = (0.12 * draw(b, 1, 1) + 0.05 * draw(b, v, 1) + 0.06 * draw(b, 1, 3)).exp()
-    gamma = (0.15 * draw(b, 1, 1)).exp()
+    gain = (0.12 * draw(1, 1) + 0.05 * draw(v, 1) + 0.06 * draw(1, 3)).exp()
+    gamma = (0.15 * draw(1, 1)).exp()
+    chances = torch.from_numpy(random.random((2, sets, 1, 1, 1, 1))[:, own]).to(images)
+    seeds = random.integers(2**62, size=sets)[own]
     images = (images * gain).clamp(0, 1) ** gamma
-    grey = (torch.rand(b, 1, 1, 1, 1, generator=generator, device=device) < 0.05).float()
+    grey = (chances[0] < 0.05).to(images)
     images = torch.lerp(images, images.mean(2, keepdim=True).expand_as(images), grey)
-    noise = 0.02 * torch.rand(b, 1, 1, 1, 1, generator=generator, device=device)
-    grain = torch.randn(images.shape, generator=generator, device=device)
-    return (images + noise * grain).clamp(0, 1)
+    generator = torch.Generator(images.device)
+    grain = torch.empty_like(images)
+    for one, seed in zip(grain, seeds.tolist(), strict=True):
+        one.normal_(generator=generator.manual_seed(seed))
+    return (images + 0.02 * chances[1] * grain).clamp(0, 1)
 
 
-class RoomBatches(Dataset[Batch]):
+@runtime_checkable
+class Source(Protocol):
+    """Where sets of views come from."""
+
+    size: int
+    """Pixels along the longer side of a training image."""
+
+    def batch(
+        self, step: int, draw: Draw, own: np.ndarray, size: tuple[int, int],
+        random: np.random.Generator,
+    ) -> Batch:  # fmt: skip
+        """The sets `own` of those that the step draws, cropped to `size` (height, width).
+
+        Random numbers are taken alike for any `own`.
+        """
+        ...
+
+    def labels(self, level: str) -> Int[Tensor, "..."]:
+        """Labels of one level as this source has them, of some thousands of pixels or more."""
+        ...
+
+
+class RoomSource:
+    """Sets of views of rooms that are rendered already, drawn at random."""
+
+    def __init__(self, rooms: Rooms, size: int):
+        self.rooms = rooms
+        self.size = size
+
+    def batch(
+        self, step: int, draw: Draw, own: np.ndarray, size: tuple[int, int],
+        random: np.random.Generator,
+    ) -> Batch:  # fmt: skip
+        """Rooms and views at random; at most as many views as a room has."""
+        pool = self.rooms.at(step)
+        count, available = pool["depth"].shape[:2]
+        views = np.argsort(random.random((draw.sets, available)), axis=1)[:, : draw.views]
+        scenes = random.integers(count, size=draw.sets)
+        return crop(batch_from_pool(pool, scenes[own], views[own]), *size)
+
+    def labels(self, level: str) -> Int[Tensor, "..."]:
+        """Those of the first rooms."""
+        return torch.as_tensor(self.rooms.at(0)[level][:COUNTED])
+
+
+class Batches(Dataset[Batch]):
     """Item `step` is the whole batch of that step, so a resumed run sees what it would have seen.
 
-    A batch holds sets of one length, drawn from `view_counts`, and always the same number of
-    images; views of a set are drawn and ordered at random. Its images are cropped to one of
-    SHAPES, so that the network learns landscape and portrait too.
+    The plan says which source a step draws from and how many views a set has; views of a set are
+    ordered at random. Images are cropped to one of SHAPES, so that the network learns landscape
+    and portrait too. Of the sets of a step, `rank` of `ranks` gets its share.
     """
 
     def __init__(
-        self,
-        rooms: Rooms,
-        *,
-        images: int,
-        view_counts: tuple[int, ...],
-        steps: int,
-        seed: int,
-    ):
-        self.rooms = rooms
-        self.images = images
-        self.view_counts = view_counts
-        self.steps = steps
+        self, sources: Sequence[Source], plan: Plan, *, seed: int, steps: int = 2**31 - 1,
+        rank: int = 0, ranks: int = 1, augment: bool = True,
+    ):  # fmt: skip
+        self.sources = sources
+        self.plan = plan
         self.seed = seed
+        self.steps = steps
+        self.rank = rank
+        self.ranks = ranks
+        self.augment = augment
 
     def __len__(self) -> int:
         return self.steps
 
     def __getitem__(self, step: int) -> Batch:
         random = np.random.default_rng((self.seed, step))
-        pool = self.rooms.at(step)
-        scenes, available = pool["depth"].shape[:2]
-        count = min(int(random.choice(self.view_counts)), available)
-        sets = max(1, self.images // count)
-        views = np.argsort(random.random((sets, available)), axis=1)[:, :count]
-        batch = batch_from_pool(pool, random.integers(scenes, size=sets), views)
-        if random.random() < 0.5:
+        draw = self.plan[step]
+        source = self.sources[draw.source]
+        rows, columns = SHAPES[random.integers(len(SHAPES))] if self.augment else SHAPES[0]
+        size = (max(8, source.size * rows // 64 * 8), max(8, source.size * columns // 64 * 8))
+        own = np.arange(self.rank, draw.sets, self.ranks)
+        mirrored = self.augment and random.random() < 0.5
+        batch = source.batch(step, draw, own, size, random)
+        if mirrored:
             batch = flip(batch)
-        rows, columns = SHAPES[random.integers(len(SHAPES))]
-        side = batch.images.shape[-1]
-        batch = crop(batch, *(max(8, side * eighths // 64 * 8) for eighths in (rows, columns)))
-        generator = torch.Generator(batch.images.device)
-        generator.manual_seed(int(random.integers(2**62)))
-        return replace(batch, images=jitter(batch.images, generator))
+        if not self.augment:
+            return batch
+        return replace(batch, images=jitter(batch.images, own, draw.sets, random))

@@ -7,20 +7,36 @@ import torch
 
 from ffsplat.codebook import lexicon_codebook
 from ffsplat.config import ModelConfig
+from ffsplat.errors import CheckpointError
 from ffsplat.hub import load_checkpoint, save_checkpoint
 from ffsplat.model import FFSplat
-from train.fit import LAST, check_shape
+from train.card import card_of_run
+from train.network import check_shape
 
 PREFIX = "average."
+STATE = "ffsplat"
+"""Where a Lightning checkpoint keeps the state of the module that is no tensor of a network."""
 
 
-def export(run: Path, config: ModelConfig, out: Path, card: Path | None = None) -> None:
-    """Write the moving average of `run`'s last checkpoint to the folder `out`, half precision."""
-    state = torch.load(run / LAST, map_location="cpu", weights_only=True)["state_dict"]
-    network = FFSplat(config)
-    average = {k.removeprefix(PREFIX): v for k, v in state.items() if k.startswith(PREFIX)}
+def export(checkpoint: Path, out: Path, card: Path | None = None) -> None:
+    """Write the moving average of a Lightning checkpoint to the folder `out`, half precision.
+
+    The card is the file `card`, or made from what is known of the run. Raises CheckpointError for
+    a file that no run of ours wrote.
+    """
+    saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    if STATE not in saved:
+        raise CheckpointError(f"{checkpoint} is not a checkpoint of `python -m train fit`")
+    state = saved[STATE]
+    network = FFSplat(ModelConfig.from_json(state["config"]))
+    tensors = saved["state_dict"].items()
+    average = {k.removeprefix(PREFIX): v for k, v in tensors if k.startswith(PREFIX)}
     network.load_state_dict(average, strict=True)
-    _save(network, out, card)
+    if card is None:
+        text = card_of_run(network, checkpoint, saved["global_step"], state["seconds"])
+    else:
+        text = card.read_text(encoding="utf-8")
+    save_checkpoint(out, network, lexicon_codebook(), text, overwrite=True)
 
 
 @torch.no_grad()
@@ -36,9 +52,5 @@ def blend(folders: Sequence[Path], out: Path, card: Path | None = None) -> None:
         check_shape(network.config, mean.config)
         for total, more in zip(mean.parameters(), network.parameters(), strict=True):
             total.lerp_(more, 1 / count)
-    _save(mean, out, card)
-
-
-def _save(network: FFSplat, out: Path, card: Path | None) -> None:
-    text = f"# {network.config.name}\n" if card is None else card.read_text(encoding="utf-8")
-    save_checkpoint(out, network, lexicon_codebook(), text, overwrite=True)
+    text = f"# {mean.config.name}\n" if card is None else card.read_text(encoding="utf-8")
+    save_checkpoint(out, mean, lexicon_codebook(), text, overwrite=True)

@@ -1,9 +1,10 @@
 """The Lightning module: one network, its losses, its optimiser and its moving average."""
 
 import copy
-import time
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import lightning
 import torch
@@ -11,85 +12,95 @@ from jaxtyping import Float
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
-from ffsplat.geometry import vector_from_rotation
-from ffsplat.merge import gaussians_from_prediction
-from ffsplat.model import ALL_PIXELS, FFSplat
-from ffsplat.prediction import Prediction
-from train import losses
+from ffsplat.config import ModelConfig
+from ffsplat.errors import FFSplatError, UsageError
 from train.batches import Batch
-from train.novel_view import rescale, splat
-
-LOG_EVERY = 50
-"""Steps from one line of the log to the next."""
-SAMPLED_CELLS = 256
-"""Cells of a view whose matches are learnt in one step."""
-SAMPLED_PIXELS = 192
-"""Pixels of a set that the instance loss compares with each other."""
+from train.export import STATE
+from train.network import build_network, compile_network
+from train.schedule import Clock, Schedule
+from train.terms import TERMS, Step
+from train.validation import Validation
 
 
-def mean_depth(batch: Batch) -> Float[Tensor, " b"]:
-    """Mean z-depth of each set, in metres, over the pixels that have one."""
-    known = batch.depth > 0
-    return (batch.depth * known).sum((1, 2, 3)) / known.sum((1, 2, 3))
+@dataclass(frozen=True)
+class Optimizer:
+    """AdamW and what keeps it stable."""
+
+    learning_rate: float = 1.5e-3
+    weight_decay: float = 0.05
+    betas: tuple[float, float] = (0.9, 0.99)
+    clip: float = 1.0
+    """Largest norm of the gradient."""
+    bad_steps: int = 20
+    """Steps with a gradient that is not finite are left out; so many in a row end the run."""
+    average: float = 0.999
+    """Decay of the moving average of the weights, which is what is measured and exported."""
 
 
 class TrainingModule(lightning.LightningModule):
-    """Direct supervision of `network`; `average` is what is evaluated and exported."""
+    """Trains `network` by the sum of the `losses`, each a term of `train.terms` by its weight."""
 
     def __init__(
         self,
-        network: FFSplat,
-        *,
-        steps: int,
-        minutes: float | None = None,
-        learning_rate: float = 1.5e-3,
-        warmup: int = 150,
-        decay: float = 0.2,
-        weight_decay: float = 0.05,
-        average_decay: float = 0.999,
-        render_every: int = 0,
-        loss_weights: Mapping[str, float],
-        class_weights: Mapping[str, Tensor],
+        network: ModelConfig,
+        losses: dict[str, float],
+        optimizer: Optimizer = Optimizer(),
+        schedule: Schedule = Schedule(),  # noqa: B008 - frozen
+        initial: Path | None = None,
+        balance: float = 0.5,
+        render_every: int = 1,
+        code_stride: int = 2,
+        compile: bool = False,
+        seed: int = 0,
     ):
-        super().__init__()
-        self.network = network
-        self.average = copy.deepcopy(network).requires_grad_(False)
-        self.average_decay = average_decay
-        self.steps = steps
-        self.minutes = minutes
-        self.began = time.monotonic()
-        self.learning_rate = learning_rate
-        self.warmup = warmup
-        self.decay = decay
-        self.weight_decay = weight_decay
-        self.render_every = render_every
-        self.loss_weights = dict(loss_weights)
-        self.whole_weights: Tensor
-        self.part_weights: Tensor
-        self.register_buffer("whole_weights", class_weights["whole"])
-        self.register_buffer("part_weights", class_weights["part"])
+        """`initial` is a checkpoint folder to start from, else weights are drawn by `seed`.
 
-    def training_step(self, batch: Batch, step: int) -> Float[Tensor, ""]:
-        """Forward, and the weighted sum of the losses.
-
-        Every `render_every` steps, sets of three views or more keep their last one back: it is
-        rendered from the others' Gaussians.
+        Rows are weighted by frequency ** -`balance`. Every `render_every` steps sets of three views
+        or more keep their last one back, to be rendered from the others' Gaussians; 0 is never.
+        Labels are alike in neighbouring pixels: one of `code_stride` x `code_stride` is scored,
+        each in its turn. Raises UsageError for unknown losses or an `initial` of another shape.
         """
-        # Labels are alike in 2x2 pixels: one of the four, each in its turn, teaches nearly as much.
-        turn = self.global_step % 4
-        pixels = (slice(turn // 2, None, 2), slice(turn % 2, None, 2))
+        super().__init__()
+        if unknown := sorted(set(losses) - set(TERMS)):
+            names = ", ".join(sorted(TERMS))
+            raise UsageError(f"unknown losses: {', '.join(unknown)}", hint=f"known: {names}")
+        self.network = build_network(network, initial, seed)
+        self.average = copy.deepcopy(self.network).requires_grad_(False)
+        if compile:
+            compile_network(self.network)
+        self.loss_weights = losses
+        self.settings = optimizer
+        self.schedule = schedule
+        self.clock = Clock(schedule.clock)
+        self.seconds_before = 0.0
+        self.balance = balance
+        self.render_every = render_every
+        self.code_stride = code_stride
+        self.bad_steps = 0
+        self.bad_steps_in_all = 0
+        self.class_weights: Mapping[str, Tensor] | None = None
+        self.validation = Validation()
+
+    # Training
+
+    def training_step(self, batch: Batch, index: int) -> Float[Tensor, ""]:
+        """Forward, and the weighted sum of the losses."""
+        stride = self.code_stride
+        turn = self.global_step % stride**2
+        pixels = (slice(turn // stride, None, stride), slice(turn % stride, None, stride))
         renders = self.render_every and self.global_step % self.render_every == 0
-        target = batch.views(slice(-1, None)) if renders and batch.images.shape[1] > 2 else None
+        keeps_back = renders and batch.images.shape[1] > 2
+        target = batch.views(slice(-1, None)) if keeps_back else None
         given = batch if target is None else batch.views(slice(0, -1))
         prediction = self.network(given.images, code_pixels=pixels)
         # Geometry in half precision would move the true matches by a good part of a pixel.
         with torch.autocast(self.device.type, enabled=False):
-            terms = self.losses(prediction, given, pixels)
-            if target is not None:
-                terms["render"] = self._render_loss(prediction, given, target)
+            step = Step(prediction, given, self.global_step, pixels, target, self.class_weights)
+            terms = {name: TERMS[name](step) for name in self.loss_weights}
             total = torch.stack([self.loss_weights[name] * terms[name] for name in terms]).sum()
-        if (self.global_step + 1) % LOG_EVERY == 0:
-            self.log_dict({**terms, "total": total})
+        if self.logs_at(self.global_step + 1):
+            values = {f"loss/{name}": value.detach() for name, value in terms.items()}
+            self.log_dict(values | {"loss": total.detach()}, sync_dist=True)
         return total
 
     def transfer_batch_to_device(
@@ -99,130 +110,120 @@ class TrainingModule(lightning.LightningModule):
         return batch.to(device)
 
     def on_train_start(self) -> None:
-        """Start the clock of a run that is bounded by time."""
-        self.began = time.monotonic()
+        """Go on with the clock; weigh the rows by how often they occur in what is trained on."""
+        self.clock.start(self.seconds_before)
+        if self.class_weights is None:
+            data = self.trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
+            self.class_weights = {
+                level: row_weights(frequency, self.balance)
+                for level, frequency in data.label_frequencies(self.network.config).items()
+            }
+        self.class_weights = {k: v.to(self.device) for k, v in self.class_weights.items()}
+
+    def configure_gradient_clipping(
+        self, optimizer, gradient_clip_val=None, gradient_clip_algorithm=None
+    ) -> None:
+        """Clip the gradient by its norm; without a finite norm the step leaves all as it is.
+
+        Raises FFSplatError after too many such steps in a row.
+        """
+        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.clip)
+        if bool(norm.isfinite()):
+            self.bad_steps = 0
+            return
+        optimizer.zero_grad(set_to_none=True)
+        self.bad_steps += 1
+        self.bad_steps_in_all += 1
+        if self.bad_steps >= self.settings.bad_steps:
+            raise FFSplatError(
+                f"the gradient was not finite in {self.bad_steps} steps in a row",
+                hint="lower the learning rate or train in float32",
+            )
 
     @torch.no_grad()
     def on_train_batch_end(self, outputs, batch: Batch, batch_idx: int) -> None:
         """Move the average along; its window grows with the run, so that it forgets the start."""
         step = self.global_step
-        share = 1 - min(self.average_decay, (1 + step) / (10 + step))
+        share = 1 - min(self.settings.average, (1 + step) / (10 + step))
         pairs = zip(self.average.parameters(), self.network.parameters(), strict=True)
         for mean, newest in pairs:
             mean.lerp_(newest, share)
+        self.log("bad_steps", float(self.bad_steps_in_all))
+        if self.done >= 1:
+            self.trainer.should_stop = True
 
-    def losses(
-        self, prediction: Prediction, batch: Batch, pixels: tuple[slice, slice] = ALL_PIXELS
-    ) -> dict[str, Float[Tensor, ""]]:
-        """Every loss by name, unweighted; lengths are compared in units of the set's mean depth."""
-        mask = batch.depth > 0
-        depth = torch.where(mask, batch.depth, 1.0)
-        mean = mean_depth(batch)
-        log_truth = (depth / mean[:, None, None, None]).log()
-        log_depth = (prediction.depth / prediction.scale[:, None, None, None]).log()
-        actual = (log_depth - log_truth).abs()
-        whole, part = (label[:, :, *pixels] for label in (batch.whole, batch.part))
-        truth, guess = batch.world_from_camera, prediction.world_from_camera
-        moving = slice(1, None)
-        focal = (prediction.intrinsics[..., 0, 0] / batch.intrinsics[..., 0, 0]).log().abs().mean()
-        return {
-            "depth": losses.depth_loss(log_depth, log_truth, mask),
-            "gradient": losses.gradient_loss(log_depth, log_truth, mask),
-            "error": losses.error_loss(prediction.depth_error, actual, mask),
-            "scale": (prediction.scale / mean).log().abs().mean(),
-            "rotation": losses.pose_loss(
-                vector_from_rotation(guess[:, moving, :3, :3]),
-                vector_from_rotation(truth[:, moving, :3, :3]),
-            ),
-            "translation": losses.pose_loss(
-                guess[:, moving, :3, 3] / prediction.scale[:, None, None],
-                truth[:, moving, :3, 3] / mean[:, None, None],
-            ),
-            "focal": focal,
-            "whole": losses.code_loss(prediction.whole_logits, whole, self.whole_weights),
-            "part": losses.code_loss(prediction.part_logits, part, self.part_weights),
-            "instance": self._instance_loss(prediction, batch),
-            **self._match_losses(prediction, batch),
-        }
+    def logs_at(self, step: int) -> bool:
+        """Whether the trainer logs after this many steps."""
+        return step % self.trainer.log_every_n_steps == 0  # pyright: ignore[reportAttributeAccessIssue]
 
-    def _render_loss(self, prediction: Prediction, given: Batch, target: Batch) -> Tensor:
-        """L1 of an unseen view, splatted in metres and with the true cameras.
-
-        True poses keep an early rendering loss from fighting over the frame (YoNoSplat, 2025).
-        """
-        framed = replace(
-            rescale(prediction, mean_depth(given) / prediction.scale),
-            world_from_camera=given.world_from_camera,
-            intrinsics=given.intrinsics,
-        )
-        truth = target.images[:, 0]
-        image = splat(
-            gaussians_from_prediction(framed), target.world_from_camera[:, 0],
-            target.intrinsics[:, 0], (truth.shape[-2], truth.shape[-1]),
-            given.images.mean((1, 3, 4)),
-        )  # fmt: skip
-        return (image - truth).abs().mean()
-
-    def _instance_loss(self, prediction: Prediction, batch: Batch) -> Float[Tensor, ""]:
-        embeddings = prediction.instances.flatten(1, 3)
-        random = torch.Generator().manual_seed(self.global_step)
-        sample = torch.randint(embeddings.shape[1], (SAMPLED_PIXELS,), generator=random)
-        sample = sample.to(embeddings.device)
-        return losses.instance_loss(embeddings[:, sample], batch.identity.flatten(1)[:, sample])
-
-    def _match_losses(self, prediction: Prediction, batch: Batch) -> dict[str, Tensor]:
-        # Indices stay on the CPU: to filter them on a GPU would wait for all that it has to do.
-        index = torch.arange(batch.images.shape[1])
-        source, target = torch.cartesian_prod(index, index).T
-        source, target = source[source != target], target[source != target]
-        to_reference = target == 0
-        return {
-            "match": self._match_loss(prediction.descriptors, batch, source, target),
-            "token_match": self._match_loss(
-                prediction.token_descriptors, batch, source[to_reference], target[to_reference]
-            ),
-        }
-
-    def _match_loss(self, descriptors, batch: Batch, source, target) -> Tensor:
-        stride = batch.images.shape[-1] // descriptors.shape[-2]
-        places, visible = losses.correspondences(
-            batch.depth, batch.intrinsics, batch.world_from_camera, source, target, stride
-        )
-        cells = torch.arange(places.shape[2])
-        if len(cells) > SAMPLED_CELLS:
-            random = torch.Generator().manual_seed(self.global_step)
-            cells = torch.randperm(len(cells), generator=random)[:SAMPLED_CELLS]
-        return losses.match_loss(
-            descriptors, places[:, :, cells], visible[:, :, cells], source, target, stride, cells
-        )
+    @property
+    def done(self) -> float:
+        """Share of the run that lies behind."""
+        return self.schedule.done(self.global_step, self.trainer.max_steps, self.clock.seconds)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """AdamW; constant rate after a warm-up, then a linear decay to zero over the last part.
-
-        A run without its decay can be resumed and lengthened at any time.
-        Source: Haegele et al., "Scaling Laws and Compute-Optimal Training Beyond Fixed
-        Training Durations", 2024.
-        """
+        """AdamW without decay on vectors, and the schedule."""
+        settings = self.settings
         matrices = [p for p in self.network.parameters() if p.ndim > 1]
         vectors = [p for p in self.network.parameters() if p.ndim <= 1]
         optimizer = torch.optim.AdamW(
             [
-                {"params": matrices, "weight_decay": self.weight_decay},
+                {"params": matrices, "weight_decay": settings.weight_decay},
                 {"params": vectors, "weight_decay": 0.0},
             ],
-            lr=self.learning_rate,
-            betas=(0.9, 0.99),
+            lr=settings.learning_rate,
+            betas=settings.betas,
         )
-
-        def rate(step: int) -> float:
-            done = step / self.steps
-            if self.minutes:
-                done = max(done, (time.monotonic() - self.began) / (60 * self.minutes))
-            left = (1 - done) / self.decay if self.decay else 1.0
-            return min(1.0, (step + 1) / self.warmup, max(0.0, left))
-
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: self.schedule.rate(step, self.done)
+        )
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
         }
+
+    # Checkpoints
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep what is neither a weight nor the optimiser's."""
+        checkpoint[STATE] = {
+            "config": self.network.config.to_json(),
+            "seconds": self.clock.seconds,
+            "bad_steps": self.bad_steps_in_all,
+            "class_weights": self.class_weights,
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on from there."""
+        state = checkpoint[STATE]
+        self.seconds_before = state["seconds"]
+        self.bad_steps_in_all = state["bad_steps"]
+        self.class_weights = state["class_weights"]
+
+    # Validation
+
+    def validation_step(self, batch: Batch, index: int) -> None:
+        """Measure the moving average."""
+        self.validation.add(self.average(batch.images), batch)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the metrics; the first rank draws what was predicted."""
+        gather = self.trainer.strategy.all_gather if self.trainer.world_size > 1 else None
+        self.log_dict(self.validation.metrics(gather), rank_zero_only=True)
+        if self.trainer.is_global_zero and not self.trainer.sanity_checking:
+            self.validation.draw(self.trainer, self.global_step)
+        self.validation = Validation()
+
+    test_step = validation_step
+    on_test_epoch_end = on_validation_epoch_end
+
+
+def row_weights(frequency: Float[Tensor, " rows"], balance: float) -> Float[Tensor, " rows"]:
+    """Cross-entropy weights frequency ** -balance, at most 30 times apart, mean 1 over pixels.
+
+    At 1/2 it is the square-root rule of Mikolov et al. (2013), which keeps rare classes alive
+    without letting a few pixels rule the loss.
+    """
+    weights = frequency.clamp(min=1e-6) ** -balance
+    weights = torch.minimum(weights, 30 * weights.min())
+    return weights / (weights * frequency).sum().clamp(min=1e-6)

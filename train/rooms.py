@@ -1,6 +1,6 @@
 """The rooms that a training step draws from: a folder of chunks, or ever new ones."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -8,7 +8,8 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 import torch
 
-from data.rooms import Atlas, endless_rooms, load_chunk, load_pool
+from data.rooms import Atlas, endless_rooms, load_chunk, load_pool, render_rooms
+from data.rooms.pool import pool_tensors
 from ffsplat.errors import UsageError
 
 Pool = Mapping[str, np.ndarray | torch.Tensor]
@@ -35,6 +36,14 @@ def read_pool(folder: Path) -> dict[str, np.ndarray]:
     if not chunks:
         raise UsageError(f"no pool in {folder}", hint=f"python -m data pool --out {folder}")
     return {key: np.concatenate([chunk.pop(key) for chunk in chunks]) for key in KEYS}
+
+
+def render_pool(
+    seeds: Sequence[int], views: int, size: int, atlas: Atlas | None = None
+) -> dict[str, np.ndarray]:
+    """The rooms of some seeds as a pool, rendered now: `views` square views of `size` pixels."""
+    rooms = [pool_tensors(render_rooms([seed], views, size, size, atlas)) for seed in seeds]
+    return {key: torch.cat([room[key] for room in rooms]).numpy() for key in KEYS}
 
 
 class FixedRooms:
@@ -72,12 +81,18 @@ class RoomSettings:
 
 
 class EndlessRooms:
-    """A window over an endless row of rooms, on the device that trains; it moves with the steps."""
+    """A window over an endless row of rooms, on the device that trains; it moves with the steps.
+
+    Of `ranks` processes each makes rooms of its own: every `ranks`-th group.
+    """
 
     def __init__(
-        self, settings: RoomSettings, atlas: Atlas | None, device: torch.device, workers: int
-    ):
+        self, settings: RoomSettings, atlas: Atlas | None, device: torch.device, workers: int,
+        rank: int = 0, ranks: int = 1,
+    ):  # fmt: skip
         self.settings = settings
+        self.rank = rank
+        self.ranks = ranks
         self.atlas = atlas
         self.device = device
         self.workers = workers
@@ -93,8 +108,9 @@ class EndlessRooms:
             start = max(0, groups - settings.kept // settings.group)
             first = settings.skipped // settings.group + start
             self.source = endless_rooms(
-                first=first, group=settings.group, views=settings.views, size=settings.size,
-                atlas=self.atlas, device=self.device, workers=self.workers,
+                first=first * self.ranks + self.rank, step=self.ranks, group=settings.group,
+                views=settings.views, size=settings.size, atlas=self.atlas, device=self.device,
+                workers=self.workers,
             )  # fmt: skip
             self.made = start * settings.group
         while self.made < groups * settings.group:

@@ -46,8 +46,9 @@ def endless_rooms(
     atlas: Atlas | None,
     device: torch.device,
     workers: int,
+    step: int = 1,
 ) -> Iterator[dict[str, torch.Tensor]]:
-    """Groups of rooms of the training split from group `first` on, as a pool keeps them.
+    """Every `step`-th group of rooms of the training split from group `first` on, as in a pool.
 
     Tensors lie on `device`, with `group` rooms of `views` square views of `size` pixels each; what
     they show depends on nothing but their number. With 0 workers all is done in this process.
@@ -55,7 +56,7 @@ def endless_rooms(
     loader = DataLoader(
         _Furnished(group, views, size, atlas),
         batch_size=None,
-        sampler=count(first),
+        sampler=count(first, step),
         num_workers=workers,
         collate_fn=_as_it_is,  # pyright: ignore[reportArgumentType]
     )

@@ -5,7 +5,6 @@ Run: python -m tests.bench.bench_train [--device cuda] [--size 128] [--images 25
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -14,12 +13,17 @@ import torch
 from data.rooms import load_atlas
 from data.rooms.pool import pool_tensors
 from data.rooms.render import furnish_rooms, render_views
-from train.batches import RoomBatches
-from train.fit import build_module, build_network
-from train.recipe import read_recipe
+from ffsplat.config import ModelConfig
+from train.batches import Batches, RoomSource
+from train.network import build_network
+from train.plan import Plan
 from train.rooms import FixedRooms
+from train.terms import TERMS, Step
 
-RECIPE = Path(__file__).resolve().parents[2] / "train" / "recipes" / "tiny-128.yaml"
+VIEWS = 6
+VIEW_COUNTS = (2, 2, 3, 4, 6)
+LOSSES = ("depth", "gradient", "error", "scale", "rotation", "translation", "focal", "whole",
+          "part", "instance", "match", "token_match")  # fmt: skip
 
 
 def seconds(run: Callable[[int], object], times: int, device: torch.device) -> float:
@@ -44,13 +48,12 @@ def seconds(run: Callable[[int], object], times: int, device: torch.device) -> f
 def main(device: str, size: int, images: int, group: int, textures: Path | None) -> None:
     """Print rooms and images a second."""
     where = torch.device(device)
-    recipe = replace(read_recipe(RECIPE), images=images, render_every=0)
-    views, atlas = recipe.rooms.views, load_atlas(textures) if textures else None
-    furnished = [furnish_rooms(list(range(group)), views, size, size, atlas)]
+    atlas = load_atlas(textures) if textures else None
+    furnished = [furnish_rooms(list(range(group)), VIEWS, size, size, atlas)]
 
     def furnish(number: int) -> None:
         seeds = list(range(number * group, (number + 1) * group))
-        furnished.append(furnish_rooms(seeds, views, size, size, atlas))
+        furnished.append(furnish_rooms(seeds, VIEWS, size, size, atlas))
 
     each = seconds(furnish, 4, torch.device("cpu")) / group
     print(f"furnish, one process   {1 / each:8.1f} rooms/s")
@@ -64,20 +67,21 @@ def main(device: str, size: int, images: int, group: int, textures: Path | None)
 
     with torch.no_grad():
         each = seconds(draw, 4, where) / group
-    print(f"draw at {size:4d} pixels    {1 / each:8.1f} rooms/s, {views / each:8.1f} images/s")
+    print(f"draw at {size:4d} pixels    {1 / each:8.1f} rooms/s, {VIEWS / each:8.1f} images/s")
     pool = {key: torch.cat([room[key] for room in rooms]) for key in rooms[0]}
-    module = build_module(recipe, build_network(recipe, None), pool, None).to(where)
-    module.log_dict = lambda *arguments, **options: None  # there is no trainer to log to
-    optimizer = torch.optim.AdamW(module.network.parameters(), lr=1e-4)
-    batches = RoomBatches(FixedRooms(pool), images=images, view_counts=recipe.view_counts,
-                          steps=100, seed=0)  # fmt: skip
+    network = build_network(ModelConfig(), None, 0).to(where)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4)
+    plan = Plan([1], images, VIEW_COUNTS, seed=0)
+    batches = Batches([RoomSource(FixedRooms(pool), size)], plan, seed=0)
 
     def step(number: int) -> None:
         batch = batches[number].to(where)
+        pixels = (slice(number % 2, None, 2), slice(None, None, 2))
         with torch.autocast(where.type, torch.bfloat16):
-            loss = module.training_step(batch, number)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(module.network.parameters(), 1.0)
+            prediction = network(batch.images, code_pixels=pixels)
+        terms = Step(prediction, batch, number, pixels)
+        torch.stack([TERMS[name](terms) for name in LOSSES]).sum().backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
 

@@ -1,36 +1,28 @@
 """Batches: determinism, and truth that survives flips and gathering."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
-from boxroom import cameras, depth_and_points
 from safetensors.numpy import save_file
+from toypool import make_pool
 
+from data.clip import UNKNOWN
 from ffsplat.errors import UsageError
-from train.batches import Batch, RoomBatches, batch_from_pool, crop, flip, jitter
+from train.batches import (
+    Batch,
+    Batches,
+    RoomSource,
+    batch_from_pool,
+    crop,
+    flip,
+    identities,
+    jitter,
+)
 from train.losses import correspondences
+from train.plan import Plan
 from train.rooms import FixedRooms, read_pool
-
-
-def make_pool(scenes: int = 3, views: int = 4, size: int = 16) -> dict[str, np.ndarray]:
-    random = np.random.default_rng(0)
-    worlds = [cameras(views, seed) for seed in range(scenes)]
-    exact = [depth_and_points(poses, 12.0, size, size) for poses in worlds]
-    shape = (scenes, views, size, size)
-    # The pool's world is not the first camera's: shift and turn it.
-    turn = torch.linalg.qr(torch.randn(3, 3, generator=torch.Generator().manual_seed(5)))[0]
-    world = torch.eye(4)
-    world[:3, :3] = turn * torch.linalg.det(turn)
-    world[:3, 3] = torch.tensor([1.0, 2, 3])
-    return {
-        "image": random.integers(0, 256, (*shape, 3), dtype=np.uint8),
-        "depth": torch.cat([item[0] for item in exact]).numpy().astype(np.float32),
-        "whole": random.integers(0, 5, shape, dtype=np.uint8),
-        "part": random.integers(0, 7, shape, dtype=np.uint8),
-        "instance": random.integers(0, 3, shape, dtype=np.uint8),
-        "intrinsics": torch.cat([item[1] for item in exact]).numpy(),
-        "world_from_camera": (world @ torch.cat(worlds)).numpy(),
-    }
 
 
 @pytest.fixture(scope="module")
@@ -58,8 +50,13 @@ def test_poses_become_relative_to_the_first_drawn_view(pool):
 def test_structure_is_told_apart_by_class(pool):
     batch = batch_from_pool(pool, np.array([0]), np.array([[0, 1]]))
     structure = torch.from_numpy(pool["instance"][0, :2] == 0)
-    assert (batch.identity[0][structure] < 0).all()
+    assert (batch.identity[0][structure] < UNKNOWN).all()
     assert len(batch.identity[0][structure].unique()) == 5
+
+
+def test_what_is_unknown_belongs_to_nothing():
+    instance, whole = torch.tensor([3, 0, 0, -1, -1]), torch.tensor([-1, 4, -1, 4, -1])
+    assert identities(instance, whole).tolist() == [3, -6, -1, -1, -1]
 
 
 def test_flip_keeps_geometry_consistent(pool):
@@ -92,23 +89,45 @@ def test_crop_keeps_geometry_consistent(pool, height, width):
     torch.testing.assert_close(torch.linalg.inv(cut.intrinsics) @ pixel, before)
 
 
-def test_jitter_stays_in_range_and_is_seeded():
-    images = torch.rand(2, 2, 3, 8, 8)
-    first, second = (jitter(images, torch.Generator().manual_seed(3)) for _ in range(2))
-    torch.testing.assert_close(first, second)
-    assert 0 <= first.min() <= first.max() <= 1
-    assert not torch.equal(first, images)
+def test_a_set_is_jittered_alike_by_whoever_holds_it():
+    images = torch.rand(4, 2, 3, 8, 8)
+    everything = jitter(images, np.arange(4), 4, np.random.default_rng(3))
+    odd = jitter(images[1::2], np.arange(1, 4, 2), 4, np.random.default_rng(3))
+    torch.testing.assert_close(everything[1::2], odd, atol=0, rtol=0)
+    assert 0 <= everything.min() <= everything.max() <= 1
+    assert not torch.equal(everything, images)
+
+
+def batches(pool, seed: int = 0, rank: int = 0, ranks: int = 1) -> Batches:
+    plan = Plan([1], 8, (2, 4), seed, ranks)
+    return Batches([RoomSource(FixedRooms(pool), 16)], plan, seed=seed, rank=rank, ranks=ranks)
 
 
 def test_a_step_is_always_the_same_batch(pool):
-    def batches(seed: int) -> RoomBatches:
-        return RoomBatches(FixedRooms(pool), images=8, view_counts=(2, 4), steps=9, seed=seed)
-
-    for name, value in vars(batches(0)[5]).items():
-        torch.testing.assert_close(getattr(batches(0)[5], name), value)
-    assert not torch.equal(batches(0)[5].images, batches(1)[5].images)
-    counts = {batches(0)[step].images.shape[:2] for step in range(9)}
+    for name, value in vars(batches(pool)[5]).items():
+        torch.testing.assert_close(getattr(batches(pool)[5], name), value)
+    assert not torch.equal(batches(pool)[5].images, batches(pool, seed=1)[5].images)
+    counts = {batches(pool)[step].images.shape[:2] for step in range(9)}
     assert counts == {(4, 2), (2, 4)}
+
+
+@pytest.mark.parametrize("step", range(4))
+def test_ranks_share_the_sets_of_a_step(pool, step):
+    whole = batches(pool)[step]
+    for rank in (0, 1):
+        mine = batches(pool, rank=rank, ranks=2)[step]
+        for name in ("images", "depth", "identity", "world_from_camera"):
+            assert torch.equal(getattr(mine, name), getattr(whole, name)[rank::2])
+
+
+def test_teachers_are_flipped_and_cropped_with_their_images(pool):
+    batch = batch_from_pool(pool, np.array([0]), np.array([[0, 1]]))
+    columns = torch.arange(8.0).expand(1, 2, 1, 8, 8)
+    taught = replace(batch, teachers={"x": columns})
+    assert torch.equal(flip(taught).teachers["x"], columns.flip(-1))
+    cut = crop(taught, 16, 8).teachers["x"]
+    torch.testing.assert_close(cut, torch.arange(2.0, 6).expand(1, 2, 1, 8, 4))
+    assert torch.equal(taught.views(slice(1)).teachers["x"], columns[:, :1])
 
 
 def test_read_pool(tmp_path, pool):

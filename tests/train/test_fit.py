@@ -1,97 +1,228 @@
-"""The training run: it learns, it resumes exactly, it exports what it averaged."""
+"""The training run: it learns, resumes exactly, shares its work, and exports what it averaged."""
 
-from dataclasses import replace
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 import torch
+import yaml
+from conftest import ROOT
 from safetensors.numpy import save_file
-from test_batches import make_pool
+from toypool import make_pool
 
 from ffsplat.codebook import lexicon_codebook
 from ffsplat.config import ModelConfig
-from ffsplat.errors import UsageError
+from ffsplat.errors import CheckpointError, FFSplatError, UsageError
 from ffsplat.hub import load_checkpoint, save_checkpoint
+from train.cli import run
 from train.export import blend, export
-from train.fit import build_module, build_network, class_weights, fit
-from train.recipe import LOSS_WEIGHTS, Recipe, read_recipe
-from train.rooms import RoomSettings
+from train.module import Optimizer, TrainingModule, row_weights
+from train.network import build_network
 
-TINY = ModelConfig(
-    width=24, heads=2, view_blocks=1, cross_blocks=2, match_block=2, decoder=(16, 12, 8),
-    match_width=8, code_width=8, instance_width=4, registers=1,
+TINY = {
+    "width": 24, "heads": 2, "view_blocks": 1, "cross_blocks": 2, "match_block": 2,
+    "decoder": [16, 12, 8], "match_width": 8, "code_width": 8, "instance_width": 4, "registers": 1,
+}  # fmt: skip
+CONFIG = ModelConfig(**{**TINY, "decoder": (16, 12, 8)})
+DIRECT = dict.fromkeys(
+    ("depth", "gradient", "error", "scale", "rotation", "translation", "focal", "whole", "part",
+     "instance", "match", "token_match", "render"), 0.5,
 )  # fmt: skip
-RECIPE = Recipe(
-    model=TINY, steps=6, images=8, view_counts=(2, 4), warmup=2, precision="32-true", decay=0.0
-)
 
 
 @pytest.fixture(scope="module")
-def pool(tmp_path_factory):
+def pool(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("pool")
     save_file(make_pool(), folder / "chunk_0000000000.safetensors")
     return folder
 
 
-def average(folder) -> dict[str, torch.Tensor]:
-    return torch.load(folder / "last.ckpt", weights_only=True)["state_dict"]
+@pytest.fixture(scope="module")
+def recipe(pool) -> Path:
+    """A recipe of six steps of eight images on the toy pool, without validation."""
+    path = pool / "recipe.yaml"
+    content = {
+        "model": {"network": TINY, "losses": DIRECT, "schedule": {"warmup": 2, "decay": 0.0}},
+        "data": {
+            "sources": [{"pool": str(pool)}], "images": 8, "view_counts": [2, 4],
+            "held_out": {"rooms": 2, "size": 16, "sets": 1},
+        },
+        "trainer": {
+            "max_steps": 6, "precision": "32-true", "accelerator": "cpu", "devices": 1,
+            "log_every_n_steps": 1, "limit_val_batches": 0,
+        },
+    }  # fmt: skip
+    path.write_text(yaml.safe_dump(content))
+    return path
 
 
-def run(recipe, pool, out, **options) -> None:
-    fit(recipe, pool=pool, validation=None, out=out, device="cpu", **options)
+def fit(recipe: Path, out: Path, *options: str) -> None:
+    run(["fit", "--config", str(recipe), "--out", str(out), *options])
 
 
-def test_resumed_run_equals_an_unbroken_one(tmp_path, pool):
-    run(RECIPE, pool, tmp_path / "whole")
-    run(replace(RECIPE, steps=3), pool, tmp_path / "broken")
-    run(RECIPE, pool, tmp_path / "broken", resume=True)
-    whole, broken = average(tmp_path / "whole"), average(tmp_path / "broken")
-    assert whole.keys() == broken.keys()
-    for name, value in whole.items():
-        torch.testing.assert_close(broken[name], value, atol=1e-6, rtol=1e-5)
+def weights(out: Path) -> dict[str, torch.Tensor]:
+    return torch.load(out / "last.ckpt", weights_only=True)["state_dict"]
 
 
-def test_existing_run_is_not_overwritten(tmp_path, pool):
-    (tmp_path / "last.ckpt").touch()
+def logged(out: Path, name: str) -> list[float]:
+    """What a run logged under a name, over all its pieces."""
+    values = []
+    for path in sorted(out.glob("csv/version_*/metrics.csv")):
+        with path.open() as file:
+            values += [float(row[name]) for row in csv.DictReader(file) if row.get(name)]
+    return values
+
+
+def start(recipe: Path, out: Path, *options: str) -> subprocess.Popen:
+    command = [sys.executable, "-m", "train", "fit", "--config", str(recipe), "--out", str(out)]
+    return subprocess.Popen(
+        [*command, *options], cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}
+    )
+
+
+@pytest.fixture(scope="module")
+def unbroken(recipe, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("unbroken")
+    fit(recipe, out)
+    return out
+
+
+def test_a_resumed_run_equals_an_unbroken_one(recipe, unbroken, tmp_path):
+    fit(recipe, tmp_path, "--trainer.max_steps", "3")
+    fit(recipe, tmp_path, "--ckpt_path", "last")
+    first, second = weights(unbroken), weights(tmp_path)
+    assert first.keys() == second.keys()
+    assert all(torch.equal(second[name], value) for name, value in first.items())
+    assert logged(tmp_path, "loss") == logged(unbroken, "loss")
+
+
+@pytest.mark.slow
+def test_a_run_that_was_told_to_end_goes_on_as_if_nothing_had_been(recipe, tmp_path):
+    steps = ("--trainer.max_steps", "40")
+    fit(recipe, tmp_path / "whole", *steps)
+    process = start(recipe, tmp_path / "killed", *steps, "--ckpt_path", "last")
+    while len(logged(tmp_path / "killed", "loss")) < 4:
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 128 + signal.SIGTERM
+    stopped = torch.load(tmp_path / "killed" / "last.ckpt", weights_only=True)["global_step"]
+    assert 0 < stopped < 40
+    fit(recipe, tmp_path / "killed", *steps, "--ckpt_path", "last")
+    whole, killed = weights(tmp_path / "whole"), weights(tmp_path / "killed")
+    assert all(torch.equal(killed[name], value) for name, value in whole.items())
+
+
+@pytest.mark.slow
+def test_two_processes_do_what_one_does(recipe, unbroken, tmp_path):
+    # Eight images are four sets of two views or two of four: both divide by two.
+    process = start(recipe, tmp_path, "--trainer.devices", "2", "--trainer.strategy", "ddp")
+    assert process.wait(180) == 0
+    one, two = weights(unbroken), weights(tmp_path)
+    for name, value in one.items():
+        torch.testing.assert_close(two[name], value, atol=3e-5, rtol=1e-3)
+    assert logged(tmp_path, "loss") == pytest.approx(logged(unbroken, "loss"), rel=1e-4)
+
+
+def test_an_existing_run_is_not_overwritten(recipe, unbroken):
     with pytest.raises(UsageError, match="already exists"):
-        run(RECIPE, pool, tmp_path)
+        fit(recipe, unbroken)
 
 
-def test_twenty_steps_lower_the_loss(tmp_path, pool):
-    recipe = replace(RECIPE, steps=20, view_counts=(2,), warmup=5, learning_rate=3e-3)
-    losses = []
-    import train.module as module
-
-    original = module.TrainingModule.training_step
-
-    def watch(self, batch, step):
-        loss = original(self, batch, step)
-        losses.append(loss.item())
-        return loss
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module.TrainingModule, "training_step", watch)
-        run(recipe, pool, tmp_path / "run")
-    assert sum(losses[-5:]) < 0.95 * sum(losses[:5])
+def test_twenty_steps_lower_the_loss(recipe, tmp_path):
+    fit(recipe, tmp_path, "--trainer.max_steps", "20", "--data.view_counts", "[2]",
+        "--model.optimizer.learning_rate", "3e-3")  # fmt: skip
+    values = logged(tmp_path, "loss")
+    assert len(values) == 20
+    assert sum(values[-5:]) < 0.95 * sum(values[:5])
 
 
-def test_export_loads_strictly(tmp_path, pool):
-    run(replace(RECIPE, steps=2), pool, tmp_path / "run")
-    export(tmp_path / "run", TINY, tmp_path / "out")
+def test_a_rate_of_zero_ends_a_run_in_time(recipe, tmp_path):
+    fit(recipe, tmp_path, "--trainer.max_steps", "100000", "--model.schedule.minutes", "0.02")
+    state = torch.load(tmp_path / "last.ckpt", weights_only=True)
+    assert 0 < state["global_step"] < 2000
+    assert state["ffsplat"]["seconds"] >= 1.2
+
+
+def test_steps_without_a_finite_gradient_are_left_out_and_counted(tmp_path):
+    module = TrainingModule(CONFIG, {"depth": 1.0}, Optimizer(bad_steps=3))
+    optimizer = torch.optim.AdamW(module.network.parameters(), lr=0.1)
+    before = [p.clone() for p in module.network.parameters()]
+    for _ in range(2):
+        for parameter in module.network.parameters():
+            parameter.grad = torch.full_like(parameter, torch.nan)
+        module.configure_gradient_clipping(optimizer)
+        optimizer.step()
+    assert module.bad_steps_in_all == 2
+    assert all(torch.equal(a, b) for a, b in zip(before, module.network.parameters(), strict=True))
+    for parameter in module.network.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    module.configure_gradient_clipping(optimizer)
+    squares = sum(p.grad.square().sum() for p in module.network.parameters())
+    assert squares.sqrt().item() == pytest.approx(1, rel=1e-4)
+    assert module.bad_steps == 0
+    module.bad_steps = 2
+    parameter = next(module.network.parameters())
+    parameter.grad = torch.full_like(parameter, torch.inf)
+    with pytest.raises(FFSplatError, match="not finite in 3 steps"):
+        module.configure_gradient_clipping(optimizer)
+
+
+def test_unknown_losses_are_refused():
+    with pytest.raises(UsageError, match="unknown losses: dept"):
+        TrainingModule(CONFIG, {"dept": 1.0})
+
+
+def test_validation_logs_metrics_and_draws(recipe, tmp_path):
+    fit(recipe, tmp_path, "--trainer.max_steps", "2", "--trainer.limit_val_batches", "2",
+        "--trainer.val_check_interval", "2")  # fmt: skip
+    (error,), (overlap,) = logged(tmp_path, "abs_rel"), logged(tmp_path, "miou_whole")
+    assert 0 < error < 2
+    assert 0 <= overlap <= 1
+    assert [path.name for path in (tmp_path / "pictures").iterdir()] == ["step-00000002.png"]
+
+
+def test_export_loads_strictly_and_starts_the_next_run(recipe, unbroken, tmp_path):
+    run(
+        [
+            "export",
+            "--config",
+            str(recipe),
+            "--out",
+            str(unbroken),
+            "--folder",
+            str(tmp_path / "out"),
+        ]
+    )
     network, _ = load_checkpoint(tmp_path / "out")
-    state = average(tmp_path / "run")
+    state = weights(unbroken)
     for name, value in network.state_dict().items():
-        expected = state[f"average.{name}"]
-        torch.testing.assert_close(value, expected, atol=1e-3, rtol=1e-3)
-    run(replace(RECIPE, steps=1), pool, tmp_path / "next", initial=tmp_path / "out")
-    wide = replace(RECIPE, model=replace(TINY, width=48))
+        torch.testing.assert_close(value, state[f"average.{name}"], atol=1e-3, rtol=1e-3)
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "6 steps in" in card
+    assert "max_steps: 6" in card
+    begun = build_network(CONFIG, tmp_path / "out", 0).state_dict()
+    torch.testing.assert_close(begun, network.state_dict())
+    wide = ModelConfig(**vars(CONFIG) | {"width": 48})
     with pytest.raises(UsageError, match="the checkpoint has width 24"):
-        run(wide, pool, tmp_path / "wide", initial=tmp_path / "out")
+        build_network(wide, tmp_path / "out", 0)
+
+
+def test_export_of_what_is_no_run_is_refused(tmp_path):
+    torch.save({"state_dict": {}}, tmp_path / "last.ckpt")
+    with pytest.raises(CheckpointError, match="is not a checkpoint of"):
+        export(tmp_path / "last.ckpt", tmp_path / "out")
 
 
 def test_blend_is_the_mean(tmp_path):
     networks = []
     for seed, name in enumerate("abc"):
-        network = build_network(replace(RECIPE, seed=seed), None)
+        network = build_network(CONFIG, None, seed)
         save_checkpoint(tmp_path / name, network, lexicon_codebook(), "", dtype=torch.float32)
         networks.append(network.state_dict())
     blend([tmp_path / name for name in "abc"], tmp_path / "mean")
@@ -99,53 +230,16 @@ def test_blend_is_the_mean(tmp_path):
     for name, tensor in mean.state_dict().items():
         expected = torch.stack([state[name] for state in networks]).mean(0)
         torch.testing.assert_close(tensor, expected, atol=2e-3, rtol=1e-3)  # half precision
-    wide = build_network(replace(RECIPE, model=replace(TINY, width=48)), None)
+    wide = build_network(ModelConfig(**vars(CONFIG) | {"width": 48}), None, 0)
     save_checkpoint(tmp_path / "wide", wide, lexicon_codebook(), "")
     with pytest.raises(UsageError, match="the checkpoint has width 48, not 24"):
         blend([tmp_path / "a", tmp_path / "wide"], tmp_path / "no")
 
 
-def test_rooms_are_made_while_it_trains(tmp_path):
-    rooms = RoomSettings(size=16, views=2, first=2, fresh=1, kept=2, group=2)
-    fit(replace(RECIPE, steps=2, rooms=rooms), out=tmp_path, device="cpu")
-    assert average(tmp_path)
-
-
-def test_the_learning_rate_ends_with_the_steps_or_with_the_time(monkeypatch, pool):
-    network = build_network(RECIPE, None)
-    module = build_module(replace(RECIPE, steps=100, decay=0.5), network, make_pool(), 10.0)
-    rate = module.configure_optimizers()["lr_scheduler"]["scheduler"].lr_lambdas[0]
-    now = module.began
-    monkeypatch.setattr("train.module.time.monotonic", lambda: now)
-    assert rate(0) == 0.5  # half way through the warm-up
-    assert [rate(step) for step in (10, 50, 75, 100)] == [1, 1, 0.5, 0]
-    now += 7.5 * 60
-    assert rate(10) == 0.5
-    now += 2.5 * 60
-    assert rate(10) == 0
-
-
-def test_class_weights():
-    import numpy as np
-
+def test_row_weights():
     # Frequencies 0.75, 0.25: weights go as 1 / sqrt, with a mean of 1 over pixels.
-    weights = class_weights(np.array([0, 0, 0, 1]), 3)
+    weights = row_weights(torch.tensor([0.75, 0.25, 0]), 0.5)
     assert weights[1] / weights[0] == pytest.approx(3**0.5, rel=1e-5)
     assert 0.75 * weights[0] + 0.25 * weights[1] == pytest.approx(1, rel=1e-3)
     assert weights[2] / weights[0] == pytest.approx(30, rel=1e-3)
-
-
-def test_recipes(tmp_path):
-    from conftest import ROOT
-
-    for path in sorted((ROOT / "train" / "recipes").glob("*.yaml")):
-        assert read_recipe(path).model.name == "ffsplat-tiny"
-    path = tmp_path / "bad.yaml"
-    path.write_text("stepz: 3")
-    with pytest.raises(UsageError, match="unknown keys: stepz"):
-        read_recipe(path)
-    path.write_text("losses: {dept: 1}")
-    with pytest.raises(UsageError, match="unknown losses: dept"):
-        read_recipe(path)
-    path.write_text("losses: {depth: 2}")
-    assert read_recipe(path).losses == LOSS_WEIGHTS | {"depth": 2}
+    assert row_weights(torch.tensor([0.75, 0.25]), 0).tolist() == [1, 1]

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from data.clip import UNKNOWN
 from train.losses.masks import masked_mean
 
 
@@ -41,12 +42,15 @@ def instance_loss(
 ) -> Float[Tensor, ""]:
     """Binary cross-entropy on "same object?" for all pairs of n sampled pixels of a set.
 
-    The logit is 8 (cosine - 0.5); pairs that agree and pairs that differ count the same in all.
+    The logit is 8 (cosine - 0.5); pairs that agree and pairs that differ count the same in all,
+    pairs with a pixel that belongs to nothing known (UNKNOWN) not at all.
     """
     logits = 8 * (embeddings @ embeddings.mT - 0.5)
+    known = identities != UNKNOWN
+    pairs = known[:, :, None] & known[:, None, :]
     same = identities[:, :, None] == identities[:, None, :]
     losses = F.binary_cross_entropy_with_logits(logits, same.to(logits), reduction="none")
-    return 0.5 * (masked_mean(losses, same) + masked_mean(losses, ~same))
+    return 0.5 * (masked_mean(losses, pairs & same) + masked_mean(losses, pairs & ~same))
 
 
 def identity_loss(

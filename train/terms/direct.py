@@ -1,0 +1,127 @@
+"""Direct supervision: exact geometry, labels and matches of the views that the network saw.
+
+Lengths are compared in units of the mean depth of a set, so that a set may have any unit; what
+needs truth that a set does not have adds nothing.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ffsplat.geometry import vector_from_rotation
+from train import losses
+from train.terms.step import Step, term
+
+SAMPLED_CELLS = 256
+"""Cells of a view whose matches are learnt in one step."""
+SAMPLED_PIXELS = 192
+"""Pixels of a set that the instance loss compares with each other."""
+
+
+@term
+def depth(step: Step) -> Float[Tensor, ""]:
+    """L1 of log depth."""
+    return losses.depth_loss(step.log_depth, step.log_truth, step.mask)
+
+
+@term
+def gradient(step: Step) -> Float[Tensor, ""]:
+    """L1 of the gradients of log depth."""
+    return losses.gradient_loss(step.log_depth, step.log_truth, step.mask)
+
+
+@term
+def error(step: Step) -> Float[Tensor, ""]:
+    """Calibration of the expected error of log depth."""
+    actual = (step.log_depth - step.log_truth).abs()
+    return losses.error_loss(step.prediction.depth_error, actual, step.mask)
+
+
+@term
+def scale(step: Step) -> Float[Tensor, ""]:
+    """L1 of the log of the mean depth, where the unit is the metre."""
+    known = step.scaled * step.given.metric
+    return losses.masked_mean((step.prediction.scale / step.mean_depth).log().abs(), known)
+
+
+@term
+def rotation(step: Step) -> Float[Tensor, ""]:
+    """Smooth L1 of the rotation vectors."""
+    guess, truth = (vector_from_rotation(poses[..., :3, :3]) for poses in step.motion)
+    return losses.pose_loss(guess, truth)
+
+
+@term
+def translation(step: Step) -> Float[Tensor, ""]:
+    """Smooth L1 of translations over the mean depth; nothing for sets without a scale."""
+    guess, truth = (poses[..., :3, 3] for poses in step.motion)
+    guess = guess / step.prediction.scale[:, None, None]
+    truth = truth / step.mean_depth[:, None, None]
+    known = step.scaled[:, None, None]
+    return losses.pose_loss(guess * known, truth * known)
+
+
+@term
+def focal(step: Step) -> Float[Tensor, ""]:
+    """L1 of the log of the focal length."""
+    guess, truth = step.prediction.intrinsics, step.given.intrinsics
+    return (guess[..., 0, 0] / truth[..., 0, 0]).log().abs().mean()
+
+
+@term
+def whole(step: Step) -> Float[Tensor, ""]:
+    """Cross-entropy of the rows of level `whole`."""
+    return _code(step, "whole")
+
+
+@term
+def part(step: Step) -> Float[Tensor, ""]:
+    """Cross-entropy of the rows of level `part`."""
+    return _code(step, "part")
+
+
+def _code(step: Step, level: str) -> Float[Tensor, ""]:
+    labels = getattr(step.given, level)[:, :, *step.pixels]
+    logits = getattr(step.prediction, f"{level}_logits")
+    weights = step.class_weights[level] if step.class_weights else logits.new_ones(logits.shape[-1])
+    return losses.code_loss(logits, labels, weights)
+
+
+@term
+def instance(step: Step) -> Float[Tensor, ""]:
+    """Which of some sampled pixels of a set belong to one object."""
+    embeddings = step.prediction.instances.flatten(1, 3)
+    index = step.sample(embeddings.shape[1], SAMPLED_PIXELS).to(embeddings.device)
+    identities = step.given.identity.flatten(1)
+    return losses.instance_loss(
+        embeddings.index_select(1, index), identities.index_select(1, index)
+    )
+
+
+@term
+def match(step: Step) -> Float[Tensor, ""]:
+    """Fine matches between all ordered pairs of views."""
+    return _match(step, step.prediction.descriptors, to_reference=False)
+
+
+@term
+def token_match(step: Step) -> Float[Tensor, ""]:
+    """Coarse matches of every view to the reference."""
+    return _match(step, step.prediction.token_descriptors, to_reference=True)
+
+
+def _match(step: Step, descriptors: Tensor, to_reference: bool) -> Float[Tensor, ""]:
+    given = step.given
+    # Indices stay on the CPU: to filter them on a GPU would wait for all that it has to do.
+    index = torch.arange(given.images.shape[1])
+    source, target = torch.cartesian_prod(index, index).T
+    kept = (source != target) & ((target == 0) | (not to_reference))
+    source, target = source[kept], target[kept]
+    stride = given.images.shape[-1] // descriptors.shape[-2]
+    places, visible = losses.correspondences(
+        given.depth, given.intrinsics, given.world_from_camera, source, target, stride
+    )
+    cells = step.sample(places.shape[2], SAMPLED_CELLS)
+    return losses.match_loss(
+        descriptors, places[:, :, cells], visible[:, :, cells], source, target, stride, cells
+    )

@@ -1,0 +1,48 @@
+"""The view that the network did not see, splatted from the Gaussians of those that it saw."""
+
+from dataclasses import replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ffsplat.merge import WorldGaussians, gaussians_from_prediction
+from ffsplat.prediction import Prediction
+from ffsplat.render import rasterize
+from ffsplat.render.splatting import Rasterized
+from train.batches import Batch
+from train.novel_view import rescale
+
+
+def framed_gaussians(
+    prediction: Prediction, given: Batch, mean_depth: Float[Tensor, " b"]
+) -> WorldGaussians:
+    """Gaussians in the unit of the truth, seen with the true cameras.
+
+    True poses keep an early rendering loss from fighting over the frame (YoNoSplat, 2025).
+    """
+    framed = replace(
+        rescale(prediction, mean_depth / prediction.scale),
+        world_from_camera=given.world_from_camera,
+        intrinsics=given.intrinsics,
+    )
+    return gaussians_from_prediction(framed)
+
+
+def unseen(
+    gaussians: WorldGaussians, features: Float[Tensor, "b n c"], target: Batch
+) -> Rasterized:
+    """Features of each set's Gaussians in its target view; the view axis counts the sets."""
+    height, width = target.images.shape[-2:]
+    views = [
+        rasterize(
+            means, quaternions, scales, opacities, channels,
+            target.world_from_camera[index], target.intrinsics[index], width, height,
+        )
+        for index, (means, quaternions, scales, opacities, channels) in enumerate(
+            zip(*gaussians[:4], features, strict=True)
+        )
+    ]  # fmt: skip
+    return Rasterized(
+        *(torch.cat([getattr(view, name) for view in views]) for name in vars(views[0]))
+    )
