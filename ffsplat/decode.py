@@ -149,8 +149,8 @@ def _register_heic() -> None:
 
 
 @contextmanager
-def _decoder_errors() -> Iterator[None]:
-    """Only calls of Pillow go in here, so that no mistake of ours passes for a bad photo."""
+def decoder_errors() -> Iterator[None]:
+    """What Pillow raises on a bad file as ImageError; only calls of Pillow go in here."""
     try:
         yield
     except MemoryError as error:
@@ -194,7 +194,7 @@ def _open_image(file: BinaryIO) -> Image.Image:
             raise ImageError("HEIC photo, and its reader is not installed", HEIC_HINT)
         _register_heic()
         formats = ("HEIF",)
-    with _decoder_errors():
+    with decoder_errors():
         try:
             return Image.open(file, formats=formats)
         except UnidentifiedImageError:
@@ -231,7 +231,7 @@ def _decode(image: Image.Image, resolution: int, patch: int, own: bool = False) 
     if 0 in stored:
         raise ImageError("no pixels")
     enough = [round(_REDUCING_GAP * side) for side in view_size(*stored, resolution, patch)]
-    with _decoder_errors():
+    with decoder_errors():
         note = _left_out(image)
         # Pillow turns TIFF while it loads, and drops the tag; PNG may end with its EXIF block.
         already = orientation(getattr(image, "tag_v2", {}))
@@ -267,7 +267,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         return Image.fromarray(_from_float(np.asarray(image))).convert("RGB")
     if image.mode not in _MODES:
         raise ImageError(f"pixel format {image.mode} is not supported", "save it with 8 or 16 bits")
-    with _decoder_errors():
+    with decoder_errors():
         return image.convert("RGBA" if image.has_transparency_data else "RGB")
 
 
