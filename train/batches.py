@@ -7,7 +7,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -106,27 +106,29 @@ def crop(batch: Batch, height: int, width: int) -> Batch:
         name: getattr(batch, name)[..., top : top + height, left : left + width] for name in MAPS
     }
     teachers = {
-        name: _crop_teacher(teacher, height / rows, width / columns)
+        name: crop_teacher(
+            teacher,
+            height / rows,
+            width / columns,
+            (teacher.shape[-2] * height // rows, teacher.shape[-1] * width // columns),
+        )
         for name, teacher in batch.teachers.items()
     }
     return replace(batch, **cut, intrinsics=intrinsics, teachers=teachers)
 
 
-def _crop_teacher(
-    teacher: Float[Tensor, "b v c y x"], rows: float, columns: float
-) -> Float[Tensor, "b v c y2 x2"]:
-    """The middle of a feature map: it keeps these shares of its rows and columns, interpolated.
+def crop_teacher(
+    teacher: Shaped[Tensor, "b v c _ _"], rows: float, columns: float, size: tuple[int, int]
+) -> Float[Tensor, "b v c y x"]:
+    """The middle of feature maps, these shares of their rows and columns, at `size` (y, x).
 
-    A crop of an image seldom falls on the borders of cells that are many pixels wide.
+    It is interpolated: a crop of an image seldom falls on the borders of cells many pixels wide.
     """
-    y, x = (
-        max(1, round(n * share))
-        for n, share in zip(teacher.shape[-2:], (rows, columns), strict=True)
-    )
-    theta = torch.diag(torch.tensor([columns, rows, 0.0], device=teacher.device))[:2]
     flat = teacher.flatten(0, 1).float()
-    grid = F.affine_grid(theta.expand(len(flat), 2, 3), [len(flat), 1, y, x], align_corners=False)
-    return F.grid_sample(flat, grid, align_corners=False).unflatten(0, teacher.shape[:2])
+    theta = torch.diag(torch.tensor([columns, rows, 0.0], device=flat.device))[:2]
+    grid = F.affine_grid(theta.expand(len(flat), 2, 3), [len(flat), 1, *size], align_corners=False)
+    middle = F.grid_sample(flat, grid, align_corners=False, padding_mode="border")
+    return middle.unflatten(0, teacher.shape[:2])
 
 
 def jitter(

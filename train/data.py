@@ -13,9 +13,11 @@ from torch.utils.data import DataLoader, Dataset, SequentialSampler
 
 from data.clip import UNKNOWN
 from data.rooms import SPLITS, load_atlas
+from data.shards import ShardDataset
 from ffsplat.config import ModelConfig
 from ffsplat.errors import UsageError
 from train.batches import Batch, Batches, RoomSource, Source, batch_from_pool
+from train.clips import ClipSource
 from train.plan import Plan
 from train.rooms import EndlessRooms, FixedRooms, RoomSettings, read_pool, render_pool
 
@@ -107,7 +109,8 @@ class TrainingData(lightning.LightningDataModule):
             device = self.trainer.strategy.root_device
             rooms = EndlessRooms(settings.rooms, self.atlas, device, self.workers, rank, ranks)
             return RoomSource(rooms, settings.rooms.size)
-        raise NotImplementedError
+        assert settings.shards is not None
+        return ClipSource(ShardDataset(settings.shards), settings.size, self.seed)
 
     def label_frequencies(self, config: ModelConfig) -> dict[str, Float[Tensor, " rows"]]:
         """How often each row is met by its level, by the shares of the sources; they sum to 1."""
