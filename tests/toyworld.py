@@ -145,13 +145,18 @@ def opengl(frame: Frame) -> Frame:
 MISTAKES: Sequence[Callable[[Frame], Frame]] = (half_pixel, inverted, opengl)
 
 
-def assert_exact(scene: SourceScene, depth: float = 2e-3, image: float = 2.0) -> None:
+def assert_exact(
+    scene: SourceScene,
+    depth: float = 2e-3,
+    image: float = 2.0,
+    mistakes: Sequence[Callable[[Frame], Frame]] = MISTAKES,
+) -> None:
     """The scene as read is the toy world, and each usual mistake would have been seen."""
     with_depth = scene.frames[0].depth is not None
     assert image_error(scene) < image
     if with_depth:
         assert depth_error(scene) < depth
-    for mistake in MISTAKES:
+    for mistake in mistakes:
         wrong = replace(scene, frames=tuple(mistake(frame) for frame in scene.frames))
         assert image_error(wrong) > 3 * image, mistake.__name__
         if with_depth:

@@ -7,9 +7,6 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float64, Int64
 
-MAX_FRAMES = 1_000_000
-"""More frames than this in one scene is taken for a damaged or hostile file."""
-
 
 @dataclass(frozen=True, eq=False)
 class DepthMap:
