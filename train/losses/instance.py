@@ -26,8 +26,7 @@ class Groups:
 
     def mean(self, values: Float[Tensor, " n"]) -> Float[Tensor, ""]:
         """Mean over the groups of the mean over each one's rows; 0 without rows."""
-        share = 1 / (self.counts[self.index] * max(len(self.counts), 1))
-        return (values * share).sum()
+        return masked_mean(values, 1 / self.counts[self.index])
 
 
 def group_rows(rows: Float[Tensor, "n c"], identities: Int[Tensor, " n"]) -> Groups:
@@ -112,7 +111,7 @@ def prototype_loss(
         logits = logits.masked_fill(twins[groups.index], -torch.inf)
     own = logits.gather(1, groups.index[:, None])[:, 0]
     losses = logits.logsumexp(1) - own if len(own) else own
-    return groups.mean(losses) if reduction == "mean" else losses.sum() / max(len(tau), 1)
+    return groups.mean(losses if reduction == "mean" else losses * groups.counts[groups.index])
 
 
 def _large(identities: Int[Tensor, " n"], smallest: int) -> Bool[Tensor, " n"]:
@@ -170,7 +169,6 @@ def instance_smoothness_loss(
     Steps across a border or out of the mask are 0 and count in the mean. Source: SIU3R (Xu et al.,
     2025), the depth smoothness in its code.
     """
-    depth = torch.where(mask, depth, 0.0)
     total = depth.new_zeros(())
     for axis in (-1, -2):
         count = depth.shape[axis] - 1

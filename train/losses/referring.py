@@ -14,10 +14,9 @@ from train.losses.masks import masked_mean
 def choose_mask(masks: Bool[Tensor, "k h w"], confidences: Float[Tensor, " k"]) -> Int[Tensor, ""]:
     """Index of the candidate mask that the others support most, weighted by confidence.
 
-    Candidate k scores sum_j IoU(g_k M_k, g_j M_j) over the others, g being the confidences; the
-    IoU of two scaled masks is sum min / sum max (Ruzicka), 0 where both are empty. Ties go to the
-    first. The paper's sum has j = k too, which adds 1 to every candidate. Raises ValueError without
-    a candidate.
+    Candidate k scores sum_j IoU(g_k M_k, g_j M_j), g being the confidences; the IoU of two scaled
+    masks is sum min / sum max (Ruzicka), 0 where both are empty. The term j = k adds 1 to all but
+    empty candidates. Ties go to the first. Raises ValueError without a candidate.
     """
     if not len(masks):
         raise ValueError("there is no mask to choose from")
@@ -29,7 +28,7 @@ def choose_mask(masks: Bool[Tensor, "k h w"], confidences: Float[Tensor, " k"]) 
     # min + max = sum, so the union needs no second pass over the pixels.
     union = weighted[:, None] + weighted - intersection
     overlap = torch.where(union > 0, intersection / union.clamp(min=1e-12), 0.0)
-    return overlap.fill_diagonal_(0).sum(1).argmax()
+    return overlap.sum(1).argmax()
 
 
 def sentence_response(

@@ -49,14 +49,19 @@ def slow_prototype_loss(masks, taus, prototypes, negatives, reduce) -> float:
 
 
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
-def test_prototypes_with_their_own_temperatures(reduction):
+@pytest.mark.parametrize(("spread", "clipped"), [(9.0, True), (0.25, False)])
+def test_prototypes_with_their_own_temperatures(reduction, spread, clipped):
     embeddings, identities = draw(n=60)
+    centres = torch.eye(4, 6)[identities.unique(return_inverse=True)[1]]
+    embeddings = F.normalize(centres + spread * embeddings.detach(), dim=1)
     masks = masks_of(embeddings, identities)
     means = [mask.mean(0) for mask in masks]
     taus = []
     for mask, mean in zip(masks, means, strict=True):
-        spread = sum(np.linalg.norm(pixel - mean) for pixel in mask)
-        taus.append(min(max(10 * spread / (len(mask) * math.log(len(mask) + 10)), 0.5), 1))
+        total = sum(np.linalg.norm(pixel - mean) for pixel in mask)
+        taus.append(min(max(10 * total / (len(mask) * math.log(len(mask) + 10)), 0.5), 1))
+    assert clipped == (min(taus) == max(taus) == 1)
+    assert min(taus) > 0.5
     negatives = [[i for i in range(4) if i != j] for j in range(4)]
     expected = slow_prototype_loss(masks, taus, means, negatives, getattr(np, reduction))
     loss = losses.prototype_loss(embeddings, identities, reduction=reduction)
@@ -116,6 +121,8 @@ def test_small_masks_are_left_out():
     kept = losses.prototype_loss(embeddings[3:], few[3:])
     torch.testing.assert_close(losses.prototype_loss(embeddings, few, smallest=4), kept)
     assert losses.prototype_loss(embeddings, few) != kept
+    three = losses.prototype_loss(embeddings, few, smallest=3)
+    torch.testing.assert_close(three, losses.prototype_loss(embeddings, few))
 
 
 @pytest.mark.parametrize("options", [{}, {"temperature": 0.1, "unit": True, "alike": 0.9}])

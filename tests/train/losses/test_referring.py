@@ -33,7 +33,7 @@ def test_mask_with_the_most_support(seed):
     confidences = randn(5, seed=seed + 100).sigmoid()
     scaled = masks.numpy() * confidences.numpy()[:, None, None]
     scores = np.zeros(5)
-    for one, two in itertools.permutations(range(5), 2):
+    for one, two in itertools.product(range(5), repeat=2):
         low, high = np.minimum(scaled[one], scaled[two]), np.maximum(scaled[one], scaled[two])
         scores[one] += low.sum() / high.sum()
     assert losses.choose_mask(masks, confidences).item() == scores.argmax()
@@ -48,6 +48,8 @@ def test_choice_by_hand_and_at_the_edges():
     assert losses.choose_mask(masks, torch.tensor([1.0, 1.0, 0.1])).item() == 1
     assert losses.choose_mask(masks[:1], torch.ones(1)).item() == 0
     assert losses.choose_mask(torch.zeros_like(masks), torch.zeros(3)).item() == 0
+    masks[0] = False  # alone with another, an empty mask is not the one
+    assert losses.choose_mask(masks[:2], torch.ones(2)).item() == 1
     with pytest.raises(ValueError, match="no mask"):
         losses.choose_mask(masks[:0], torch.ones(0))
 
