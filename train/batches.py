@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 
 from data.clip import UNKNOWN
 from ffsplat.geometry import invert_rigid
+from train.jitter import Jitter
 from train.plan import Draw, Plan
 from train.rooms import KEYS, Pool, Rooms
 
@@ -131,34 +132,6 @@ def crop_teacher(
     return middle.unflatten(0, teacher.shape[:2])
 
 
-def jitter(
-    images: Float[Tensor, "b v 3 h w"], own: np.ndarray, sets: int, random: np.random.Generator
-) -> Float[Tensor, "b v 3 h w"]:
-    """Exposure, contrast, tint and noise as cameras have them; a set shares most of each change.
-
-    `own` says which of the `sets` sets of a step these b are: a set changes in the same way
-    whoever computes it.
-    """
-    v = images.shape[1]
-
-    def draw(*shape: int) -> Tensor:
-        values = random.normal(size=(sets, *shape, 1, 1))[own]
-        return torch.from_numpy(values).to(images)
-
-    gain = (0.12 * draw(1, 1) + 0.05 * draw(v, 1) + 0.06 * draw(1, 3)).exp()
-    gamma = (0.15 * draw(1, 1)).exp()
-    chances = torch.from_numpy(random.random((2, sets, 1, 1, 1, 1))[:, own]).to(images)
-    seeds = random.integers(2**62, size=sets)[own]
-    images = (images * gain).clamp(0, 1) ** gamma
-    grey = (chances[0] < 0.05).to(images)
-    images = torch.lerp(images, images.mean(2, keepdim=True).expand_as(images), grey)
-    generator = torch.Generator(images.device)
-    grain = torch.empty_like(images)
-    for one, seed in zip(grain, seeds.tolist(), strict=True):
-        one.normal_(generator=generator.manual_seed(seed))
-    return (images + 0.02 * chances[1] * grain).clamp(0, 1)
-
-
 @runtime_checkable
 class Source(Protocol):
     """Where sets of views come from."""
@@ -209,12 +182,12 @@ class Batches(Dataset[Batch]):
 
     The plan says which source a step draws from and how many views a set has; views of a set are
     ordered at random. Images are cropped to one of SHAPES, so that the network learns landscape
-    and portrait too. Of the sets of a step, `rank` of `ranks` gets its share.
+    and portrait too, and then jittered. Of the sets of a step, `rank` of `ranks` gets its share.
     """
 
     def __init__(
         self, sources: Sequence[Source], plan: Plan, *, seed: int, steps: int = 2**31 - 1,
-        rank: int = 0, ranks: int = 1, augment: bool = True,
+        rank: int = 0, ranks: int = 1, jitter: Jitter | None = Jitter(),
     ):  # fmt: skip
         self.sources = sources
         self.plan = plan
@@ -222,7 +195,7 @@ class Batches(Dataset[Batch]):
         self.steps = steps
         self.rank = rank
         self.ranks = ranks
-        self.augment = augment
+        self.jitter = jitter
 
     def __len__(self) -> int:
         return self.steps
@@ -231,13 +204,13 @@ class Batches(Dataset[Batch]):
         random = np.random.default_rng((self.seed, step))
         draw = self.plan[step]
         source = self.sources[draw.source]
-        rows, columns = SHAPES[random.integers(len(SHAPES))] if self.augment else SHAPES[0]
+        rows, columns = SHAPES[random.integers(len(SHAPES))]
         size = (max(8, source.size * rows // 64 * 8), max(8, source.size * columns // 64 * 8))
         own = np.arange(self.rank, draw.sets, self.ranks)
-        mirrored = self.augment and random.random() < 0.5
+        mirrored = random.random() < 0.5
         batch = source.batch(step, draw, own, size, random)
         if mirrored:
             batch = flip(batch)
-        if not self.augment:
+        if self.jitter is None:
             return batch
-        return replace(batch, images=jitter(batch.images, own, draw.sets, random))
+        return replace(batch, images=self.jitter(batch.images, own, draw.sets, random))

@@ -18,6 +18,7 @@ from ffsplat.config import ModelConfig
 from ffsplat.errors import UsageError
 from train.batches import Batch, Batches, RoomSource, Source, batch_from_pool
 from train.clips import ClipSource
+from train.jitter import Jitter
 from train.plan import Plan
 from train.rooms import EndlessRooms, FixedRooms, RoomSettings, read_pool, render_pool
 
@@ -68,6 +69,7 @@ class TrainingData(lightning.LightningDataModule):
         sources: list[SourceSettings],
         images: int = 32,
         view_counts: list[int] = [2, 2, 3, 4],  # noqa: B006 - never written to
+        jitter: Jitter = Jitter(),
         held_out: HeldOut = HeldOut(),
         textures: Path | None = None,
         workers: int = 0,
@@ -81,6 +83,7 @@ class TrainingData(lightning.LightningDataModule):
         self.settings = sources
         self.images = images
         self.view_counts = view_counts
+        self.jitter = jitter
         self.held_out = held_out
         self.textures = textures
         self.workers = workers
@@ -98,7 +101,9 @@ class TrainingData(lightning.LightningDataModule):
         shares = [settings.share for settings in self.settings]
         self.plan = Plan(shares, self.images, self.view_counts, self.seed, ranks)
         sources = [self._open(settings, rank, ranks) for settings in self.settings]
-        self.batches = Batches(sources, self.plan, seed=self.seed, rank=rank, ranks=ranks)
+        self.batches = Batches(
+            sources, self.plan, seed=self.seed, rank=rank, ranks=ranks, jitter=self.jitter
+        )
 
     def _open(self, settings: SourceSettings, rank: int, ranks: int) -> Source:
         if settings.pool is not None:
