@@ -9,7 +9,7 @@ import re
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import BinaryIO
+from io import BufferedReader
 
 from data.clip import KEY
 from data.shards.errors import ShardError
@@ -56,7 +56,7 @@ def unpack(content: bytes, key: str) -> dict[str, bytes]:
     return parts
 
 
-def scan(file: BinaryIO, size: int) -> Iterator[Sample]:
+def scan(file: BufferedReader, size: int) -> Iterator[Sample]:
     """The clips of a whole shard of `size` bytes, as they stand there; names only, no decoding.
 
     Raises ShardError where the shard is truncated or has members that `unpack` would refuse.
@@ -76,7 +76,7 @@ def scan(file: BinaryIO, size: int) -> Iterator[Sample]:
             raise ShardError(f"clip {key} has more than {MAX_CLIP_BYTES >> 20} MB")
         checksum = zlib.crc32(file.read(_padded(length)), zlib.crc32(header, sample.crc32))
         sample = Sample(key, sample.offset, grown, checksum)
-    if len(header) < BLOCK:
+    if header + file.read(BLOCK) != END:
         raise ShardError("truncated: the archive has no end")
     if sample is not None:
         yield sample
