@@ -90,8 +90,19 @@ def matrix(values: object, rows: int, columns: int, where: object) -> Float64[np
 
 def read_matrix(path: Path, rows: int, columns: int) -> Float64[np.ndarray, "r c"]:
     """A small text file of numbers in rows."""
+    return matrix(_small_numbers(path), rows, columns, path)
+
+
+def read_square(path: Path) -> Float64[np.ndarray, "r c"]:
+    """A small text file of a square of numbers."""
+    values = _small_numbers(path)
+    side = math.isqrt(len(values))
+    return matrix(values, side, side, path)
+
+
+def _small_numbers(path: Path) -> Float64[np.ndarray, " n"]:
     text = read_limited(path, MAX_MATRIX_BYTES).decode("ascii", errors="replace")
-    return matrix(numbers(text.split(), path), rows, columns, path)
+    return numbers(text.split(), path)
 
 
 def read_arrays(path: Path, names: tuple[str, ...]) -> list[np.ndarray]:
