@@ -360,7 +360,7 @@ def test_equal_opacities_merge_as_one():
 
 def test_thinning_keeps_what_is_present_in_either():
     meaning = torch.zeros(1, 2, 6, 8)
-    meaning[0, 0, 0, :5] = 0.99
+    meaning[0, 1, 3, :5] = 0.99
     prediction = fake_prediction(opacities=torch.full((1, 2, 6, 8), 0.5), meaning_opacities=meaning)
     thin = make_scene(prediction, max_gaussians=5)
     np.testing.assert_array_equal(thin.gaussians.meaning_opacities, np.full(5, 0.99, np.float32))

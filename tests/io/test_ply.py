@@ -146,7 +146,7 @@ def test_round_trip(tmp_path, sh, codes, meaning):
 
 
 def test_round_trip_over_many_blocks_and_threads(tmp_path):
-    scene = random_scene(17 * BLOCK_ROWS + 5, codes=2)
+    scene = random_scene(17 * BLOCK_ROWS + 5, codes=2, meaning=True)
     save_scene(scene, tmp_path / "a.ply")
     assert_same(load_scene(tmp_path / "a.ply"), scene, tolerance=1e-6)
 

@@ -93,10 +93,13 @@ def vote_labels(
 ) -> Int[Tensor, " n"]:
     """The label that most of the views that see a point give it; ties go to the lower label.
 
-    -1 where no view sees it. Source: Zhang et al., "econSG", 2025, the label vote in its code.
+    Labels below 0 are unknown and have no vote; -1 where there is none. Source: Zhang et al.,
+    "econSG", 2025, the label vote in its code, whose void label is 0.
     """
-    counts = (F.one_hot(labels, classes) * seen[..., None]).sum(0)
-    return torch.where(seen.any(0), counts.argmax(-1), -1)
+    voting = seen & (labels >= 0)
+    counts = voting.new_zeros(labels.shape[1], classes, dtype=torch.int32)
+    counts.scatter_add_(1, labels.clamp(min=0).mT, voting.mT.int())
+    return torch.where(voting.any(0), counts.argmax(-1), -1)
 
 
 def view_agreement_loss(

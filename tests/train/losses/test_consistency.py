@@ -141,6 +141,8 @@ def test_vote_by_hand():
     labels = torch.tensor([[2, 1, 0, 1], [2, 0, 1, 1], [0, 0, 1, 1]])
     seen = torch.tensor([[1, 1, 1, 0], [1, 1, 1, 0], [1, 0, 0, 0]], dtype=torch.bool)
     assert losses.vote_labels(labels, seen, 3).tolist() == [2, 0, 0, -1]
+    labels[0], labels[1, 2] = -1, -1
+    assert losses.vote_labels(labels, seen, 3).tolist() == [0, 0, -1, -1]
 
 
 def test_views_agree_with_the_vote():
