@@ -29,6 +29,8 @@ class ModelConfig:
     """Blocks after those: attention within a view and across views, in turn."""
     match_block: int = 4
     """Blocks before the coarse matches are injected into the tokens."""
+    window: int = 0
+    """Views that a view sees, itself and those before it, beside the reference; 0: all views."""
     registers: int = 2
     """Scratch tokens a view beside its camera token (Darcet et al., 2024)."""
     decoder: tuple[int, ...] = (64, 48, 32)

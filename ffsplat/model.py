@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from ffsplat.config import ModelConfig
 from ffsplat.geometry import intrinsics_from_focal, rigid, rotation_from_vector
-from ffsplat.nn.blocks import Block, normalized_positions, rotary_embedding
+from ffsplat.nn.blocks import Block, causal_mask, normalized_positions, rotary_embedding
 from ffsplat.nn.heads import (
     ERROR_PRIOR,
     CameraHead,
@@ -111,11 +111,15 @@ class FFSplat(nn.Module):
         within = rotary_embedding(positions, head_width, self.prefix).to(tokens.dtype)
         across = within.repeat(v, 1)
         admitted = None if valid is None else F.pad(valid, (self.prefix, 0), value=True)
+        window = self.config.window
+        causal = causal_mask(v, m, window, tokens.device) if window else None
         matches = None
         for index, block in enumerate(self.blocks):
             crossing = index >= self.config.view_blocks and (index - self.config.view_blocks) % 2
             shape = (b, v * m, -1) if crossing else (b * v, m, -1)
             mask = None if admitted is None else admitted.reshape(shape[0], 1, 1, shape[1])
+            if crossing and causal is not None:
+                mask = causal if mask is None else causal & mask
             tokens = block(tokens.reshape(shape), across if crossing else within, mask)
             tokens = tokens.reshape(b, v, m, -1)
             if index + 1 == self.config.match_block:

@@ -36,9 +36,12 @@ class Attention(nn.Module):
         self,
         tokens: Float[Tensor, "g t c"],
         rotary: Float[Tensor, "t r"],
-        mask: Bool[Tensor, "g 1 1 t"] | None,
+        mask: Bool[Tensor, "#g 1 #t t"] | None,
     ) -> Float[Tensor, "g t c"]:
-        """Attend; `rotary` is the sines and cosines of each token's angles, side by side."""
+        """Attend; `rotary` is the sines and cosines of each token's angles, side by side.
+
+        `mask` says which keys are seen, by all queries or by each.
+        """
         q, k, v = rearrange(self.qkv(tokens), "g t (n h c) -> n g h t c", n=3, h=self.heads)
         q = rotate(self.q_norm(q), rotary).to(v.dtype)
         k = rotate(self.k_norm(k), rotary).to(v.dtype)
@@ -56,7 +59,7 @@ def attend(
     q: Float[Tensor, "g h t c"],
     k: Float[Tensor, "g h t c"],
     v: Float[Tensor, "g h t c"],
-    mask: Bool[Tensor, "g 1 1 t"] | None,
+    mask: Bool[Tensor, "#g 1 #t t"] | None,
 ) -> Float[Tensor, "g h t c"]:
     """Scaled dot-product attention by what is quickest.
 
@@ -68,10 +71,11 @@ def attend(
     groups, heads, tokens, width = q.shape
     some = max(1, SCORES_AT_ONCE // (groups * heads * tokens))
     parts = []
-    for queries in (q * width**-0.5).split(some, dim=2):
-        scores = queries @ k.mT
+    for start in range(0, tokens, some):
+        scores = (q[:, :, start : start + some] * width**-0.5) @ k.mT
         if mask is not None:
-            scores = scores.masked_fill(~mask, -torch.inf)
+            rows = mask if mask.shape[2] == 1 else mask[:, :, start : start + some]
+            scores = scores.masked_fill(~rows, -torch.inf)
         parts.append(scores.softmax(-1).to(v.dtype) @ v)
     return torch.cat(parts, dim=2)
 

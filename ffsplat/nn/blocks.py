@@ -33,6 +33,19 @@ def rotary_embedding(
     return torch.cat([angles.sin(), angles.cos()], dim=1)
 
 
+def causal_mask(
+    views: int, tokens: int, window: int, device: torch.device
+) -> Bool[Tensor, "1 1 n n"]:
+    """Which of the tokens of all views (n = views * tokens) a token sees, by its view.
+
+    A view sees itself, the `window` - 1 views before it, and the reference view.
+    Source: Zhuo et al., "StreamVGGT", 2025, for attention that is causal in time.
+    """
+    view = torch.arange(views, device=device).repeat_interleave(tokens)
+    age = view[:, None] - view
+    return ((age >= 0) & ((age < window) | (view == 0)))[None, None]
+
+
 class Block(nn.Module):
     """Pre-norm attention and MLP; which tokens meet is decided by how the caller groups them."""
 
@@ -49,7 +62,7 @@ class Block(nn.Module):
         self,
         tokens: Float[Tensor, "g t c"],
         rotary: Float[Tensor, "t r"],
-        mask: Bool[Tensor, "g 1 1 t"] | None,
+        mask: Bool[Tensor, "#g 1 #t t"] | None,
     ) -> Float[Tensor, "g t c"]:
         """Let the t tokens of each group attend to those of them that `mask` admits."""
         attended = self.attention(self.norm1(tokens), rotary, mask)

@@ -90,6 +90,25 @@ def test_reference_view_does_matter(network):
     assert not torch.allclose(network(images).depth[:, 0], network(images.flip(1)).depth[:, 1])
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@torch.inference_mode()
+def test_in_a_window_a_view_sees_itself_some_before_it_and_the_first(network, dtype):
+    causal = FFSplat(replace(TINY, window=2)).eval()
+    causal.load_state_dict(network.state_dict())
+    images = photos(1, 5, 16, 16)
+    with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+        seen = causal(images).depth
+        for changed, unmoved in ((4, [0, 1, 2, 3]), (1, [0]), (0, [])):
+            other = images.clone()
+            other[:, changed] = photos(1, 1, 16, 16, seed=9)[:, 0]
+            depth = causal(other).depth
+            moved = (depth - seen).abs().amax((0, 2, 3)) > 1e-4 * seen.mean()
+            # A single crossing block looks two views back at most, so view 3 does not see view 1.
+            expected = {4: [4], 1: [1, 2], 0: [0, 1, 2, 3, 4]}[changed]
+            assert moved.nonzero().flatten().tolist() == expected
+            assert not moved[unmoved].any()
+
+
 @torch.inference_mode()
 def test_padding_changes_nothing(network):
     images = photos(1, 2, 16, 24)
