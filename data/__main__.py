@@ -7,9 +7,12 @@ import torch
 
 from data.rooms import SPLITS, load_atlas, render_rooms, write_pool
 from data.rooms.checks import reprojection
+from data.rooms.clips import room_clips
 from data.rooms.examples import write_examples
 from data.rooms.render import RoomBatch
 from data.rooms.sheet import save_sheet
+from data.shards import MAX_COUNT, verify_shards, write_shards, written_keys
+from ffsplat.errors import FFSplatError
 
 _textures = click.option(
     "--textures",
@@ -19,9 +22,21 @@ _textures = click.option(
 _first = click.option("--seed-start", default=0, show_default=True, help="Offset in the split.")
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _Commands(click.Group):
+    """Commands whose failures are told in a line, with a hint in another."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except FFSplatError as error:
+            hint = f"\nhint: {error.hint}" if error.hint else ""
+            click.echo(f"Error: {error}{hint}", err=True)
+            ctx.exit(error.exit_code)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
-    """Procedural rooms."""
+    """Training data: procedural rooms, and shards of clips."""
 
 
 @main.command()
@@ -55,6 +70,54 @@ def pool(
             click.echo(path)
     except ValueError as error:
         raise click.ClickException(str(error)) from error
+
+
+@main.command()
+@click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path))
+@click.option("--scenes", default=250, show_default=True, help="Number of rooms.")
+@click.option("--views", default=4, show_default=True, type=click.IntRange(1))
+@click.option("--size", default=64, show_default=True, type=click.IntRange(8))
+@click.option("--split", default="train", show_default=True, type=click.Choice(list(SPLITS)))
+@click.option("--device", default="cpu", show_default=True)
+@click.option("--batch", default=1, show_default=True, type=click.IntRange(1))
+@click.option("--shard", default=MAX_COUNT, show_default=True, help="Rooms in a shard.")
+@_first
+@_textures
+def rooms(
+    out: Path,
+    scenes: int,
+    views: int,
+    size: int,
+    split: str,
+    device: str,
+    batch: int,
+    shard: int,
+    seed_start: int,
+    textures: Path | None,
+) -> None:
+    """Render rooms to shards; an interrupted run goes on where it stopped."""
+    atlas = load_atlas(textures).to(device) if textures else None
+    stored = written_keys(out, "rooms")
+    clips = room_clips(split, seed_start, scenes, views, size, atlas, device, batch, stored)
+    try:
+        index = write_shards(clips, out, "rooms", max_count=shard)
+    except ValueError as error:
+        raise click.ClickException(str(error)) from error
+    for file in index.shards:
+        click.echo(f"{out / file.name}  {len(file)} clips, {file.size / 1e6:.1f} MB")
+
+
+@main.command()
+@click.argument("shards")
+def verify(shards: str) -> None:
+    """Read all of SHARDS, a folder or address: sums, members and every clip."""
+    damaged = 0
+    for verdict in verify_shards(shards):
+        state = f"ok  {verdict.clips} clips" if verdict.fault is None else f"bad  {verdict.fault}"
+        click.echo(f"{verdict.shard}  {state}")
+        damaged += verdict.fault is not None
+    if damaged:
+        raise click.ClickException(f"{damaged} shards are damaged")
 
 
 @main.command()

@@ -11,9 +11,10 @@ from data.shards.dataset import ShardDataset, Verdict, verify_shards
 from data.shards.errors import ShardError
 from data.shards.index import ShardIndex
 from data.shards.order import EndlessOrder, ordered_indices
-from data.shards.writer import write_shards, written_keys
+from data.shards.writer import MAX_COUNT, write_shards, written_keys
 
 __all__ = [
+    "MAX_COUNT",
     "Cache",
     "EndlessOrder",
     "ShardDataset",
