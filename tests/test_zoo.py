@@ -6,12 +6,14 @@ import pytest
 import torch
 from safetensors import safe_open
 
+from data.rooms import SPLITS
 from ffsplat.codebook import lexicon_codebook
 from ffsplat.config import ModelConfig
 from ffsplat.hub import BUNDLED, load_checkpoint
 from ffsplat.model import FFSplat
-from train.evaluate import held_out_pool, table
-from train.measure import measure
+from train.evaluation.clips import RoomClips
+from train.evaluation.measure import Subject, measure
+from train.evaluation.rows import table
 
 ROOT = Path(__file__).resolve().parents[1]
 MODELS = sorted(path.parent for path in ROOT.glob("models/*/config.json"))
@@ -36,7 +38,7 @@ def test_a_model_builds_and_its_card_tells_the_facts(folder):
     card = (folder / "README.md").read_text(encoding="utf-8")
     assert f"{count / 1e6:.1f} M parameters" in card
     assert config.license in card
-    assert "python -m train evaluate" in card
+    assert "python -m train.evaluate" in card
     for section in SECTIONS:
         assert f"\n## {section}" in card, section
 
@@ -60,12 +62,13 @@ def test_the_weights_in_the_package_are_those_of_the_zoo(name):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", BUNDLED)
 def test_what_ships_has_learnt_to_see_rooms(name):
-    network, _ = load_checkpoint(ROOT / "checkpoints" / name)
-    rooms = held_out_pool(16, 4, network.config.resolution, None)
-    rows = {row.metric: row for row in table(measure(network, rooms))}
+    subject = Subject(*load_checkpoint(ROOT / "checkpoints" / name))
+    size = subject.network.config.resolution
+    rooms = RoomClips(SPLITS["heldout_v1"][:16], 4, size, None, torch.device("cpu"))
+    rows = {row.key: row for row in table(measure(subject, rooms))}
     # Without photo textures, and few rooms: the card holds the exact figures.
-    assert rows["AbsRel"].network < 0.5 * rows["AbsRel"].trivial["constant depth"]
-    turn = rows["rotation refined, median"]
+    assert rows["abs_rel"].network < 0.5 * rows["abs_rel"].trivial["constant depth"]
+    turn = rows["rotation_deg"]
     assert turn.network < 0.5 * turn.trivial["identity"]
-    for metric in ("delta1", "field of view refined, mean", "mIoU, whole", "mIoU, part"):
-        assert rows[metric].beats, metric
+    for key in ("delta1", "fov_deg", "miou_whole", "miou_part"):
+        assert rows[key].beats, key

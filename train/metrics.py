@@ -88,6 +88,24 @@ def direction_error(
     return torch.rad2deg(2 * torch.atan2((a - b).norm(dim=-1), (a + b).norm(dim=-1)))
 
 
+def pose_auc(errors: Float[Tensor, " n"], threshold: float) -> float:
+    """Area under the recall curve of pose errors up to a threshold, over that of a perfect one.
+
+    Recall rises linearly from error to error and stays after the last one below the threshold.
+    `errors` and `threshold` are in degrees; NaN without errors. Source: Sarlin et al., "SuperGlue",
+    2020, section 5.2, and its evaluation code (`pose_auc`), which LoFTR and RoMa share.
+    """
+    if not len(errors):
+        return math.nan
+    ordered = errors.double().sort().values
+    recall = torch.arange(1, len(ordered) + 1).to(ordered) / len(ordered)
+    below = int((ordered < threshold).sum())
+    zero, end = ordered.new_zeros(1), ordered.new_tensor([threshold])
+    x = torch.cat([zero, ordered[:below], end])
+    y = torch.cat([zero, recall[:below], recall[max(below - 1, 0)].expand(1) * (below > 0)])
+    return torch.trapezoid(y, x).item() / threshold
+
+
 def field_of_view(
     intrinsics: Float[Tensor, "*b 3 3"], width: Float[Tensor, "*b"] | float
 ) -> Float[Tensor, "*b"]:
@@ -98,8 +116,9 @@ def field_of_view(
 def confusion(
     guess: Int[Tensor, "*s"], truth: Int[Tensor, "*s"], classes: int
 ) -> Int[Tensor, "classes classes"]:
-    """How many pixels of class i (row) were called j (column)."""
-    pairs = (truth.long() * classes + guess.long()).flatten()
+    """How many pixels of class i (row) were called j (column); a negative truth is unknown."""
+    known = truth >= 0
+    pairs = truth[known].long() * classes + guess[known].long()
     return torch.bincount(pairs, minlength=classes**2).view(classes, classes)
 
 

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -100,3 +101,46 @@ def test_psnr_by_hand():
     image = truth + torch.tensor([0.1, 0.7])[:, None, None, None]
     expected = [20, -20 * math.log10(0.5)]  # the second is clipped to 1
     assert metrics.psnr(image, truth).tolist() == pytest.approx(expected, abs=1e-4)
+
+
+def test_unknown_truth_does_not_count():
+    truth = torch.tensor([[0, -1, 1]])
+    assert metrics.confusion(torch.tensor([[0, 1, 0]]), truth, 2).tolist() == [[1, 0], [1, 0]]
+    empty = metrics.confusion(truth, torch.full_like(truth, -1), 2)
+    assert math.isnan(metrics.accuracy(empty))
+    assert math.isnan(metrics.mean_iou(empty))
+
+
+def integrated_recall(errors: np.ndarray, threshold: float) -> float:
+    """The area under the recall curve from its definition: points joined by lines, then level."""
+    ordered = np.sort(errors)
+    x = np.concatenate([[0.0], ordered[ordered < threshold]])
+    recall = np.arange(len(x)) / len(errors)
+    areas = [
+        (b - a) * (p + q) / 2 for a, b, p, q in zip(x, x[1:], recall, recall[1:], strict=False)
+    ]
+    return (sum(areas) + (threshold - x[-1]) * recall[-1]) / threshold
+
+
+@pytest.mark.parametrize("threshold", [5, 10, 20, 30])
+def test_pose_auc_is_the_area_under_the_recall_curve(threshold):
+    random = np.random.default_rng(threshold)
+    for count in (1, 2, 50):
+        errors = random.exponential(12, count)
+        found = metrics.pose_auc(torch.from_numpy(errors), threshold)
+        assert found == pytest.approx(integrated_recall(errors, threshold), abs=1e-12)
+    # A fine grid over the same polygon, interpolated by another library.
+    errors = np.sort(random.uniform(0, 40, 200))
+    grid = np.linspace(0, threshold, 200_001)
+    below = errors[errors < threshold]
+    recall = np.interp(grid, np.append(0, below), np.arange(len(below) + 1) / 200)
+    found = metrics.pose_auc(torch.from_numpy(errors), threshold)
+    assert found == pytest.approx(recall.mean(), abs=1e-5)
+
+
+def test_pose_auc_by_hand():
+    assert metrics.pose_auc(torch.zeros(3), 5) == pytest.approx(1)
+    assert metrics.pose_auc(torch.tensor([180.0, 5.0]), 5) == 0
+    # Up to half of the threshold recall rises to 1/2, where it stays: 1/8 + 1/4.
+    assert metrics.pose_auc(torch.tensor([90.0, 5.0]), 10) == pytest.approx(0.375)
+    assert math.isnan(metrics.pose_auc(torch.zeros(0), 5))

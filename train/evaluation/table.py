@@ -7,14 +7,21 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Row:
-    """One metric of a network, beside trivial answers that it should beat and other methods."""
+    """One metric of a network, beside trivial answers that it should beat and other methods.
 
-    metric: str
+    `key` names it in JSON; `statistic` says what over what ("median over pairs"), `protocol` how
+    it is measured.
+    """
+
+    key: str
+    title: str
     unit: str
     network: float
-    trivial: Mapping[str, float]
+    trivial: Mapping[str, float] = field(default_factory=dict)
     beside: Mapping[str, float] = field(default_factory=dict)
     best: Literal["low", "high", "one"] = "low"
+    statistic: str = "mean"
+    protocol: str = ""
 
     @property
     def beats(self) -> bool:
@@ -34,19 +41,38 @@ def markdown(rows: Sequence[Row], name: str) -> str:
     for row in rows:
         unit = f", {row.unit}" if row.unit else ""
         cells = (
-            row.metric + unit,
+            f"{row.title}, {row.statistic}{unit}",
             _number(row.network),
             _listing(row.trivial),
-            "yes" if row.beats else "NO",
+            ("yes" if row.beats else "NO") if row.trivial else "",
             _listing(row.beside),
         )
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def as_json(rows: Sequence[Row]) -> list[dict]:
-    """The rows as plain values."""
-    return [asdict(row) | {"beats": row.beats} for row in rows]
+def protocol(rows: Sequence[Row]) -> str:
+    """A list of how rows were measured, those together that share a protocol."""
+    titles: dict[str, list[str]] = {}
+    for row in rows:
+        titles.setdefault(row.protocol, []).append(row.title)
+    return "\n".join(
+        f"- {', '.join(dict.fromkeys(measured))}: {how}" for how, measured in titles.items()
+    )
+
+
+def as_json(rows: Sequence[Row]) -> dict:
+    """The rows as plain values: the network's by key, all others' by name and key, and in full."""
+    others: dict[str, dict[str, float]] = {}
+    for row in rows:
+        for name, value in (*row.trivial.items(), *row.beside.items()):
+            others.setdefault(name, {})[row.key] = value
+    return {
+        **{row.key: row.network for row in rows},
+        "baselines": others,
+        "statistics": {row.key: row.statistic for row in rows},
+        "rows": [asdict(row) | {"beats": row.beats} for row in rows],
+    }
 
 
 def _listing(values: Mapping[str, float]) -> str:

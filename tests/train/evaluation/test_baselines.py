@@ -1,10 +1,14 @@
 """Baselines: averages by hand, exact geometry and SIFT on a painted box."""
 
+from dataclasses import replace
+
 import numpy as np
+import pytest
 import torch
 from boxpool import box_pool
 from fakes import fake_prediction
 
+from data.clip import Clip
 from ffsplat.geometry import (
     intrinsics_from_focal,
     invert_rigid,
@@ -14,8 +18,9 @@ from ffsplat.geometry import (
     transform_points,
 )
 from ffsplat.merge import gaussians_from_prediction
-from train import baselines, metrics
+from train import metrics
 from train.batches import batch_from_pool
+from train.evaluation import baselines
 from train.novel_view import rescale, splat
 
 
@@ -24,19 +29,39 @@ def batch(rooms: int = 1, views: int = 2, size: int = 32):
     return batch_from_pool(pool, np.arange(rooms), np.arange(views)[None].repeat(rooms, 0))
 
 
+def hand_clip(depth, labels, **changes) -> Clip:
+    v, h, w = len(depth), len(depth[0]), len(depth[0][0])
+    fields = {
+        "key": "hand",
+        "source": "hand",
+        "metric": True,
+        "images": np.zeros((v, h, w, 3), np.uint8),
+        "intrinsics": np.tile(np.eye(3, dtype=np.float32), (v, 1, 1)),
+        "world_from_camera": np.tile(np.eye(4, dtype=np.float32), (v, 1, 1)),
+        "depth": np.array(depth, np.float32),
+        "whole": np.array(labels, np.int16),
+        "part": np.array(labels, np.int16),
+    }
+    return Clip(**(fields | changes))
+
+
 def test_statistics_by_hand():
-    depth = np.array([[[[1.0, 3.0]]], [[[4.0, 4.0]]]], dtype=np.float16)
-    labels = np.array([[[[1, 2]]], [[[2, 0]]]], dtype=np.uint8)
-    found = baselines.pool_statistics({"depth": depth, "whole": labels, "part": labels}, (1, 2))
-    torch.testing.assert_close(found.depth, torch.tensor([[0.75, 1.25]]))
+    clips = [hand_clip([[[1, 3]]], [[[1, 2]]]), hand_clip([[[4, 4]]], [[[2, 0]]])]
+    found = baselines.clip_statistics(clips)
+    left, right = found.depth.unflatten(1, (2, -1)).mean((0, 2))
+    assert (left.item(), right.item()) == pytest.approx((0.75, 1.25))
     assert found.scale == 3
     assert (found.whole, found.part) == (2, 2)
 
 
-def test_statistics_fit_another_size():
-    found = baselines.pool_statistics(box_pool(2, 2, 16), (24, 40))
-    assert found.depth.shape == (24, 40)
-    assert abs(found.depth.mean().item() - 1) < 0.1
+def test_statistics_pass_over_what_is_unknown():
+    bare = hand_clip([[[0, 0]]], [[[-1, -1]]])
+    found = baselines.clip_statistics([bare, replace(bare, depth=None, whole=None, part=None)])
+    assert (found.depth, found.scale, found.whole, found.part) == (None, None, None, None)
+    half = [hand_clip([[[0, 2]]], [[[-1, 5]]], metric=False), bare]
+    found = baselines.clip_statistics(half)
+    torch.testing.assert_close(found.depth, torch.ones(64, 64))
+    assert (found.scale, found.whole) == (None, 5)
 
 
 def test_nearest_view_weighs_distance_and_angle():
@@ -51,7 +76,7 @@ def test_nearest_view_weighs_distance_and_angle():
 
 def test_exact_geometry_shows_another_view():
     true = batch(views=3, size=48)
-    given = type(true)(**{name: value[:, :2] for name, value in vars(true).items()})
+    given = true.views(slice(0, 2))
     mean = given.images.mean((1, 3, 4))
     camera, intrinsics = true.world_from_camera[:, 2], true.intrinsics[:, 2]
     image = splat(baselines.exact_gaussians(given), camera, intrinsics, (48, 48), mean)
@@ -60,12 +85,21 @@ def test_exact_geometry_shows_another_view():
     assert found > wrong + 4
 
 
+def test_a_pixel_without_depth_is_transparent():
+    true = batch(size=16)
+    depth = true.depth.clone()
+    depth[..., :8] = 0
+    gaussians = baselines.exact_gaussians(replace(true, depth=depth))
+    opacities = gaussians.opacities.view(1, 2, 16, 16)
+    assert torch.equal(opacities > 0, depth > 0)
+    assert all(tensor.isfinite().all() for tensor in gaussians)
+
+
 def test_holes_take_the_background():
     true = batch(size=16)
     behind = true.world_from_camera[:, 0] @ torch.diag(torch.tensor([-1.0, 1, -1, 1]))
     background = torch.tensor([[0.1, 0.2, 0.3]])
-    only = type(true)(**{name: value[:, :1] for name, value in vars(true).items()})
-    gaussians = baselines.exact_gaussians(only)
+    gaussians = baselines.exact_gaussians(true.views(slice(0, 1)))
     image = splat(gaussians, behind, true.intrinsics[:, 0], (16, 16), background)
     torch.testing.assert_close(image, background[..., None, None].expand(1, 3, 16, 16))
 
@@ -103,18 +137,20 @@ def test_sift_finds_the_turn_of_a_painted_box():
     # At this field of view several walls are seen; of one alone the method has two answers.
     pool = box_pool(1, 2, 256, focal=0.5)
     true = batch_from_pool(pool, np.array([0]), np.array([[0, 1]]))
-    poses, failed = baselines.sift_poses(true)
+    poses, failed = baselines.sift_poses(true, [(0, 1), (1, 0)])
     assert not failed.any()
     truth = true.world_from_camera[:, 1]
-    assert metrics.rotation_error(poses[:, 1], truth).item() < 1
-    assert metrics.direction_error(poses[:, 1], truth).item() < 5
+    for pose, expected in ((poses[:, 0], truth), (poses[:, 1], invert_rigid(truth))):
+        assert metrics.rotation_error(pose, expected).item() < 1
+        assert metrics.direction_error(pose, expected).item() < 5
     assert metrics.rotation_error(torch.eye(4)[None], truth).item() > 5
 
 
 def test_sift_matches_agree_with_the_geometry():
     true = batch(size=128)
     grey = (true.images[0].mean(1) * 255).byte().numpy()
-    matches = baselines.match_sift(grey[0], np.roll(grey[0], 5, axis=1))
+    first, second = (baselines.find_sift(view) for view in (grey[0], np.roll(grey[0], 5, axis=1)))
+    matches = baselines.match_sift(first, second)
     shift = np.median(matches[:, 1] - matches[:, 0], axis=0)
     assert len(matches) > 20
     np.testing.assert_allclose(shift, [5, 0], atol=0.05)
@@ -122,7 +158,7 @@ def test_sift_matches_agree_with_the_geometry():
 
 def test_sift_fails_to_the_identity():
     true = batch(size=64)
-    flat = type(true)(**{**vars(true), "images": torch.full_like(true.images, 0.5)})
-    poses, failed = baselines.sift_poses(flat)
-    assert failed.tolist() == [[False, True]]
-    assert torch.equal(poses, torch.eye(4).expand(1, 2, 4, 4))
+    flat = replace(true, images=torch.full_like(true.images, 0.5))
+    poses, failed = baselines.sift_poses(flat, [(0, 1)])
+    assert failed.tolist() == [[True]]
+    assert torch.equal(poses, torch.eye(4).expand(1, 1, 4, 4))

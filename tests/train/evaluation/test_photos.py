@@ -14,8 +14,9 @@ from ffsplat.config import ModelConfig
 from ffsplat.errors import SceneFileError, UsageError
 from ffsplat.geometry import invert_rigid, project, transform_points, unproject
 from ffsplat.model import FFSplat
-from train import metrics, real
-from train.measure import Tally
+from train import metrics
+from train.evaluation import photos
+from train.evaluation.tally import Tally, mean
 
 TINY = ModelConfig(
     width=24, heads=2, view_blocks=1, cross_blocks=2, match_block=2, decoder=(16, 12, 8)
@@ -55,7 +56,7 @@ def write_set(folder, depth_step: int = 1, width: int = WIDTH):
     return poses
 
 
-def disagreement(pair: real.PhotoPair) -> float:
+def disagreement(pair: photos.PhotoPair) -> float:
     """Median relative difference of the first depth, moved to the second view, from its own."""
     depth, intrinsics = pair.depth, pair.intrinsics
     points = unproject(depth, intrinsics)[:, 0].flatten(1, 2)
@@ -72,7 +73,7 @@ def disagreement(pair: real.PhotoPair) -> float:
 @pytest.mark.parametrize("depth_step", [1, 2])
 def test_the_truth_of_a_view_is_that_of_the_box(tmp_path, depth_step):
     poses = write_set(tmp_path / "box", depth_step)
-    pairs = list(real.read_pairs(tmp_path / "box", 64, 8))
+    pairs = list(photos.read_pairs(tmp_path / "box", 64, 8))
     assert len(pairs) == 2
     pair = pairs[0]
     known = pair.depth[0, 0] > 0
@@ -92,55 +93,64 @@ def test_the_truth_of_a_view_is_that_of_the_box(tmp_path, depth_step):
 
 def test_pairs_are_chosen_by_angle_and_covisibility_and_spread():
     pairs = [[0, 1, 0.3, 29.9, 1], [0, 2, 0.29, 5, 1], [0, 3, 0.9, 30.0, 1]]
-    assert real.choose_pairs(pairs) == [(0, 1)]
+    assert photos.choose_pairs(pairs) == [(0, 1)]
     many = [[0, j, 1.0, 1.0, 1.0] for j in range(1, 101)]
-    chosen = real.choose_pairs(many)
+    chosen = photos.choose_pairs(many)
     assert len(chosen) == len(set(chosen)) == 30
     assert (chosen[0], chosen[-1]) == ((0, 1), (0, 100))
-    assert real.choose_pairs([]) == []
+    assert photos.choose_pairs([]) == []
 
 
 def test_a_wrong_size_is_refused(tmp_path):
     write_set(tmp_path / "box", width=WIDTH + 1)
     with pytest.raises(SceneFileError, match="size"):
-        list(real.read_pairs(tmp_path / "box", 64, 8))
+        list(photos.read_pairs(tmp_path / "box", 64, 8))
 
 
 def test_folders_without_truth_are_left_out(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(UsageError):
-        real.photo_sets(tmp_path)
+        photos.photo_sets(tmp_path)
     write_set(tmp_path / "box")
-    assert [one.name for one in real.photo_sets(tmp_path)] == ["box"]
+    assert [one.name for one in photos.photo_sets(tmp_path)] == ["box"]
 
 
-def test_the_table_has_a_line_a_set(tmp_path):
+def test_the_table_has_a_line_a_set_and_json_the_same(tmp_path):
     write_set(tmp_path / "box")
     torch.manual_seed(0)
-    network = FFSplat(TINY)
-    lines = real.photo_table(network, tmp_path, 32).splitlines()
+    sets = photos.measure_photos(FFSplat(TINY), tmp_path, 32)
+    lines = photos.markdown(sets).splitlines()
     assert len(lines) == 3
     assert lines[2].startswith("| box (2) | ")
     assert {line.count("|") for line in lines} == {7}
+    box = photos.as_json(sets)["sets"]["box"]
+    assert box["pairs"] == 2
+    keys = {"abs_rel", "delta1", "rotation_deg", "translation_deg", "fov_deg"}
+    assert keys | {"pairs", "baselines"} == set(box)
+    assert set(box["baselines"]) == {
+        "constant depth", "regressed cameras", "identity", "mean of the range",
+    }  # fmt: skip
+    depth = f"{box['abs_rel']:.3f} / {box['baselines']['constant depth']['abs_rel']:.3f}"
+    assert lines[2].split(" | ")[1] == depth
 
 
 def test_identity_and_constant_by_hand(tmp_path):
     poses = write_set(tmp_path / "box")
     torch.manual_seed(0)
     network = FFSplat(TINY).eval()
-    pair = next(real.read_pairs(tmp_path / "box", 32, 8))
+    pair = next(photos.read_pairs(tmp_path / "box", 32, 8))
     tally = Tally()
     with torch.inference_mode():
-        real.add_pair(tally, network, pair)
+        photos.add_pair(tally, network, pair)
     angle = metrics.rotation_error(poses[:, 0], poses[:, 1]).item()
-    assert tally.mean("rotation", "identity") == pytest.approx(angle, rel=1e-4)
+    assert mean("rotation_deg")(tally, "identity") == pytest.approx(angle, rel=1e-4)
     depth = pair.depth[pair.depth > 0].numpy()
     middle = np.sort(depth)[(len(depth) - 1) // 2]
     expected = np.mean(np.abs(middle - depth) / depth)
-    assert tally.mean("absrel", "constant") == pytest.approx(expected, rel=1e-4)
+    assert mean("abs_rel")(tally, "constant depth") == pytest.approx(expected, rel=1e-4)
 
 
 @pytest.mark.parametrize(("name", "bound"), [("hololens_office", 0.02), ("apc_shelf", 0.03)])
 def test_truth_of_real_photos_agrees_between_views(shared_data, name, bound):
-    pairs = itertools.islice(real.read_pairs(shared_data / name, 128, 8), 4)
+    pairs = itertools.islice(photos.read_pairs(shared_data / name, 128, 8), 4)
     assert max(disagreement(pair) for pair in pairs) < bound

@@ -6,7 +6,7 @@ axes, pixel (0, 0) the centre of the top-left pixel), `depth/` (uint16 PNG, metr
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,12 +22,25 @@ from ffsplat.images import load_views
 from ffsplat.model import FFSplat
 from ffsplat.refine import refine_cameras
 from ffsplat.types import Views
-from train import baselines, metrics
-from train.measure import Tally
+from train import metrics
+from train.evaluation import baselines
+from train.evaluation.tally import Tally, median
 
 MAX_ANGLE = 30.0
 MIN_COVISIBILITY = 0.3
 MAX_PAIRS = 30
+
+_CAMERAS = {"network": "refined", "regressed cameras": "regressed", "identity": "identity"}
+_FIELDS = {"network": "refined", "regressed cameras": "regressed", "mean of the range": "prior"}
+_DEPTHS = {"network": "network", "constant depth": "constant depth"}
+COLUMNS = {
+    "abs_rel": ("AbsRel", _DEPTHS, 3, ""),
+    "delta1": ("delta1", _DEPTHS, 2, ""),
+    "rotation_deg": ("rotation", _CAMERAS, 1, ", deg"),
+    "translation_deg": ("translation direction", _CAMERAS, 0, ", deg"),
+    "fov_deg": ("field of view", _FIELDS, 1, ", deg"),
+}
+"""Title, who is measured and what the title calls them, digits and unit of each metric."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,24 +127,26 @@ def add_pair(tally: Tally, network: FFSplat, pair: PhotoPair) -> None:
     prediction = network(images, valid)
     refined = refine_cameras(prediction, valid)
     truth, mask = pair.depth.to(device), pair.depth.to(device) > 0
-    for name, depth in (("network", prediction.depth), ("constant", torch.ones_like(truth))):
+    for name, depth in (("network", prediction.depth), ("constant depth", torch.ones_like(truth))):
         aligned = depth * metrics.median_scale(depth, truth, mask)[:, None, None, None]
-        tally.add("absrel", {name: metrics.absolute_relative(aligned, truth, mask)})
+        tally.add("abs_rel", {name: metrics.absolute_relative(aligned, truth, mask)})
         tally.add("delta1", {name: metrics.delta1(aligned, truth, mask)})
     second = pair.second_in_first.to(device)
     guesses = {
-        "regressed": prediction.world_from_camera[:, 1],
-        "refined": refined.world_from_camera[:, 1],
+        "network": refined.world_from_camera[:, 1],
+        "regressed cameras": prediction.world_from_camera[:, 1],
         "identity": torch.eye(4, device=device)[None],
     }
     for name, pose in guesses.items():
-        tally.add("rotation", {name: metrics.rotation_error(pose, second)})
-        tally.add("direction", {name: metrics.direction_error(pose, second)})
+        tally.add("rotation_deg", {name: metrics.rotation_error(pose, second)})
+        tally.add("translation_deg", {name: metrics.direction_error(pose, second)})
     true = metrics.field_of_view(pair.intrinsics.to(device), _widths(valid))
-    guess = metrics.field_of_view(prediction.intrinsics, _widths(valid))
-    usual = torch.full_like(true, baselines.FIELD_OF_VIEW)
-    errors = {"network": (guess - true).abs(), "prior": (usual - true).abs()}
-    tally.add("fov", errors)
+    fields = {
+        "network": metrics.field_of_view(refined.intrinsics, _widths(valid)),
+        "regressed cameras": metrics.field_of_view(prediction.intrinsics, _widths(valid)),
+        "mean of the range": torch.full_like(true, baselines.FIELD_OF_VIEW),
+    }
+    tally.add("fov_deg", {name: (guess - true).abs() for name, guess in fields.items()})
 
 
 def _widths(valid: Tensor) -> Float[Tensor, "1 2"]:
@@ -140,36 +155,64 @@ def _widths(valid: Tensor) -> Float[Tensor, "1 2"]:
 
 
 @torch.inference_mode()
-def photo_table(network: FFSplat, folder: Path, resolution: int) -> str:
-    """A Markdown table with one line a photo set: medians over its pairs, network / baseline."""
+def measure_photos(network: FFSplat, folder: Path, resolution: int) -> dict[str, Tally]:
+    """What was measured of each set of a folder that has pairs to measure, by its name."""
     network.eval()
-    lines = [
-        "| set (pairs) | AbsRel / constant depth | delta1 / constant depth "
-        "| rotation regressed / refined / identity, deg | direction regressed / refined, deg "
-        "| field of view / prior, deg |",
-        "|---|---|---|---|---|---|",
-    ]
+    found: dict[str, Tally] = {}
     for one in photo_sets(folder):
         tally = Tally()
-        pairs = 0
         for pair in read_pairs(one, resolution, network.config.patch):
             add_pair(tally, network, pair)
-            pairs += 1
-        if pairs:
-            lines.append(f"| {one.name} ({pairs}) | {_cells(tally)} |")
+        if tally.values:
+            found[one.name] = tally
+    return found
+
+
+def note(resolution: int) -> str:
+    """What was measured, for the card."""
+    return (
+        f"Pairs of real photos at {resolution} pixels, at most {MAX_PAIRS} a set, that turn by "
+        f"less than {MAX_ANGLE:.0f} degrees and share at least {MIN_COVISIBILITY:.0%} of what they "
+        f"see; medians over pairs. Depth is aligned by one median a pair; refined cameras are what "
+        f"infer gives; the prior is {baselines.FIELD_OF_VIEW} degrees."
+    )
+
+
+def markdown(sets: Mapping[str, Tally]) -> str:
+    """A table with one line a photo set: medians over its pairs, network / others."""
+    columns = COLUMNS.values()
+    titles = [f"{title} {' / '.join(names.values())}{unit}" for title, names, _, unit in columns]
+    lines = [f"| set (pairs) | {' | '.join(titles)} |", "|---" * (1 + len(COLUMNS)) + "|"]
+    for name, tally in sets.items():
+        cells = [
+            " / ".join(f"{median(key)(tally, who):.{digits}f}" for who in names)
+            for key, (_, names, digits, _) in COLUMNS.items()
+        ]
+        lines.append(f"| {name} ({_pairs(tally)}) | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def _cells(tally: Tally) -> str:
-    columns = {
-        "absrel": (("network", "constant"), 3),
-        "delta1": (("network", "constant"), 2),
-        "rotation": (("regressed", "refined", "identity"), 1),
-        "direction": (("regressed", "refined"), 0),
-        "fov": (("network", "prior"), 1),
+def as_json(sets: Mapping[str, Tally]) -> dict:
+    """The same medians: the network's by flat keys, those of others under `baselines`."""
+    return {
+        "sets": {
+            name: {
+                "pairs": _pairs(tally),
+                **{key: median(key)(tally, "network") for key in COLUMNS},
+                "baselines": _others(tally),
+            }
+            for name, tally in sets.items()
+        }
     }
-    cells = [
-        " / ".join(f"{tally.median(metric, name):.{digits}f}" for name in names)
-        for metric, (names, digits) in columns.items()
-    ]
-    return " | ".join(cells)
+
+
+def _others(tally: Tally) -> dict[str, dict[str, float]]:
+    others: dict[str, dict[str, float]] = {}
+    for key, who in tally.values:
+        if who != "network":
+            others.setdefault(who, {})[key] = median(key)(tally, who)
+    return others
+
+
+def _pairs(tally: Tally) -> int:
+    return len(tally.values["rotation_deg", "network"])

@@ -1,0 +1,1 @@
+"""What the cards of models report: a checkpoint on clips, beside what needs no network."""
