@@ -307,11 +307,15 @@ def _top_rows(
 
 
 def _codes(prediction: Prediction, codebook: Codebook, rows: Tensor, topk: int) -> SparseCode:
-    """Half of a code's weight says which whole object, half which part; K = 1 is the object."""
+    """Half of a code's weight says which whole object, half which part; K = 1 is the object.
+
+    A codebook without parts has all of it for objects.
+    """
     whole, part = (rows_of_level(codebook, level) for level in ("whole", "part"))
-    pairs = [_top_rows(prediction.whole_logits, rows, whole, (topk + 1) // 2)]
-    if topk > 1:
-        pairs.append(_top_rows(prediction.part_logits, rows, part, topk // 2))
+    parts = topk // 2 if len(part) else 0
+    pairs = [_top_rows(prediction.whole_logits, rows, whole, topk - parts)]
+    if parts:
+        pairs.append(_top_rows(prediction.part_logits, rows, part, parts))
     ids, weights = (np.concatenate(arrays, axis=1) for arrays in zip(*pairs, strict=True))
     return codes.from_pairs(ids, weights, topk, _gram(codebook))
 

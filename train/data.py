@@ -128,6 +128,11 @@ class TrainingData(lightning.LightningDataModule):
             for level, count in rows.items()
         }
 
+    def first_batch(self) -> Batch:
+        """The first step as one process would see it, without jitter: the same at every rank."""
+        assert self.batches is not None
+        return Batches(self.batches.sources, self.plan, seed=self.seed, jitter=None)[0]
+
     def train_dataloader(self) -> DataLoader:
         """Batches from the step that the run stands at."""
         assert self.batches is not None

@@ -11,6 +11,7 @@ from ffsplat.errors import CheckpointError
 from ffsplat.hub import load_checkpoint, save_checkpoint
 from ffsplat.model import FFSplat
 from train.card import card_of_run
+from train.dictionary import start, to_codebook
 from train.network import check_shape
 
 PREFIX = "average."
@@ -36,7 +37,10 @@ def export(checkpoint: Path, out: Path, card: Path | None = None) -> None:
         text = card_of_run(network, checkpoint, saved["global_step"], state["seconds"])
     else:
         text = card.read_text(encoding="utf-8")
-    save_checkpoint(out, network, lexicon_codebook(), text, overwrite=True)
+    codebook = lexicon_codebook()
+    if state["space"]:
+        codebook = to_codebook(start(saved["state_dict"]["dictionary"]), state["space"])
+    save_checkpoint(out, network, codebook, text, overwrite=True)
 
 
 @torch.no_grad()

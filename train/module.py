@@ -15,7 +15,9 @@ from torch import Tensor
 from ffsplat.config import ModelConfig
 from ffsplat.errors import FFSplatError, UsageError
 from train.batches import Batch
+from train.dictionary import farthest_points
 from train.export import STATE
+from train.losses import FeatureNetwork
 from train.network import build_network, compile_network
 from train.schedule import Clock, Schedule
 from train.terms import TERMS, Step
@@ -37,6 +39,26 @@ class Optimizer:
     """Decay of the moving average of the weights, which is what is measured and exported."""
 
 
+@dataclass(frozen=True)
+class Teacher:
+    """Another network whose dense features the rows of level `whole` are learnt from."""
+
+    name: str
+    """What the clips call it."""
+    width: int
+    """Channels of its features."""
+    space: str
+    """The text space that they lie in, as the codebook names it: `open_clip:<arch>/<tag>`."""
+
+
+@dataclass(frozen=True)
+class Perceptual:
+    """The network of the perceptual loss: timm's name, and a safetensors file or "random"."""
+
+    name: str
+    weights: str
+
+
 class TrainingModule(lightning.LightningModule):
     """Trains `network` by the sum of the `losses`, each a term of `train.terms` by its weight."""
 
@@ -50,6 +72,8 @@ class TrainingModule(lightning.LightningModule):
         balance: float = 0.5,
         render_every: int = 1,
         code_stride: int = 2,
+        teacher: Teacher | None = None,
+        perceptual: Perceptual | None = None,
         compile: bool = False,
         seed: int = 0,
     ):
@@ -61,9 +85,7 @@ class TrainingModule(lightning.LightningModule):
         each in its turn. Raises UsageError for unknown losses or an `initial` of another shape.
         """
         super().__init__()
-        if unknown := sorted(set(losses) - set(TERMS)):
-            names = ", ".join(sorted(TERMS))
-            raise UsageError(f"unknown losses: {', '.join(unknown)}", hint=f"known: {names}")
+        check_losses(losses, teacher is not None, perceptual is not None, code_stride)
         self.network = build_network(network, initial, seed)
         self.average = copy.deepcopy(self.network).requires_grad_(False)
         if compile:
@@ -80,6 +102,16 @@ class TrainingModule(lightning.LightningModule):
         self.bad_steps_in_all = 0
         self.class_weights: Mapping[str, Tensor] | None = None
         self.validation = Validation()
+        self.teacher = teacher
+        self.dictionary: torch.nn.Parameter | None = None
+        if teacher is not None:
+            self.dictionary = torch.nn.Parameter(torch.zeros(network.whole_rows, teacher.width))
+        self.features: FeatureNetwork | None = None
+        if perceptual is not None:
+            weights = perceptual.weights
+            self.features = FeatureNetwork(
+                perceptual.name, "random" if weights == "random" else Path(weights), seed=seed
+            )
 
     # Training
 
@@ -95,7 +127,10 @@ class TrainingModule(lightning.LightningModule):
         prediction = self.network(given.images, code_pixels=pixels)
         # Geometry in half precision would move the true matches by a good part of a pixel.
         with torch.autocast(self.device.type, enabled=False):
-            step = Step(prediction, given, self.global_step, pixels, target, self.class_weights)
+            step = Step(
+                prediction, given, self.global_step, pixels, target, self.class_weights,
+                self.features, self.dictionary, self.teacher.name if self.teacher else "",
+            )  # fmt: skip
             terms = {name: TERMS[name](step) for name in self.loss_weights}
             total = torch.stack([self.loss_weights[name] * terms[name] for name in terms]).sum()
         if self.logs_at(self.global_step + 1):
@@ -119,6 +154,19 @@ class TrainingModule(lightning.LightningModule):
                 for level, frequency in data.label_frequencies(self.network.config).items()
             }
         self.class_weights = {k: v.to(self.device) for k, v in self.class_weights.items()}
+        if self.dictionary is not None and not self.dictionary.any():
+            self.dictionary.data = self._first_rows(self.dictionary.shape[0]).to(self.device)
+
+    def _first_rows(self, count: int) -> Float[Tensor, "rows d"]:
+        """Features of the teacher that differ most, from the first clips; the same at every rank.
+
+        Raises UsageError if the clips do not have the teacher.
+        """
+        assert self.teacher is not None
+        teachers = self.trainer.datamodule.first_batch().teachers  # pyright: ignore[reportAttributeAccessIssue]
+        if self.teacher.name not in teachers:
+            raise UsageError(f"the clips have no teacher {self.teacher.name!r}")
+        return farthest_points(teachers[self.teacher.name].movedim(2, -1).flatten(0, 3), count)
 
     def configure_gradient_clipping(
         self, optimizer, gradient_clip_val=None, gradient_clip_algorithm=None
@@ -127,7 +175,7 @@ class TrainingModule(lightning.LightningModule):
 
         Raises FFSplatError after too many such steps in a row.
         """
-        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.clip)
+        norm = torch.nn.utils.clip_grad_norm_(self._learnt(), self.settings.clip)
         if bool(norm.isfinite()):
             self.bad_steps = 0
             return
@@ -152,6 +200,10 @@ class TrainingModule(lightning.LightningModule):
         if self.done >= 1:
             self.trainer.should_stop = True
 
+    def _learnt(self) -> list[torch.nn.Parameter]:
+        own = [] if self.dictionary is None else [self.dictionary]
+        return [*self.network.parameters(), *own]
+
     def logs_at(self, step: int) -> bool:
         """Whether the trainer logs after this many steps."""
         return step % self.trainer.log_every_n_steps == 0  # pyright: ignore[reportAttributeAccessIssue]
@@ -162,10 +214,10 @@ class TrainingModule(lightning.LightningModule):
         return self.schedule.done(self.global_step, self.trainer.max_steps, self.clock.seconds)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """AdamW without decay on vectors, and the schedule."""
+        """AdamW without decay on vectors and the dictionary's rows, and the schedule."""
         settings = self.settings
         matrices = [p for p in self.network.parameters() if p.ndim > 1]
-        vectors = [p for p in self.network.parameters() if p.ndim <= 1]
+        vectors = [p for p in self._learnt() if p.ndim <= 1 or p is self.dictionary]
         optimizer = torch.optim.AdamW(
             [
                 {"params": matrices, "weight_decay": settings.weight_decay},
@@ -191,6 +243,7 @@ class TrainingModule(lightning.LightningModule):
             "seconds": self.clock.seconds,
             "bad_steps": self.bad_steps_in_all,
             "class_weights": self.class_weights,
+            "space": self.teacher.space if self.teacher else "",
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -216,6 +269,30 @@ class TrainingModule(lightning.LightningModule):
 
     test_step = validation_step
     on_test_epoch_end = on_validation_epoch_end
+
+
+TAUGHT = {"teacher_cosine", "teacher_l1", "teacher_code", "dictionary", "load_balance", "affinity"}
+"""Losses that need a teacher."""
+DENSE = {"render_code", "view_agreement"}
+"""Losses that need a code at every pixel."""
+
+
+def check_losses(
+    losses: Mapping[str, float], teacher: bool, perceptual: bool, code_stride: int
+) -> None:
+    """Raise UsageError for losses that do not exist or lack what they need."""
+    if unknown := sorted(set(losses) - set(TERMS)):
+        raise UsageError(
+            f"unknown losses: {', '.join(unknown)}", hint=f"known: {', '.join(sorted(TERMS))}"
+        )
+    lacking = {
+        "set model.teacher": set() if teacher else TAUGHT & set(losses),
+        "set model.perceptual": set() if perceptual else {"render_perceptual"} & set(losses),
+        "set model.code_stride to 1": DENSE & set(losses) if code_stride > 1 else set(),
+    }
+    for hint, names in lacking.items():
+        if names:
+            raise UsageError(f"the recipe lacks what {', '.join(sorted(names))} needs", hint=hint)
 
 
 def row_weights(frequency: Float[Tensor, " rows"], balance: float) -> Float[Tensor, " rows"]:

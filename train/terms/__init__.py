@@ -1,6 +1,6 @@
 """The terms that a recipe adds up, by name: what each loss is told of one training step."""
 
-from train.terms import direct, rendered
+from train.terms import direct, meaning, rendered
 from train.terms.step import TERMS, Step
 
-__all__ = ["TERMS", "Step", "direct", "rendered"]
+__all__ = ["TERMS", "Step", "direct", "meaning", "rendered"]

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ffsplat.geometry import vector_from_rotation
+from ffsplat.geometry import pixel_grid, rays, vector_from_rotation
 from train import losses
 from train.terms.step import Step, term
 
@@ -16,6 +16,8 @@ SAMPLED_CELLS = 256
 """Cells of a view whose matches are learnt in one step."""
 SAMPLED_PIXELS = 192
 """Pixels of a set that the instance loss compares with each other."""
+CONFIDENCE_ERROR = 0.1
+"""Expected error of log depth at which a confidence has fallen to 1 / e."""
 
 
 @term
@@ -28,6 +30,57 @@ def depth(step: Step) -> Float[Tensor, ""]:
 def gradient(step: Step) -> Float[Tensor, ""]:
     """L1 of the gradients of log depth."""
     return losses.gradient_loss(step.log_depth, step.log_truth, step.mask)
+
+
+@term
+def scale_invariant(step: Step) -> Float[Tensor, ""]:
+    """Eigen's loss on log depth, one image a set."""
+    flat = (step.log_depth.flatten(1, 2), step.log_truth.flatten(1, 2), step.mask.flatten(1, 2))
+    return losses.scale_invariant_loss(*flat)
+
+
+@term
+def normal(step: Step) -> Float[Tensor, ""]:
+    """Angle between the surface normals of the depth and of its truth."""
+    return losses.normal_loss(
+        step.prediction.depth, step.prediction.intrinsics, step.given.depth,
+        step.given.intrinsics, step.mask,
+    )  # fmt: skip
+
+
+@term
+def point(step: Step) -> Float[Tensor, ""]:
+    """Distance of the points in the reference view's frame, both at a mean distance of 1."""
+    return losses.point_loss(*step.points, step.mask)
+
+
+@term
+def confident_point(step: Step) -> Float[Tensor, ""]:
+    """The same as DUSt3R has it, with the confidence that the expected error stands for."""
+    confidence = 1 + (-step.prediction.depth_error / CONFIDENCE_ERROR).exp()
+    return losses.point_loss(*step.points, step.mask, confidence)
+
+
+@term
+def ray(step: Step) -> Float[Tensor, ""]:
+    """Angle between the rays of the pixels in the reference view's frame."""
+    guess, truth = (
+        directions(cameras.intrinsics, cameras.world_from_camera, step.given.depth)
+        for cameras in (step.prediction, step.given)
+    )
+    return losses.ray_angle_loss(guess, truth, torch.ones_like(step.mask))
+
+
+def directions(
+    intrinsics: Float[Tensor, "b v 3 3"],
+    world_from_camera: Float[Tensor, "b v 4 4"],
+    like: Float[Tensor, "b v h w"],
+) -> Float[Tensor, "b v h w 3"]:
+    """The rays of the pixel centres in the world's frame, z-depth 1 away from their camera."""
+    height, width = like.shape[-2:]
+    grid = pixel_grid(height, width, like).reshape(1, 1, -1, 2).expand(*like.shape[:2], -1, -1)
+    turned = rays(grid, intrinsics) @ world_from_camera[..., :3, :3].mT
+    return turned.unflatten(2, (height, width))
 
 
 @term
@@ -52,6 +105,20 @@ def rotation(step: Step) -> Float[Tensor, ""]:
 
 
 @term
+def angle(step: Step) -> Float[Tensor, ""]:
+    """Angle of the rotation that is left between the poses."""
+    guess, truth = (poses[..., :3, :3] for poses in step.motion)
+    return losses.rotation_loss(guess, truth)
+
+
+@term
+def direction(step: Step) -> Float[Tensor, ""]:
+    """Angle between the translations, for sets of any unit."""
+    guess, truth = (poses[..., :3, 3] for poses in step.motion)
+    return losses.direction_loss(guess, truth / step.mean_depth[:, None, None])
+
+
+@term
 def translation(step: Step) -> Float[Tensor, ""]:
     """Smooth L1 of translations over the mean depth; nothing for sets without a scale."""
     guess, truth = (poses[..., :3, 3] for poses in step.motion)
@@ -66,6 +133,14 @@ def focal(step: Step) -> Float[Tensor, ""]:
     """L1 of the log of the focal length."""
     guess, truth = step.prediction.intrinsics, step.given.intrinsics
     return (guess[..., 0, 0] / truth[..., 0, 0]).log().abs().mean()
+
+
+@term
+def field_of_view(step: Step) -> Float[Tensor, ""]:
+    """L1 of the fields of view."""
+    height, width = step.mask.shape[-2:]
+    guess, truth = step.prediction.intrinsics, step.given.intrinsics
+    return losses.field_of_view_loss(guess, truth, height, width)
 
 
 @term

@@ -8,12 +8,13 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from ffsplat.geometry import invert_rigid, transform_points
+from ffsplat.geometry import invert_rigid, transform_points, unproject
 from ffsplat.merge import WorldGaussians
 from ffsplat.model import ALL_PIXELS
 from ffsplat.prediction import Prediction
 from ffsplat.render.splatting import Rasterized
 from train.batches import Batch
+from train.losses import FeatureNetwork
 from train.terms.view import framed_gaussians, unseen
 
 
@@ -31,6 +32,17 @@ class Step:
     pixels: tuple[slice, slice] = ALL_PIXELS
     target: Batch | None = None
     class_weights: Mapping[str, Tensor] | None = None
+    features: FeatureNetwork | None = None
+    """The network of the perceptual loss."""
+    dictionary: Float[Tensor, "rows d"] | None = None
+    """What each row of level `whole` stands for in the space of the teacher."""
+    teacher: str = ""
+    """Which of the batch's teachers the rows are learnt from."""
+
+    @cached_property
+    def nothing(self) -> Float[Tensor, ""]:
+        """A loss of 0."""
+        return self.prediction.depth.new_zeros(())
 
     @cached_property
     def mask(self) -> Bool[Tensor, "b v h w"]:
@@ -63,6 +75,18 @@ class Step:
     def motion(self) -> tuple[Float[Tensor, "b w 4 4"], Float[Tensor, "b w 4 4"]]:
         """Predicted and true poses of all views but the reference."""
         return self.prediction.world_from_camera[:, 1:], self.given.world_from_camera[:, 1:]
+
+    @cached_property
+    def points(self) -> tuple[Float[Tensor, "b v h w 3"], Float[Tensor, "b v h w 3"]]:
+        """Predicted and true points in the frame of the reference view."""
+        guess, truth = (
+            transform_points(
+                cameras.world_from_camera,
+                unproject(cameras.depth, cameras.intrinsics).flatten(2, 3),
+            ).unflatten(2, cameras.depth.shape[2:])
+            for cameras in (self.prediction, self.given)
+        )
+        return guess, truth
 
     @cached_property
     def gaussians(self) -> WorldGaussians:
