@@ -30,6 +30,8 @@ from data.shards.pictures import (
 
 META = "meta.json"
 TEACHERS = "teachers.safetensors"
+MAX_HEADER = 1 << 16
+"""Bytes of JSON at the start of the safetensors part."""
 SUFFIXES: tuple[ImageFormat, ...] = ("png", "webp", "jpg")
 
 
@@ -160,6 +162,8 @@ def _decode_maps(parts: Mapping[str, bytes], name: str, meta: Meta) -> np.ndarra
 def _decode_teachers(content: bytes, meta: Meta) -> dict[str, Float16[np.ndarray, "v _ _ _"]]:
     """Maps of all teachers; ShardError for other ones and anything but one F16 map a view."""
     views = len(meta.intrinsics)
+    if int.from_bytes(content[:8], "little") > MAX_HEADER:
+        raise ShardError(f"its part {TEACHERS} has a header of more than {MAX_HEADER} bytes")
     try:
         tensors = dict(deserialize(content))
     except SafetensorError as error:

@@ -67,7 +67,7 @@ def write_shards(
     if max_count < 1 or max_bytes < 1:
         raise UsageError(f"a shard of {max_count} clips or {max_bytes} bytes at most")
     shards = written_shards(folder, name)
-    folder.mkdir(parents=True, exist_ok=True)
+    _make_folder(folder)
     stored = {key for shard in shards for key in shard.keys}
     groups = _groups(clips, stored, image_format)
     group = _next(groups)
@@ -154,6 +154,13 @@ def _next(groups: Iterator[tuple[str, bytes]]) -> tuple[str, bytes] | None:
         return next(groups, None)
     except OSError as error:
         raise FFSplatError(f"cannot read the source of the clips: {error}") from error
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot make the folder {folder}: {error.strerror}") from error
 
 
 def _file_name(name: str, number: int) -> str:

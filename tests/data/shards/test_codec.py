@@ -65,6 +65,11 @@ def test_depth_is_right_to_half_a_step_and_stays_known(make_clip):
     assert np.array_equal(found > 0, depth > 0)
 
 
+def test_depth_that_is_nowhere_known_comes_back(make_clip):
+    depth = np.zeros((2, 6, 8), np.float32)
+    assert np.array_equal(decode_clip("a", encode_clip(make_clip(depth=depth))).depth, depth)
+
+
 def test_labels_reach_from_unknown_to_the_largest(make_clip):
     part = np.full((2, 6, 8), -1, np.int16)
     part[1, 2, 3] = np.iinfo(np.int16).max
@@ -251,5 +256,14 @@ def test_teachers_of_other_types_are_refused(make_clip):
     ):
         with pytest.raises(ShardError, match=message):
             decode_clip("a", parts | {TEACHERS: safetensors.numpy.save({"dino": value})})
-    with pytest.raises(ShardError, match="damaged"):
-        decode_clip("a", parts | {TEACHERS: b"\xff" * 64})
+    header = json.dumps(
+        {"dino": {"dtype": "F16", "shape": [2, 1, 1, 2**40], "data_offsets": [0, 8]}}
+    )
+    lying = len(header).to_bytes(8, "little") + header.encode() + bytes(8)
+    for content, message in (
+        (lying, "damaged"),
+        (b"", "damaged"),
+        (b"\xff" * 64, "header of more"),
+    ):
+        with pytest.raises(ShardError, match=message):
+            decode_clip("a", parts | {TEACHERS: content})

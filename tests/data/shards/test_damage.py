@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from torch.utils.data import DataLoader
 
 from data.shards import (
     ShardDataset,
@@ -222,6 +223,16 @@ def test_a_missing_or_strange_file_is_an_error_of_ours(tmp_path, shards):
     os.mkfifo(shards / "test-000000.tar")
     with pytest.raises(FFSplatError, match="not a regular file"):
         ShardDataset(shards)[0]
+
+
+def test_damage_that_a_worker_meets_is_told_by_name(shards):
+    path = shards / "test-000001.tar"
+    path.write_bytes(path.read_bytes()[:-9000].ljust(path.stat().st_size, b"\0"))
+    loader = DataLoader(ShardDataset(shards), batch_size=None, sampler=[9, 0], num_workers=1)
+    clips = iter(loader)
+    with pytest.raises(ShardError, match=r"test-000001\.tar, clip clip-09: damaged"):
+        next(clips)
+    assert next(clips).key == "clip-00", "the worker lives on"
 
 
 def test_verify_finds_what_is_wrong(shards):

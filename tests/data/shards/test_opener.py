@@ -5,12 +5,15 @@ import os
 import ssl
 import subprocess
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import fsspec
 import pytest
 
 from data.shards import Cache, ShardDataset, ShardError, verify_shards
+from data.shards import cache as cache_module
 from data.shards.cache import open_folder
 from data.shards.opener import download, parse_address
 from ffsplat.errors import FFSplatError, UsageError
@@ -94,6 +97,22 @@ def test_what_is_fetched_is_checked_before_it_is_kept(shards, memory, tmp_path):
         with pytest.raises(ShardError, match=rf"memory://set/test-000000\.tar .*{message}"):
             remote[0]
         assert not [path for path in cache.folder.iterdir() if path.suffix != ".lock"]
+
+
+def test_many_readers_fetch_a_shard_once(memory, tmp_path, monkeypatch):
+    fetched = []
+
+    def counting(address, limit):
+        fetched.append(address)
+        time.sleep(0.05)
+        yield from download(address, limit)
+
+    remote = ShardDataset("memory://set", Cache(tmp_path / "cache"))
+    monkeypatch.setattr(cache_module, "download", counting)
+    with ThreadPoolExecutor(4) as pool:
+        keys = [clip.key for clip in pool.map(remote.__getitem__, range(4))]
+    assert keys == [f"clip-{i:02d}" for i in range(4)]
+    assert fetched == ["memory://set/test-000000.tar"]
 
 
 def test_the_cache_keeps_within_its_limit(shards, memory, tmp_path, same):

@@ -102,6 +102,13 @@ def test_an_interrupted_run_goes_on(tmp_path, make_clip, again):
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
 
 
+def test_a_run_that_only_lacks_its_index_gets_it(shards, make_clip):
+    before = contents(shards)
+    (shards / "index.json").unlink()
+    write_shards(clips(make_clip, 17), shards, "test", max_count=5)
+    assert contents(shards) == before
+
+
 def test_a_run_that_cannot_go_on_is_refused(tmp_path, shards, make_clip):
     with pytest.raises(OutputError, match="finished set"):
         write_shards(clips(make_clip, 2), shards, "test")
@@ -143,6 +150,9 @@ def test_senseless_limits_and_names_are_refused(tmp_path, make_clip):
     with pytest.raises(UsageError):
         write_shards(clips(make_clip, 1), tmp_path, "../x")
     assert contents(tmp_path) == {}
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="cannot make the folder"):
+        write_shards(clips(make_clip, 1), tmp_path / "file")
 
 
 def test_the_longest_key_fits(make_clip):
