@@ -101,7 +101,7 @@ class CodeHead(nn.Module):
 
 def activate_gaussians(
     raw: dict[str, Tensor], footprint: Float[Tensor, "*b"], pixels: Float[Tensor, "*b 3"]
-) -> dict[str, Tensor | None]:
+) -> dict[str, Tensor]:
     """Gaussian parameters of Prediction from raw outputs.
 
     `footprint` is the side of a pixel at the predicted depth; `pixels` the image's own colours.
@@ -109,15 +109,16 @@ def activate_gaussians(
     Source: Peng et al., "3D Vision-Language Gaussian Splatting", 2025, equation 4.
     """
     identity = torch.tensor([1.0, 0, 0, 0], device=footprint.device)
-    meaning = raw.get("meaning_opacity")
-    return {
+    activated = {
         "offsets": 0.5 * raw["offset"].tanh(),
         "scales": FOOTPRINT_PRIOR * footprint[..., None] * raw["scale"].clamp(-3, 3).exp(),
         "quaternions_wxyz": F.normalize(raw["rotation"] + identity, dim=-1),
         "opacities": _opacity(raw["opacity"]),
-        "meaning_opacities": None if meaning is None else _opacity(meaning),
         "colors": pixels + 0.1 * raw["color"].tanh(),
     }
+    if "meaning_opacity" in raw:
+        activated["meaning_opacities"] = _opacity(raw["meaning_opacity"])
+    return activated
 
 
 def _opacity(logit: Float[Tensor, "*b 1"]) -> Float[Tensor, "*b"]:
