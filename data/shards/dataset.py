@@ -3,6 +3,7 @@
 import hashlib
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
@@ -36,8 +37,8 @@ class ShardDataset(Dataset[Clip]):
     def __getitem__(self, number: int) -> Clip:
         """Read and decode a clip; ShardError names shard and clip if either is damaged."""
         shard, sample = self.index.locate(number)
-        with self.folder.open(shard) as file:
-            return _read(file, shard, sample)
+        with _naming(shard, sample), self.folder.open(shard) as file:
+            return _read(file, sample)
 
 
 @dataclass(frozen=True)
@@ -69,16 +70,23 @@ def _verify(file: BufferedReader, shard: Shard) -> None:
     if list(scan(file, shard.size)) != [shard.sample(row) for row in rows]:
         raise ShardError("its clips are not those of the index")
     for row in rows:
-        _read(file, shard, shard.sample(row))
+        with _naming(shard, shard.sample(row)):
+            _read(file, shard.sample(row))
 
 
-def _read(file: BufferedReader, shard: Shard, sample: Sample) -> Clip:
+def _read(file: BufferedReader, sample: Sample) -> Clip:
+    file.seek(sample.offset)
+    content = file.read(sample.size)
+    if len(content) != sample.size or zlib.crc32(content) != sample.crc32:
+        raise ShardError("damaged: its bytes are not those that the index knows")
+    return decode_clip(sample.key, unpack(content, sample.key))
+
+
+@contextmanager
+def _naming(shard: Shard, sample: Sample) -> Iterator[None]:
+    """Errors within name the shard and the clip."""
     try:
-        file.seek(sample.offset)
-        content = file.read(sample.size)
-        if len(content) != sample.size or zlib.crc32(content) != sample.crc32:
-            raise ShardError("damaged: its bytes are not those that the index knows")
-        return decode_clip(sample.key, unpack(content, sample.key))
-    except (ShardError, OSError) as error:
-        hint = error.hint if isinstance(error, ShardError) else None
+        yield
+    except (FFSplatError, OSError) as error:
+        hint = error.hint if isinstance(error, FFSplatError) else None
         raise ShardError(f"{shard.name}, clip {sample.key}: {error}", hint) from error
