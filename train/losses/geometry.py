@@ -120,7 +120,6 @@ def _standardised(
     values: Float[Tensor, "*s h w"], mask: Bool[Tensor, "*s h w"]
 ) -> Float[Tensor, "*s h w"]:
     median = torch.where(mask, values, torch.nan).flatten(-2).nanmedian(-1).values
-    median = torch.where(mask.flatten(-2).any(-1), median, 0.0)
     centred = torch.where(mask, values - median[..., None, None], 0.0)
     deviation = _image_mean(centred.abs(), mask).clamp(min=1e-6)
     return centred / deviation[..., None, None]

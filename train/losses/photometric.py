@@ -115,8 +115,8 @@ def splatted_distortion_loss(
 def opacity_loss(opacities: Float[Tensor, "*s"]) -> Float[Tensor, ""]:
     """Mean opacity: Gaussians that an image does not need fade.
 
-    Source: Ziwen et al., "Long-LRM", 2024, the opacity regulariser; Kheradmand et al., "3D Gaussian
-    Splatting as Markov Chain Monte Carlo", 2024, equation 10.
+    Sources: Ziwen et al., "Long-LRM", 2024, and Kheradmand et al., "3D Gaussian Splatting as Markov
+    Chain Monte Carlo", 2024, their opacity regularisers.
     """
     return masked_mean(opacities, torch.ones_like(opacities))
 
@@ -124,8 +124,8 @@ def opacity_loss(opacities: Float[Tensor, "*s"]) -> Float[Tensor, ""]:
 def opacity_entropy_loss(opacities: Float[Tensor, "*s"]) -> Float[Tensor, ""]:
     """Mean entropy of opacities, in nats: a Gaussian should be there or not.
 
-    Its slope is that of an opacity 1e-4 away from 0 and 1, where it would be infinite. Source:
-    Guedon & Lepetit, "SuGaR", 2024, the entropy loss on opacities.
+    Flat within 1e-4 of 0 and 1, where its slope would be infinite. Source: Guédon & Lepetit,
+    "SuGaR", 2024, the entropy loss on opacities.
     """
     inside = opacities.clamp(1e-4, 1 - 1e-4)
     entropy = torch.special.entr(inside) + torch.special.entr(1 - inside)
@@ -133,7 +133,11 @@ def opacity_entropy_loss(opacities: Float[Tensor, "*s"]) -> Float[Tensor, ""]:
 
 
 def scale_loss(scales: Float[Tensor, "*s 3"]) -> Float[Tensor, ""]:
-    """Mean scale, in the unit of the scales. Source: 3DGS as MCMC, 2024, equation 10."""
+    """Mean scale, in the unit of the scales.
+
+    Source: Kheradmand et al., "3D Gaussian Splatting as Markov Chain Monte Carlo", 2024, the scale
+    regulariser.
+    """
     return masked_mean(scales, torch.ones_like(scales))
 
 

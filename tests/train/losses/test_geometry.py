@@ -223,10 +223,13 @@ def test_focal_and_field_of_view_by_hand():
     expected = math.pi / 2 - 2 * math.atan(0.5)
     loss = losses.field_of_view_loss(guess, truth, 64, 64)
     assert loss.item() == pytest.approx(expected, rel=1e-6)
-    # Of a wide image the two angles differ.
-    wide = (math.pi / 2 - 2 * math.atan(0.5) + 2 * math.atan(0.5) - 2 * math.atan(0.25)) / 2
+    # Of a wide image with pixels that are not square: 2 atan(32 / 32) and 2 atan(16 / 16) against
+    # 2 atan(32 / 64) and 2 atan(16 / 64).
+    guess[:, 1, 1] = 16
+    wide = (math.pi - 2 * math.atan(0.5) - 2 * math.atan(0.25)) / 2
     loss = losses.field_of_view_loss(guess, truth, 32, 64)
     assert loss.item() == pytest.approx(wide, rel=1e-6)
+    assert losses.focal_length_loss(guess, truth).item() == pytest.approx(math.log(8) / 2)
 
 
 def plane_depth(normal: torch.Tensor, intrinsics: torch.Tensor, h: int, w: int) -> torch.Tensor:
@@ -254,10 +257,11 @@ def test_normals_next_to_unknown_depth_do_not_count():
     depth = truth.clone().requires_grad_()
     mask = torch.ones(8, 9, dtype=torch.bool)
     mask[3, 4] = False
-    truth[3, 4] = 0
-    loss = losses.normal_loss(depth, intrinsics, truth, intrinsics, mask)
-    assert loss.item() == pytest.approx(0, abs=1e-6)
-    finite_gradient(loss, depth)
+    for unknown in (torch.nan, 0.0):
+        truth[3, 4] = unknown
+        loss = losses.normal_loss(depth, intrinsics, truth, intrinsics, mask)
+        assert loss.item() == pytest.approx(0, abs=1e-6)
+        finite_gradient(loss, depth)
     # The same hole seen by the wrong mask is a kink.
     mask[3, 4] = True
     assert losses.normal_loss(depth, intrinsics, truth, intrinsics, mask) > 0.05
