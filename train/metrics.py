@@ -88,7 +88,7 @@ def direction_error(
     return torch.rad2deg(2 * torch.atan2((a - b).norm(dim=-1), (a + b).norm(dim=-1)))
 
 
-def pose_auc(errors: Float[Tensor, " n"], threshold: float) -> float:
+def pose_auc(errors: Float[Tensor, " n"], threshold: float | int) -> float:
     """Area under the recall curve of pose errors up to a threshold, over that of a perfect one.
 
     Recall rises linearly from error to error and stays after the last one below the threshold.
@@ -107,7 +107,7 @@ def pose_auc(errors: Float[Tensor, " n"], threshold: float) -> float:
 
 
 def field_of_view(
-    intrinsics: Float[Tensor, "*b 3 3"], width: Float[Tensor, "*b"] | float
+    intrinsics: Float[Tensor, "*b 3 3"], width: Float[Tensor, "*b"] | float | int
 ) -> Float[Tensor, "*b"]:
     """Horizontal field of view in degrees of an image `width` pixels wide."""
     return torch.rad2deg(2 * torch.atan(width / (2 * intrinsics[..., 0, 0])))

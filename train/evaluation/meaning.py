@@ -42,19 +42,17 @@ def add_pixels(tally: Tally, prediction: Prediction, given: Batch, statistics: S
 def add_surface(tally: Tally, scene: Scene, batch: Batch, statistics: Statistics) -> None:
     """Add the heaviest code of every Gaussian, beside the label of the nearest true point.
 
-    The true points are all pixels of the batch that have a depth and a label.
+    The true points are all pixels of the batch that have a depth; where the nearest has no label,
+    the Gaussian does not count.
     """
-    if not len(scene):
+    known = batch.depth.flatten() > 0
+    if not len(scene) or not known.any():
         return
     points = unproject(batch.depth, batch.intrinsics).flatten(2, 3)
-    surface = transform_points(batch.world_from_camera, points).flatten(0, 2).cpu().numpy()
+    surface = transform_points(batch.world_from_camera, points).flatten(0, 2)[known]
+    _, nearest = KDTree(surface.cpu().numpy()).query(scene.gaussians.means)
     for level in ("whole", "part"):
-        labels = getattr(batch, level).flatten()
-        known = ((batch.depth.flatten() > 0) & (labels != UNKNOWN)).cpu().numpy()
-        if not known.any():
-            continue
-        _, nearest = KDTree(surface[known]).query(scene.gaussians.means)
-        truth = labels.cpu()[known][nearest]
+        truth = getattr(batch, level).flatten()[known].cpu()[torch.from_numpy(nearest)]
         guess, classes = heaviest_classes(scene, level)
         _add(tally, f"{level} 3d", guess, truth, classes, getattr(statistics, level))
 

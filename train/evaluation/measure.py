@@ -55,7 +55,7 @@ def measure(subject: Subject, clips: Clips, *, views: int = 2, size: int | None 
     """
     if len(clips) < 2:
         raise UsageError("a table needs at least two clips")
-    halves = np.array_split(np.arange(len(clips)), 2)
+    halves = [half.tolist() for half in np.array_split(np.arange(len(clips)), 2)]
     told = [clip_statistics(clips[i] for i in _spread(half)) for half in reversed(halves)]
     network = subject.network.eval()
     device = next(network.parameters()).device
@@ -102,9 +102,10 @@ def measure_set(
         novel.compare(tally, images, others.images[0], subject.features)
 
 
-def _spread(half: np.ndarray) -> np.ndarray:
-    """Some indices of a half, evenly spread."""
-    return half[np.linspace(0, len(half) - 1, min(STATISTICS_CLIPS, len(half))).round().astype(int)]
+def _spread(half: list[int]) -> list[int]:
+    """Some numbers of a half, evenly spread."""
+    places = np.linspace(0, len(half) - 1, min(STATISTICS_CLIPS, len(half)))
+    return [half[place] for place in places.round().astype(int)]
 
 
 def _names_rows_alike(codebook: Codebook) -> bool:

@@ -19,6 +19,7 @@ from train.evaluation.clips import cameras_of, set_unit
 from train.evaluation.geometry import alignment
 from train.evaluation.tally import Tally
 from train.losses import FeatureNetwork, feature_distance, ssim
+from train.losses.photometric import WINDOW
 from train.novel_view import rescale, splat
 
 Images = Float[Tensor, "n 3 h w"]
@@ -76,7 +77,8 @@ def compare(
     for name, made in images.items():
         made = made.clamp(0, 1)
         tally.add("psnr", {name: metrics.psnr(made, truth)})
-        tally.add("ssim", {name: ssim(made, truth)})
+        if min(truth.shape[-2:]) >= WINDOW:
+            tally.add("ssim", {name: ssim(made, truth)})
         if features is not None:
             tally.add("lpips", {name: feature_distance(features(made), features(truth))})
     if "nearer view alone" in images:

@@ -62,7 +62,7 @@ def photo_sets(folder: Path) -> list[Path]:
     return sets
 
 
-def choose_pairs(pairs: list[list[float]]) -> list[tuple[int, int]]:
+def choose_pairs(pairs: list[list[float | int]]) -> list[tuple[int, int]]:
     """At most MAX_PAIRS pairs that overlap and turn little, evenly spaced in their order."""
     good = [
         (int(i), int(j))

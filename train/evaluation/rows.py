@@ -39,8 +39,8 @@ SPLAT = (
 )
 SPACE = (
     "the heaviest code of each Gaussian of the scene that infer saves, against the label of the "
-    "nearest true surface point of the input and novel views, at any distance; scale as for novel "
-    "views."
+    "nearest true surface point of the input and novel views, at any distance, where that has one; "
+    "scale as for novel views."
 )
 PANOPTIC = (
     f"segments of each novel view (Kirillov et al., 2019); {', '.join(STUFF)} are stuff, by "

@@ -68,7 +68,7 @@ def median(metric: str) -> Summary:
     return summary
 
 
-def auc(metric: str, threshold: float) -> Summary:
+def auc(metric: str, threshold: int) -> Summary:
     """The area under the recall curve of a metric in degrees."""
     return lambda tally, name: metrics.pose_auc(tally.known(metric, name), threshold)
 
