@@ -56,9 +56,15 @@ def test_farthest_points_are_those_of_df3dgs():
         dictionary.farthest_points(holes[:7], 3)
 
 
-def test_blocks_do_not_change_the_points(monkeypatch):
+def test_points_by_loops_in_blocks_and_whole(monkeypatch):
     features = draw(60, 5)
     whole = dictionary.farthest_points(features, 9)
+    cosines = F.cosine_similarity(features[:, None], features[None], dim=-1).numpy()
+    chosen = [int(cosines.min(1).argmin())]
+    while len(chosen) < 9:
+        rest = [i for i in range(60) if i not in chosen]
+        chosen.append(min(rest, key=lambda i: cosines[i, chosen].max()))
+    assert found(whole, features) == chosen
     monkeypatch.setattr(dictionary, "BLOCK", 130)
     torch.testing.assert_close(dictionary.farthest_points(features, 9), whole)
 
@@ -109,7 +115,7 @@ def test_update_ignores_what_has_no_direction():
 def test_dead_rows_restart_from_features():
     features = draw(7, 4)
     book = dictionary.start(draw(5, 4, seed=1))
-    counts = torch.tensor([1e-6, 3.0, 1.0, 2e-6, 2.0], dtype=torch.float64)
+    counts = torch.tensor([2e-6, 3.0, 1.0, 1e-6, 2.0], dtype=torch.float64)
     book = dictionary.Dictionary(book.rows, counts, book.sums)
     random = torch.Generator().manual_seed(0)
     fresh = dictionary.restart_dead(book, features, random, least=1e-5)
@@ -121,8 +127,8 @@ def test_dead_rows_restart_from_features():
     torch.testing.assert_close(fresh.sums[[0, 3]], fresh.rows[[0, 3]])
     # One feature is enough for one row: the least used.
     single = dictionary.restart_dead(book, features[:1], random, least=1e-5)
-    assert found(single.rows[:1], features) == [0]
-    assert torch.equal(single.rows[1:], book.rows[1:])
+    assert found(single.rows[3:4], features) == [0]
+    assert torch.equal(single.rows[:3], book.rows[:3])
     none = dictionary.restart_dead(book, features, random, least=1e-9)
     assert torch.equal(none.rows, book.rows)
 
@@ -157,6 +163,17 @@ def test_growth_covers_and_keeps_what_was_counted():
     assert torch.equal(again.rows, book.rows)
     with pytest.raises(UsageError, match="at most 32768"):
         dictionary.grow(book, features, most=40_000)
+
+
+def test_the_use_of_a_repeated_row_goes_to_the_last_that_repeats_it():
+    # 0 is within 12 degrees of both others, which are 20 apart.
+    angles = torch.deg2rad(torch.tensor([0.0, -10.0, 10.0]))
+    rows = torch.stack([angles.cos(), angles.sin()], 1)
+    book = dictionary.Dictionary(rows, torch.tensor([1.0, 2.0, 4.0]), rows)
+    pruned = dictionary.grow(book, torch.zeros(0, 2), prune=math.cos(math.radians(12)))
+    assert torch.equal(pruned.rows, rows[1:])
+    assert pruned.counts.tolist() == [2.0, 5.0]
+    torch.testing.assert_close(pruned.sums, torch.stack([rows[1], rows[2] + rows[0]]))
 
 
 def test_training_finds_the_clusters():
