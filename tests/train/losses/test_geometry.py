@@ -223,13 +223,13 @@ def test_focal_and_field_of_view_by_hand():
     expected = math.pi / 2 - 2 * math.atan(0.5)
     loss = losses.field_of_view_loss(guess, truth, 64, 64)
     assert loss.item() == pytest.approx(expected, rel=1e-6)
-    # Of a wide image with pixels that are not square: 2 atan(32 / 32) and 2 atan(16 / 16) against
+    # Of a wide image with pixels that are not square: 2 atan(32 / 32) and 2 atan(16 / 8) against
     # 2 atan(32 / 64) and 2 atan(16 / 64).
-    guess[:, 1, 1] = 16
-    wide = (math.pi - 2 * math.atan(0.5) - 2 * math.atan(0.25)) / 2
+    guess[:, 1, 1] = 8
+    wide = (math.pi / 2 + 2 * math.atan(2) - 2 * math.atan(0.5) - 2 * math.atan(0.25)) / 2
     loss = losses.field_of_view_loss(guess, truth, 32, 64)
     assert loss.item() == pytest.approx(wide, rel=1e-6)
-    assert losses.focal_length_loss(guess, truth).item() == pytest.approx(math.log(8) / 2)
+    assert losses.focal_length_loss(guess, truth).item() == pytest.approx(math.log(16) / 2)
 
 
 def plane_depth(normal: torch.Tensor, intrinsics: torch.Tensor, h: int, w: int) -> torch.Tensor:
