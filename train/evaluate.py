@@ -12,7 +12,7 @@ import torch
 from huggingface_hub import try_to_load_from_cache
 from torch.utils.data import Subset
 
-from data.rooms import SPLITS, load_atlas
+from data.rooms import SPLITS, Atlas, load_atlas
 from data.rooms.splits import splits_of
 from data.shards import ShardDataset
 from ffsplat.cli.failures import failure_of
@@ -98,7 +98,8 @@ def main(
     if shards is not None:
         clips, told = open_shards(shards, count)
     else:
-        size = size // network.config.patch * network.config.patch
+        patch = network.config.patch
+        size = max(patch, size // patch * patch)
         clips, told = open_rooms(first_seed, count or ROOMS, views, size, textures, where)
     features = load_features(lpips, lpips_weights, where) if lpips else None
     tally = measure(Subject(network, codebook, features), clips, views=views, size=size)
@@ -135,15 +136,13 @@ def open_rooms(
     splits = splits_of(seeds)
     if "train" in splits:
         logger.warning("warning: these rooms are of the split train: the network may know them")
-    atlas = load_atlas(textures) if textures else None
-    clips = RoomClips(seeds, views + NOVEL_VIEWS, size, atlas, device)
+    clips = RoomClips(seeds, views + NOVEL_VIEWS, size, _atlas(textures), device)
     where = f"split {' and '.join(splits)}" if splits else "no split"
     kind = "photo and procedural" if textures else "procedural"
     note = f"Rooms of the seeds {start} to {seeds[-1]} ({where}), {kind} textures, {size} pixels."
     facts = {
         "seeds": [start, seeds[-1]],
         "splits": splits,
-        "size": size,
         "textures": bool(textures),
     }
     return clips, Told(note, facts)
@@ -210,6 +209,13 @@ def report(folder: ModelFolder, note: str, rows: str, content: dict, out: Path |
             file.write((json.dumps(whole, indent=1, allow_nan=False) + "\n").encode())
 
 
+def _atlas(textures: Path | None) -> Atlas | None:
+    try:
+        return load_atlas(textures) if textures else None
+    except (KeyError, TypeError, ValueError) as error:
+        raise UsageError(f"{textures} does not hold photo tiles ({error!r})") from error
+
+
 def _device(name: str) -> torch.device:
     if name == "cuda" and not torch.cuda.is_available():
         raise UsageError("there is no CUDA device", hint="--device cpu")
@@ -220,7 +226,7 @@ def run() -> int:
     """The command, with its errors as one line and a hint; the exit code."""
     try:
         main(prog_name="python -m train.evaluate", standalone_mode=False)
-    except (FFSplatError, click.ClickException) as error:
+    except (FFSplatError, click.ClickException, OSError) as error:
         failure = failure_of(error)
         print(f"error: {failure.message}", file=sys.stderr)
         if failure.hint:

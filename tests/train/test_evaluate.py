@@ -161,6 +161,17 @@ def test_mistakes_are_one_line_and_a_hint(command, checkpoint, arguments, words)
     assert not found
 
 
+def test_textures_that_are_none(command, checkpoint, tmp_path):
+    (tmp_path / "tiles").mkdir()
+    for content, words in ((None, "index.json"), ('{"wood": {}}', "photo tiles")):
+        if content:
+            (tmp_path / "tiles" / "index.json").write_text(content)
+        code, _, errors, _ = command(checkpoint, "--rooms", FIRST, "--textures", tmp_path / "tiles")
+        assert code != 0
+        assert errors.startswith("error: ")
+        assert words in errors
+
+
 def test_a_checkpoint_that_is_not_there(command, tmp_path):
     code, _, errors, _ = command(tmp_path / "none")
     assert code != 0

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32
+from jaxtyping import Float, Float32, Float64
 from PIL import Image
 from torch import Tensor
 
@@ -73,20 +73,52 @@ def choose_pairs(pairs: list[list[float | int]]) -> list[tuple[int, int]]:
     return [good[row] for row in rows]
 
 
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """A photo of a set and its depth map, with its camera: pixel centres are integers here."""
+
+    image: Path
+    depth: Path
+    size: tuple[int, int]
+    intrinsics: Float64[np.ndarray, "3 3"]
+    world_from_camera: Float64[np.ndarray, "4 4"]
+
+
+def read_frames(folder: Path) -> tuple[list[tuple[Frame, Frame]], float]:
+    """The chosen pairs of a set, and the metres of one step of its depth maps.
+
+    Raises SceneFileError for files that break the layout.
+    """
+    try:
+        cameras = json.loads((folder / "cameras.json").read_text(encoding="utf-8"))
+        pairs = json.loads((folder / "pairs.json").read_text(encoding="utf-8"))["pairs"]
+        frames = {
+            number: Frame(
+                folder / frame["image"],
+                folder / frame["depth"],
+                (int(frame["width"]), int(frame["height"])),
+                np.array(frame["K"], dtype=np.float64).reshape(3, 3),
+                np.array(frame["cam_to_world"], dtype=np.float64).reshape(4, 4),
+            )
+            for number, frame in enumerate(cameras["frames"])
+        }
+        chosen = [(frames[i], frames[j]) for i, j in choose_pairs(pairs)]
+        return chosen, float(cameras["depth_scale"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise SceneFileError(
+            f"{folder}: cameras.json or pairs.json breaks the layout ({error!r})"
+        ) from error
+
+
 def read_pairs(folder: Path, resolution: int, patch: int) -> Iterator[PhotoPair]:
     """The chosen pairs of a set, each resized for a network."""
-    cameras = json.loads((folder / "cameras.json").read_text(encoding="utf-8"))
-    pairs = json.loads((folder / "pairs.json").read_text(encoding="utf-8"))["pairs"]
-    for pair in choose_pairs(pairs):
-        frames = [cameras["frames"][index] for index in pair]
-        loaded = load_views([folder / frame["image"] for frame in frames], resolution=resolution,
-                            patch=patch, on_error="fail")  # fmt: skip
-        poses = torch.tensor([frame["cam_to_world"] for frame in frames], dtype=torch.float64)
+    pairs, depth_scale = read_frames(folder)
+    for frames in pairs:
+        loaded = load_views([frame.image for frame in frames], resolution=resolution, patch=patch,
+                            on_error="fail")  # fmt: skip
+        poses = torch.from_numpy(np.stack([frame.world_from_camera for frame in frames]))
         depth, intrinsics = zip(
-            *(
-                _truth(folder, frame, loaded.views, view, cameras["depth_scale"])
-                for view, frame in enumerate(frames)
-            ),
+            *(_truth(frame, loaded.views, view, depth_scale) for view, frame in enumerate(frames)),
             strict=True,
         )
         yield PhotoPair(
@@ -98,15 +130,15 @@ def read_pairs(folder: Path, resolution: int, patch: int) -> Iterator[PhotoPair]
 
 
 def _truth(
-    folder: Path, frame: dict, views: Views, view: int, depth_scale: float
+    frame: Frame, views: Views, view: int, depth_scale: float
 ) -> tuple[Float32[np.ndarray, "h w"], Float32[np.ndarray, "3 3"]]:
     """Depth at the pixel centres of a view (0 = none) and its intrinsics."""
     source = views.sources[view]
-    if (source.width, source.height) != (frame["width"], frame["height"]):
-        raise SceneFileError(f"{folder}: {frame['image']} is not of the size in cameras.json")
+    if (source.width, source.height) != frame.size:
+        raise SceneFileError(f"{frame.image} is not of the size in cameras.json")
     half = np.array([[1, 0, 0.5], [0, 1, 0.5], [0, 0, 1]])
-    intrinsics = np.linalg.inv(source.original_from_view) @ half @ np.array(frame["K"])
-    with Image.open(folder / frame["depth"]) as image:
+    intrinsics = np.linalg.inv(source.original_from_view) @ half @ frame.intrinsics
+    with Image.open(frame.depth) as image:
         metres = np.asarray(image, dtype=np.float32) * np.float32(depth_scale)
     height, width = views.valid.shape[1:]
     grid = pixel_grid(height, width, torch.zeros(1, dtype=torch.float64)).numpy()

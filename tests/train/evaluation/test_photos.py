@@ -107,6 +107,28 @@ def test_a_wrong_size_is_refused(tmp_path):
         list(photos.read_pairs(tmp_path / "box", 64, 8))
 
 
+@pytest.mark.parametrize(
+    ("file", "change"),
+    [
+        ("cameras.json", lambda text: text[:-1]),
+        ("cameras.json", lambda text: text.replace("depth_scale", "scale")),
+        ("cameras.json", lambda text: text.replace('"K"', '"k"')),
+        ("cameras.json", lambda text: text.replace('"K": [[', '"K": [[1, 2], [')),
+        ("pairs.json", lambda text: text.replace("[1, 2,", "[1, 22,")),
+        ("pairs.json", lambda text: "[]"),
+        ("pairs.json", lambda text: text.replace("0.9,", '"0.9",')),
+    ],
+)
+def test_broken_truth_is_refused(tmp_path, file, change):
+    write_set(tmp_path / "box")
+    path = tmp_path / "box" / file
+    before = path.read_text()
+    path.write_text(change(before))
+    assert path.read_text() != before
+    with pytest.raises(SceneFileError, match="layout"):
+        photos.read_frames(tmp_path / "box")
+
+
 def test_folders_without_truth_are_left_out(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(UsageError):
