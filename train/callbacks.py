@@ -1,6 +1,7 @@
 """What a run does beside training: it stops when it is told to, and says how fast it is."""
 
 import logging
+import math
 import signal
 import time
 from pathlib import Path
@@ -14,17 +15,23 @@ LAST = "last.ckpt"
 logger = logging.getLogger(__name__)
 
 
+PAUSED = 1 << 10
+"""Stands for a signal where the time of a piece is up."""
+
+
 class StopOnSignal(Callback):
     """SIGTERM or SIGINT: the step is finished, last.ckpt is written, and the run can be resumed.
 
-    Schedulers send SIGTERM before they take a machine away. `received` is the signal's number.
+    Schedulers send SIGTERM before they take a machine away. `received` is the signal's number, or
+    PAUSED after so many `minutes`.
     """
 
     EVERY = 10
     """Steps from one agreement of several processes to the next."""
 
-    def __init__(self):
+    def __init__(self, minutes: float | None = None):
         self.received = 0
+        self.deadline = math.inf if minutes is None else time.monotonic() + 60 * minutes
         self._before: dict[int, Any] = {}
 
     def on_train_start(self, trainer, pl_module) -> None:
@@ -38,6 +45,8 @@ class StopOnSignal(Callback):
 
     def on_train_batch_end(self, trainer, pl_module: Any, outputs, batch, batch_idx) -> None:
         """Stop between two steps; all processes of a run stop at the same one."""
+        if time.monotonic() > self.deadline:
+            self.received = self.received or PAUSED
         if trainer.world_size > 1:
             if batch_idx % self.EVERY:
                 return

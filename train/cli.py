@@ -13,7 +13,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from ffsplat.errors import UsageError
 from ffsplat.io.atomic import atomic_output
-from train.callbacks import LAST, StopOnSignal, Throughput
+from train.callbacks import LAST, PAUSED, StopOnSignal, Throughput
 from train.data import TrainingData
 from train.export import export
 from train.module import TrainingModule
@@ -87,7 +87,7 @@ class CommandLine(LightningCLI):
     """`python -m train fit|validate|test|export --config RECIPE`."""
 
     def __init__(self, args: list[str] | None = None):
-        self.stop = StopOnSignal()
+        self.stop: StopOnSignal | None = None
         super().__init__(
             TrainingModule,
             TrainingData,
@@ -106,9 +106,12 @@ class CommandLine(LightningCLI):
         return {name: {"model", "datamodule"} for name in ("fit", "validate", "test", "export")}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """`--out` is where all of a run lies; `--save_every` is how often it is kept."""
+        """What a run is beside its recipe: where it lies, how often it is kept, when it pauses."""
         parser.add_argument("--out", type=Path, required=True, help="Folder of the run.")
         parser.add_argument("--save_every", type=int, default=SAVE_EVERY, help="Steps.")
+        parser.add_argument(
+            "--pause_after", type=float | None, help="Minutes; --ckpt_path last goes on."
+        )
         parser.link_arguments("out", "trainer.default_root_dir")
 
     def instantiate_trainer(self, **kwargs: Any) -> lightning.Trainer:
@@ -123,6 +126,7 @@ class CommandLine(LightningCLI):
         writes = self.subcommand == "fit"
         if not writes:
             self.save_config_callback = None  # config.yaml stays that of the run
+        self.stop = StopOnSignal(config.pause_after)
         every = [checkpoint, self.stop, Throughput()] if writes else []
         loggers = [
             CSVLogger(out, name="csv", flush_logs_every_n_steps=1),
@@ -166,5 +170,5 @@ def run(args: list[str] | None = None) -> None:
     for message in QUIET:
         warnings.filterwarnings("ignore", message)
     line = CommandLine(args)
-    if line.stop.received:
+    if line.stop is not None and 0 < line.stop.received < PAUSED:
         sys.exit(128 + line.stop.received)

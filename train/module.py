@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 
 from ffsplat.config import ModelConfig
 from ffsplat.errors import FFSplatError, UsageError
@@ -18,7 +19,7 @@ from train.batches import Batch
 from train.dictionary import farthest_points
 from train.export import STATE
 from train.losses import FeatureNetwork
-from train.network import build_network, compile_network
+from train.network import build_network, compile_network, shard_network
 from train.schedule import Clock, Schedule
 from train.terms import TERMS, Step
 from train.validation import Validation
@@ -106,14 +107,23 @@ class TrainingModule(lightning.LightningModule):
         self.dictionary: torch.nn.Parameter | None = None
         if teacher is not None:
             self.dictionary = torch.nn.Parameter(torch.zeros(network.whole_rows, teacher.width))
-        self.features: FeatureNetwork | None = None
+        # In a tuple, so that its frozen weights are no part of the module's checkpoints.
+        self.features: tuple[FeatureNetwork, ...] = ()
         if perceptual is not None:
             weights = perceptual.weights
-            self.features = FeatureNetwork(
-                perceptual.name, "random" if weights == "random" else Path(weights), seed=seed
+            self.features = (
+                FeatureNetwork(
+                    perceptual.name, "random" if weights == "random" else Path(weights), seed=seed
+                ),
             )
 
     # Training
+
+    def configure_model(self) -> None:
+        """Shard the weights where the strategy shards (FSDP2), block by block."""
+        if self.device_mesh is not None:
+            for network in (self.network, self.average):
+                shard_network(network, self.device_mesh["data_parallel"])
 
     def training_step(self, batch: Batch, index: int) -> Float[Tensor, ""]:
         """Forward, and the weighted sum of the losses."""
@@ -129,7 +139,8 @@ class TrainingModule(lightning.LightningModule):
         with torch.autocast(self.device.type, enabled=False):
             step = Step(
                 prediction, given, self.global_step, pixels, target, self.class_weights,
-                self.features, self.dictionary, self.teacher.name if self.teacher else "",
+                next(iter(self.features), None), self.dictionary,
+                self.teacher.name if self.teacher else "",
             )  # fmt: skip
             terms = {name: TERMS[name](step) for name in self.loss_weights}
             total = torch.stack([self.loss_weights[name] * terms[name] for name in terms]).sum()
@@ -147,6 +158,8 @@ class TrainingModule(lightning.LightningModule):
     def on_train_start(self) -> None:
         """Go on with the clock; weigh the rows by how often they occur in what is trained on."""
         self.clock.start(self.seconds_before)
+        for network in self.features:
+            network.to(self.device)
         if self.class_weights is None:
             data = self.trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
             self.class_weights = {
@@ -176,6 +189,8 @@ class TrainingModule(lightning.LightningModule):
         Raises FFSplatError after too many such steps in a row.
         """
         norm = torch.nn.utils.clip_grad_norm_(self._learnt(), self.settings.clip)
+        if isinstance(norm, DTensor):
+            norm = norm.full_tensor()
         if bool(norm.isfinite()):
             self.bad_steps = 0
             return
@@ -301,6 +316,8 @@ def row_weights(frequency: Float[Tensor, " rows"], balance: float) -> Float[Tens
     At 1/2 it is the square-root rule of Mikolov et al. (2013), which keeps rare classes alive
     without letting a few pixels rule the loss.
     """
+    if not len(frequency):  # a codebook without rows of this level
+        return frequency
     weights = frequency.clamp(min=1e-6) ** -balance
     weights = torch.minimum(weights, 30 * weights.min())
     return weights / (weights * frequency).sum().clamp(min=1e-6)

@@ -3,6 +3,8 @@
 from pathlib import Path
 
 import torch
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.fx.experimental import _config as fx_config
 
 from ffsplat.config import ModelConfig
@@ -45,3 +47,13 @@ def compile_network(network: FFSplat) -> None:
     fx_config.use_duck_shape = False
     for part in (network.decoder, *network.blocks):
         part.compile(dynamic=True)
+
+
+def shard_network(network: FFSplat, mesh: DeviceMesh) -> None:
+    """Let each process of the mesh hold a share of every weight; blocks are gathered one by one."""
+    network.to(memory_format=torch.contiguous_format)  # FSDP2 knows no other order
+    for block in network.blocks:
+        if not isinstance(block, FSDPModule):
+            fully_shard(block, mesh=mesh, reshard_after_forward=True)
+    if not isinstance(network, FSDPModule):
+        fully_shard(network, mesh=mesh, reshard_after_forward=True)

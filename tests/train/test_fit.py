@@ -118,6 +118,23 @@ def test_a_run_that_was_told_to_end_goes_on_as_if_nothing_had_been(recipe, tmp_p
     assert all(torch.equal(killed[name], value) for name, value in whole.items())
 
 
+def test_a_run_in_pieces_equals_an_unbroken_one(recipe, unbroken, tmp_path):
+    for _ in range(6):  # each piece is over after its first step
+        fit(recipe, tmp_path, "--pause_after", "0", "--ckpt_path", "last")
+    first, second = weights(unbroken), weights(tmp_path)
+    assert all(torch.equal(second[name], value) for name, value in first.items())
+
+
+@pytest.mark.slow
+def test_shards_of_weights_train_like_whole_ones(recipe, unbroken, tmp_path):
+    sharded = str(ROOT / "train" / "recipes" / "fsdp.yaml")
+    process = start(recipe, tmp_path, "--config", sharded, "--trainer.devices", "2",
+                    "--trainer.strategy.init_args.data_parallel_size", "2")  # fmt: skip
+    assert process.wait(180) == 0
+    for name, value in weights(unbroken).items():
+        torch.testing.assert_close(weights(tmp_path)[name], value, atol=3e-5, rtol=1e-3)
+
+
 @pytest.mark.slow
 def test_two_processes_do_what_one_does(recipe, unbroken, tmp_path):
     # Eight images are four sets of two views or two of four: both divide by two.
@@ -173,9 +190,26 @@ def test_steps_without_a_finite_gradient_are_left_out_and_counted(tmp_path):
         module.configure_gradient_clipping(optimizer)
 
 
-def test_unknown_losses_are_refused():
-    with pytest.raises(UsageError, match="unknown losses: dept"):
-        TrainingModule(CONFIG, {"dept": 1.0})
+@pytest.mark.parametrize(
+    ("losses", "message"),
+    [
+        (["depth", "dept"], "unknown losses: dept"),
+        (["teacher_l1", "dictionary"], "lacks what dictionary, teacher_l1 needs"),
+        (["render_perceptual"], "lacks what render_perceptual needs"),
+        (["render_code"], "lacks what render_code needs"),
+    ],
+)
+def test_losses_that_cannot_be_computed_are_refused(losses, message):
+    with pytest.raises(UsageError, match=message):
+        TrainingModule(CONFIG, dict.fromkeys(losses, 1.0))
+
+
+def test_a_perceptual_loss_trains_and_stays_out_of_the_checkpoint(recipe, tmp_path):
+    fit(recipe, tmp_path, "--trainer.max_steps", "2", "--data.view_counts", "[4]",
+        "--model.losses", '{"render_perceptual": 1.0}',
+        "--model.perceptual", '{"name": "test_resnet", "weights": "random"}')  # fmt: skip
+    assert all(loss > 0 for loss in logged(tmp_path, "loss"))
+    assert all(name.startswith(("network.", "average.")) for name in weights(tmp_path))
 
 
 def test_validation_logs_metrics_and_draws(recipe, tmp_path):

@@ -80,7 +80,10 @@ def render_code(step: Step) -> Float[Tensor, ""]:
     if step.target is None:
         return step.nothing
     chance = step.prediction.whole_logits.softmax(-1).flatten(1, 3)
-    view = unseen(step.gaussians, chance, step.target)
+    gaussians, meaning = step.gaussians, step.prediction.meaning_opacities
+    if meaning is not None:  # what things are has an opacity of its own
+        gaussians = gaussians._replace(opacities=meaning.flatten(1, 3))
+    view = unseen(gaussians, chance, step.target)
     labels = step.target.whole[:, 0]
     known = (labels != UNKNOWN) & (view.opacity > COVERED) & (step.scaled > 0)[:, None, None]
     share = view.features.gather(-1, labels.clamp(min=0)[..., None])[..., 0]
