@@ -13,7 +13,6 @@ from torch.utils.data import Dataset
 
 from data.clip import UNKNOWN
 from ffsplat.geometry import invert_rigid
-from train.jitter import Jitter
 from train.plan import Draw, Plan
 from train.rooms import KEYS, Pool, Rooms
 
@@ -47,13 +46,14 @@ class Batch:
 
     def views(self, which: slice) -> "Batch":
         """The same sets with some of their views; poses stay relative to the first of all."""
-        return self._map(lambda tensor: tensor[:, which] if tensor.ndim > 1 else tensor)
+        return self.map(lambda tensor: tensor[:, which] if tensor.ndim > 1 else tensor)
 
     def to(self, device: torch.device) -> "Batch":
         """The same batch on another device."""
-        return self._map(lambda tensor: tensor.to(device))
+        return self.map(lambda tensor: tensor.to(device))
 
-    def _map(self, change: Callable[[Tensor], Tensor]) -> "Batch":
+    def map(self, change: Callable[[Tensor], Tensor]) -> "Batch":
+        """Every tensor changed alike."""
         tensors = {name: change(value) for name, value in vars(self).items() if name != "teachers"}
         return Batch(**tensors, teachers={k: change(v) for k, v in self.teachers.items()})
 
@@ -132,6 +132,10 @@ def crop_teacher(
     return middle.unflatten(0, teacher.shape[:2])
 
 
+Augment = Callable[[Batch, np.ndarray, int, np.random.Generator], Batch]
+"""Changes a share of a step's sets at random; it is told which of how many they are."""
+
+
 @runtime_checkable
 class Source(Protocol):
     """Where sets of views come from."""
@@ -182,12 +186,13 @@ class Batches(Dataset[Batch]):
 
     The plan says which source a step draws from and how many views a set has; views of a set are
     ordered at random. Images are cropped to one of SHAPES, so that the network learns landscape
-    and portrait too, and then jittered. Of the sets of a step, `rank` of `ranks` gets its share.
+    and portrait too, and mirrored half of the time. Of the sets of a step, `rank` of `ranks` gets
+    its share; `augment` is told which.
     """
 
     def __init__(
         self, sources: Sequence[Source], plan: Plan, *, seed: int, steps: int = 2**31 - 1,
-        rank: int = 0, ranks: int = 1, jitter: Jitter | None = Jitter(),
+        rank: int = 0, ranks: int = 1, augment: Augment | None = None,
     ):  # fmt: skip
         self.sources = sources
         self.plan = plan
@@ -195,7 +200,7 @@ class Batches(Dataset[Batch]):
         self.steps = steps
         self.rank = rank
         self.ranks = ranks
-        self.jitter = jitter
+        self.augment = augment
 
     def __len__(self) -> int:
         return self.steps
@@ -211,6 +216,4 @@ class Batches(Dataset[Batch]):
         batch = source.batch(step, draw, own, size, random)
         if mirrored:
             batch = flip(batch)
-        if self.jitter is None:
-            return batch
-        return replace(batch, images=self.jitter(batch.images, own, draw.sets, random))
+        return self.augment(batch, own, draw.sets, random) if self.augment else batch

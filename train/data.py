@@ -1,7 +1,7 @@
 """The data of a run: training batches from any mix of sources, and rooms to validate on."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import lightning
@@ -19,6 +19,7 @@ from ffsplat.errors import UsageError
 from train.batches import Batch, Batches, RoomSource, Source, batch_from_pool
 from train.clips import ClipSource
 from train.jitter import Jitter
+from train.occlude import occlude
 from train.plan import Plan
 from train.rooms import EndlessRooms, FixedRooms, RoomSettings, read_pool, render_pool
 
@@ -70,13 +71,17 @@ class TrainingData(lightning.LightningDataModule):
         images: int = 32,
         view_counts: list[int] = [2, 2, 3, 4],  # noqa: B006 - never written to
         jitter: Jitter = Jitter(),
+        occluded: float = 0.0,
         held_out: HeldOut = HeldOut(),
         textures: Path | None = None,
         workers: int = 0,
         readers: int = 0,
         seed: int = 0,
     ):
-        """A step has `images` images; divided by its view count this is its number of sets."""
+        """A step has `images` images; divided by its view count this is its number of sets.
+
+        A share `occluded` of the sets gets near things in front of it that move with the camera.
+        """
         super().__init__()
         if any(source.rooms for source in sources) and readers:
             raise UsageError("rooms are made where the network trains: set readers to 0")
@@ -84,6 +89,7 @@ class TrainingData(lightning.LightningDataModule):
         self.images = images
         self.view_counts = view_counts
         self.jitter = jitter
+        self.occluded = occluded
         self.held_out = held_out
         self.textures = textures
         self.workers = workers
@@ -102,8 +108,14 @@ class TrainingData(lightning.LightningDataModule):
         self.plan = Plan(shares, self.images, self.view_counts, self.seed, ranks)
         sources = [self._open(settings, rank, ranks) for settings in self.settings]
         self.batches = Batches(
-            sources, self.plan, seed=self.seed, rank=rank, ranks=ranks, jitter=self.jitter
+            sources, self.plan, seed=self.seed, rank=rank, ranks=ranks, augment=self._augment
         )
+
+    def _augment(
+        self, batch: Batch, own: np.ndarray, sets: int, random: np.random.Generator
+    ) -> Batch:
+        batch = occlude(batch, self.occluded, own, sets, random)
+        return replace(batch, images=self.jitter(batch.images, own, sets, random))
 
     def _open(self, settings: SourceSettings, rank: int, ranks: int) -> Source:
         if settings.pool is not None:
@@ -131,7 +143,7 @@ class TrainingData(lightning.LightningDataModule):
     def first_batch(self) -> Batch:
         """The first step as one process would see it, without jitter: the same at every rank."""
         assert self.batches is not None
-        return Batches(self.batches.sources, self.plan, seed=self.seed, jitter=None)[0]
+        return Batches(self.batches.sources, self.plan, seed=self.seed)[0]
 
     def train_dataloader(self) -> DataLoader:
         """Batches from the step that the run stands at."""
