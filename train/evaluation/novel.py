@@ -1,6 +1,7 @@
 """Views that the network was not given, beside what other answers make of them."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 from jaxtyping import Float
@@ -34,13 +35,26 @@ def predicted_images(
     nothing is, there is the mean colour of the given views. `scene` is what `infer` would save.
     """
     background = given.images.mean((1, 3, 4))
-    images = {}
-    for name, said in (("network", refined), ("regressed cameras", prediction)):
-        gaussians = gaussians_from_prediction(rescale(said, alignment(said, given)))
-        images[name] = _splat(gaussians, others.world_from_camera, others, background)
+    aligned, regressed = (rescale(said, alignment(said, given)) for said in (refined, prediction))
+    sources = {
+        "network": gaussians_from_prediction(aligned),
+        "regressed cameras": gaussians_from_prediction(regressed),
+        "geometric Gaussians": geometric_gaussians(aligned, given),
+    }
+    images = {
+        name: _splat(gaussians, others.world_from_camera, others, background)
+        for name, gaussians in sources.items()
+    }
     saved = render(scene, cameras_of(others), background=background[0].tolist())
     images["saved scene"] = torch.from_numpy(saved).movedim(-1, 1).to(given.images)
     return images
+
+
+def geometric_gaussians(prediction: Prediction, given: Batch) -> WorldGaussians:
+    """What an untrained Gaussian head makes of the depth and cameras of a prediction."""
+    names = ("depth", "intrinsics", "world_from_camera")
+    said = {name: getattr(prediction, name) for name in names}
+    return baselines.exact_gaussians(replace(given, **said))
 
 
 def images_beside(network: FFSplat, given: Batch, others: Batch) -> dict[str, Images]:

@@ -56,9 +56,10 @@ NOVEL = (
     "up to two views between the input views, splatted from the Gaussians of all pixels with the "
     "true cameras in the frame of view 0, the scale aligned by the median depth of the input views "
     "(without depth by the ways between cameras), no pose optimised at test time; uncovered pixels "
-    "take the mean colour of the input views. Exact geometry is true depth and poses with the "
-    "shapes of an untrained head; the saved scene is pruned and carries its low-pass, as infer "
-    "writes it; the nearer view alone is the network given only the input view nearest to the "
+    "take the mean colour of the input views. Geometric Gaussians have the same depth and cameras "
+    "but the shapes of an untrained head; exact geometry gives these shapes to true depth and "
+    "poses; the saved scene is pruned and carries its low-pass, as infer writes it; the nearer "
+    "view alone is the network given only the input view nearest to the "
     "novel one, in that view's frame. SSIM: Wang et al., 2004, 11 x 11 Gaussian windows that lie "
     "wholly inside."
 )
@@ -182,7 +183,10 @@ def _scale() -> Iterator[Spec]:
 
 def _novel(features: str) -> Iterator[Spec]:
     trivial = ("nearest view", "mean colour")
-    beside = ("nearer view alone", "regressed cameras", "saved scene", "exact geometry")
+    beside = (
+        "geometric Gaussians", "nearer view alone", "regressed cameras", "saved scene",
+        "exact geometry",
+    )  # fmt: skip
     over = "mean over novel views"
     for key, title, unit in (("psnr", "novel view PSNR", "dB"), ("ssim", "novel view SSIM", "")):
         yield Spec(

@@ -81,6 +81,7 @@ def test_an_oracle_scores_perfectly(oracle):
     beside = oracle["psnr"].beside
     assert value["psnr"] == pytest.approx(beside["exact geometry"], abs=0.01)
     assert value["psnr"] == pytest.approx(beside["regressed cameras"], abs=0.01)
+    assert beside["geometric Gaussians"] == pytest.approx(beside["exact geometry"], abs=0.01)
 
 
 def test_an_oracle_finds_every_segment(tally, oracle):
