@@ -5,6 +5,9 @@ from pathlib import Path
 import click
 import torch
 
+from data.check import check_path, table
+from data.convert import Options, summary
+from data.convert import convert as write_converted
 from data.rooms import SPLITS, load_atlas, render_rooms, write_pool
 from data.rooms.checks import reprojection
 from data.rooms.clips import room_clips
@@ -12,6 +15,10 @@ from data.rooms.examples import write_examples
 from data.rooms.render import RoomBatch
 from data.rooms.sheet import save_sheet
 from data.shards import MAX_COUNT, verify_shards, write_shards, written_keys
+from data.sources.clips import ClipRule
+from data.sources.registry import SOURCES, source_of, terms_of
+from data.sources.view import Target
+from ffsplat.cli.failures import SKIPPED
 from ffsplat.errors import FFSplatError
 
 _textures = click.option(
@@ -19,6 +26,7 @@ _textures = click.option(
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Folder of photo tiles (index.json and atlases).",
 )
+_folder = click.Path(exists=True, path_type=Path)
 _first = click.option("--seed-start", default=0, show_default=True, help="Offset in the split.")
 
 
@@ -36,7 +44,7 @@ class _Commands(click.Group):
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
-    """Training data: procedural rooms, and shards of clips."""
+    """Training data: procedural rooms, published data sets, and shards of clips."""
 
 
 @main.command()
@@ -145,11 +153,75 @@ def sheet(
 
 
 @main.command()
-@click.option("--scenes", default=40, show_default=True)
-@click.option("--size", default=128, show_default=True)
+@click.argument("name", metavar="SOURCE", type=click.Choice(list(SOURCES)))
+@click.argument("folder", type=_folder)
+@click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path))
+@click.option("--size", default=256, show_default=True, type=click.IntRange(8), help="Longer side.")
+@click.option("--multiple", default=8, show_default=True, help="Sides are multiples of this.")
+@click.option("--square", is_flag=True, help="Cut the square in the middle out of every photo.")
+@click.option("--views", default=4, show_default=True, type=click.IntRange(1), help="Of a clip.")
+@click.option("--min-overlap", default=0.3, show_default=True, help="With another view.")
+@click.option("--max-overlap", default=0.9, show_default=True, help="With any other view.")
+@click.option("--stride", default=1, show_default=True, help="Use every n-th frame.")
+@click.option("--seed", default=0, show_default=True, help="Of the choice of views.")
+@click.option("--limit", type=click.IntRange(1), help="Clips at most.")
+@click.pass_context
+def convert(
+    ctx: click.Context,
+    name: str,
+    folder: Path,
+    out: Path,
+    size: int,
+    multiple: int,
+    square: bool,
+    views: int,
+    min_overlap: float,
+    max_overlap: float,
+    stride: int,
+    seed: int,
+    limit: int | None,
+) -> None:
+    """Cut the scenes of SOURCE below FOLDER into clips and write them to shards.
+
+    What cannot be read is named and skipped; the exit code is 3 then.
+    """
+    source = source_of(name)
+    click.echo(terms_of(source))
+    rule = ClipRule(views, min_overlap, max_overlap, stride, seed)
+    options = Options(Target(size, multiple, square), rule, limit)
+    report = write_converted(source, folder, out, options)
+    click.echo(summary(report))
+    ctx.exit(SKIPPED if report.failed else 0)
+
+
+@main.command()
+@click.argument("path", required=False)
+@click.option("--source", help="What PATH holds, if it is no set of shards.")
+@click.option("--limit", default=50, show_default=True, help="Scenes or clips at most.")
+@click.option("--scenes", default=40, show_default=True, help="Rooms, without PATH.")
+@click.option("--size", default=128, show_default=True, help="Of rooms, without PATH.")
 @_first
-def check(scenes: int, size: int, seed_start: int) -> None:
-    """Reproject views into each other and compare depth, normals and labels."""
+@click.pass_context
+def check(
+    ctx: click.Context,
+    path: str | None,
+    source: str | None,
+    limit: int,
+    scenes: int,
+    size: int,
+    seed_start: int,
+) -> None:
+    """Reproject views into each other and say how well depth, labels and poses agree.
+
+    PATH is a set of shards or a published data set; without it rooms are made and checked.
+    """
+    if path is not None:
+        failed = []
+        for line in table(check_path(path, source, limit, failed)):
+            click.echo(line)
+        for reason in failed:
+            click.echo(f"skipped: {reason}")
+        ctx.exit(SKIPPED if failed else 0)
     seeds = range(seed_start, seed_start + scenes)
     batch = RoomBatch.concatenate([render_rooms([seed], 4, size, size) for seed in seeds])
     for name, value in vars(reprojection(batch)).items():

@@ -56,6 +56,9 @@ def paint(points: np.ndarray) -> np.ndarray:
 def views(count: int = 4, seed: int = 3) -> list[ToyView]:
     """Views that overlap; the first camera stands away from the origin and is turned."""
     poses = cameras(count + 1, seed, turn=0.2, move=0.25).double().numpy()[0, 1:]
+    for pose in poses:  # made in float32: rigid to rounding of float64
+        left, _, right = np.linalg.svd(pose[:3, :3])
+        pose[:3, :3] = left @ right
     return [trace(pose, INTRINSICS, SIZE) for pose in poses]
 
 

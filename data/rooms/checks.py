@@ -1,11 +1,10 @@
-"""Ground truth checked against itself: pixels of one view found again in another."""
+"""Ground truth of rooms checked against itself: pixels of one view found again in another."""
 
 from dataclasses import dataclass
 
-import torch
-from jaxtyping import Shaped
-from torch import Tensor
+import numpy as np
 
+from data.landing import land, lift
 from data.rooms.render import RoomBatch
 
 
@@ -25,51 +24,46 @@ class Agreement:
     normal_cosine: float
 
 
-def _sample(image: Shaped[Tensor, "n h w c"], index: Tensor) -> Tensor:
-    flat = image.flatten(1, 2)
-    return flat.gather(1, index[..., None].expand(-1, -1, flat.shape[-1]))
-
-
 def reprojection(batch: RoomBatch, tolerance: float = 0.02) -> Agreement:
     """Lift the first view's pixels by depth and pose, look them up in the other views.
 
     A pixel is covisible if its depth there agrees within `tolerance` (relative); normals are
     compared in the world.
     """
-    b, v, h, w = batch.depth.shape
-    y, x = torch.meshgrid(torch.arange(h) + 0.5, torch.arange(w) + 0.5, indexing="ij")
-    pixels = torch.stack([x, y, torch.ones_like(x)], -1).reshape(-1, 3).to(batch.depth)
-    rays = pixels @ torch.linalg.inv(batch.intrinsics[:, 0]).transpose(1, 2)
-    points = rays * batch.depth[:, 0].reshape(b, -1, 1)
-    pose = batch.world_from_camera
-    world = points @ pose[:, 0, :3, :3].transpose(1, 2) + pose[:, 0, None, :3, 3]
-    first = [t[:, 0].reshape(b, -1) for t in (batch.whole, batch.part, batch.instance)]
-    normal = batch.normals[:, 0].reshape(b, -1, 3) @ pose[:, 0, :3, :3].transpose(1, 2)
-    seen, errors, cosines = [], [], []
-    same: list[list[Tensor]] = [[], [], []]
-    for k in range(1, v):
-        local = (world - pose[:, k, None, :3, 3]) @ pose[:, k, :3, :3]
-        image = local @ batch.intrinsics[:, k].transpose(1, 2)
-        column, row = ((image[..., i] / image[..., 2]).floor().long() for i in (0, 1))
-        inside = (local[..., 2] > 0) & (column >= 0) & (column < w) & (row >= 0) & (row < h)
-        index = row.clamp(0, h - 1) * w + column.clamp(0, w - 1)
-        depth = _sample(batch.depth[:, k, ..., None], index)[..., 0]
-        error = (depth / local[..., 2] - 1).abs()
-        visible = inside & (error < tolerance)
-        seen.append(visible.float().mean(1))
-        errors.append(error[visible])
-        there = _sample(batch.normals[:, k], index) @ pose[:, k, :3, :3].transpose(1, 2)
-        cosines.append((there * normal).sum(-1)[visible])
-        for store, mine, table in zip(
-            same, first, (batch.whole, batch.part, batch.instance), strict=True
-        ):
-            store.append((_sample(table[:, k, ..., None], index)[..., 0] == mine)[visible])
-    whole, part, instance = (torch.cat(store).float().mean().item() for store in same)
+    rooms = {name: value.numpy() for name, value in vars(batch).items() if name in _COMPARED}
+    found = [
+        _pair({name: value[room] for name, value in rooms.items()}, view, tolerance)
+        for room in range(len(batch.depth))
+        for view in range(1, batch.depth.shape[1])
+    ]
+    joined = {name: np.concatenate([pair[name] for pair in found]) for name in found[0]}
     return Agreement(
-        covisible=torch.cat(seen).mean().item(),
-        depth_error=torch.cat(errors).median().item(),
-        whole=whole,
-        part=part,
-        instance=instance,
-        normal_cosine=torch.cat(cosines).median().item(),
+        covisible=float(joined["visible"].mean()),
+        depth_error=float(np.median(joined["error"])),
+        whole=float(joined["whole"].mean()),
+        part=float(joined["part"].mean()),
+        instance=float(joined["instance"].mean()),
+        normal_cosine=float(np.median(joined["cosine"])),
     )
+
+
+_LABELS = ("whole", "part", "instance")
+_COMPARED = ("depth", "intrinsics", "world_from_camera", "normals", *_LABELS)
+
+
+def _pair(room: dict[str, np.ndarray], view: int, tolerance: float) -> dict[str, np.ndarray]:
+    """What the covisible pixels of the first view and another one say."""
+    depth, k, pose = room["depth"], room["intrinsics"], room["world_from_camera"]
+    points = lift(depth[0], k[0], pose[0])
+    seen = land(points, k[view], pose[view], depth[0].shape)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        error = np.abs(depth[view].ravel()[seen.index] / seen.z - 1)
+    visible = seen.inside & (error < tolerance)
+    there = seen.index[visible]
+    first = room["normals"][0].reshape(-1, 3)[visible] @ pose[0, :3, :3].T
+    other = room["normals"][view].reshape(-1, 3)[there] @ pose[view, :3, :3].T
+    same = {
+        name: room[name][view].ravel()[there] == room[name][0].ravel()[visible] for name in _LABELS
+    }
+    cosine = (first * other).sum(-1)
+    return {"visible": visible, "error": error[visible], "cosine": cosine, **same}

@@ -52,3 +52,12 @@ def inverse(transform: Float64[np.ndarray, "4 4"]) -> Float64[np.ndarray, "4 4"]
     """The inverse of a rigid transform, by transposition; NaN stays NaN."""
     rotation = transform[:3, :3].T
     return rigid(rotation, -rotation @ transform[:3, 3])
+
+
+def nearest_rigid(world_from_camera: Float64[np.ndarray, "4 4"]) -> Float64[np.ndarray, "4 4"]:
+    """A pose of few digits with the rotation nearest to its own (in the Frobenius norm).
+
+    Source: Higham, "Matrix nearness problems and applications", 1989, section 3.
+    """
+    left, _, right = np.linalg.svd(world_from_camera[:3, :3])
+    return rigid(left @ right, world_from_camera[:3, 3])

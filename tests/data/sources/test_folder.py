@@ -1,47 +1,17 @@
 """A plain folder: the toy world as it would be stored, and the real sets."""
 
-import json
-from pathlib import Path
-
 import numpy as np
 import pytest
 import toyworld as toy
+from toylayouts import save_cameras, write_folder
 
 from data.sources import folder
 from data.sources.poses import pose_fault
 from ffsplat.errors import FFSplatError, SceneFileError
 
 
-def write(path: Path, views: list[toy.ToyView]) -> dict:
-    frames = []
-    for index, view in enumerate(views):
-        toy.save_image(path / f"images/{index}.png", view.image)
-        toy.save_depth(path / f"depth/{index}.png", view.depth, 1e-4)
-        toy.save_map(path / f"labels/{index}.png", view.labels)
-        k = toy.INTRINSICS - np.array([[0, 0, 0.5], [0, 0, 0.5], [0, 0, 0]])
-        frames.append(
-            {
-                "image": f"images/{index}.png",
-                "depth": f"depth/{index}.png",
-                "label": f"labels/{index}.png",
-                "width": toy.SIZE[0],
-                "height": toy.SIZE[1],
-                "K": k.tolist(),
-                "cam_to_world": view.pose.tolist(),
-            }
-        )
-    names = {str(number): name for number, name in toy.WALL_NAMES.items()}
-    content = {"depth_scale": 1e-4, "label_names": names, "frames": frames}
-    save(path, content)
-    return content
-
-
-def save(path: Path, content: dict) -> None:
-    (path / "cameras.json").write_text(json.dumps(content))
-
-
 def test_toy_world_comes_back(tmp_path):
-    write(tmp_path / "a", toy.views())
+    write_folder(tmp_path / "a", toy.views())
     assert folder.find(tmp_path) == [tmp_path / "a"]
     scene = folder.read(tmp_path / "a")
     assert scene.metric
@@ -54,9 +24,9 @@ def test_toy_world_comes_back(tmp_path):
     "name", ["../secret.png", "/etc/passwd", "a/../../b.png", "", None, "C:/x"]
 )
 def test_names_outside_of_the_folder_are_refused(tmp_path, name):
-    content = write(tmp_path, toy.views(1))
+    content = write_folder(tmp_path, toy.views(1))
     content["frames"][0]["image"] = name
-    save(tmp_path, content)
+    save_cameras(tmp_path, content)
     with pytest.raises(SceneFileError, match="outside"):
         folder.read(tmp_path)
 
@@ -75,9 +45,9 @@ def test_names_outside_of_the_folder_are_refused(tmp_path, name):
     ],
 )
 def test_absurd_values_are_refused(tmp_path, key, value):
-    content = write(tmp_path, toy.views(1))
+    content = write_folder(tmp_path, toy.views(1))
     content["frames"][0][key] = value
-    save(tmp_path, content)
+    save_cameras(tmp_path, content)
     with pytest.raises(FFSplatError):
         folder.read(tmp_path)
 
@@ -90,9 +60,9 @@ def test_damaged_json_is_refused(tmp_path, text):
 
 
 def test_broken_pose_is_read_but_seen(tmp_path):
-    content = write(tmp_path, toy.views(1))
+    content = write_folder(tmp_path, toy.views(1))
     content["frames"][0]["cam_to_world"][0][0] = float("nan")
-    save(tmp_path, content)
+    save_cameras(tmp_path, content)
     assert pose_fault(folder.read(tmp_path).frames[0].world_from_camera) == "not finite"
 
 

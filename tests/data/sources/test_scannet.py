@@ -6,57 +6,27 @@ from pathlib import Path
 import numpy as np
 import pytest
 import toyworld as toy
+from toylayouts import (
+    DEPTH_K,
+    HALF,
+    WHOLE,
+    K,
+    raw_ids,
+    save_matrix,
+    write_scannet,
+    write_scannet_table,
+)
 
 from data.sources import scannet, scannetpp
 from data.sources.poses import pose_fault
 from data.sources.view import load_depth, load_view
 from ffsplat.errors import FFSplatError
 
-HALF = np.array([[0, 0, 0.5], [0, 0, 0.5], [0, 0, 0]])
-K = toy.INTRINSICS - HALF
-"""The toy's intrinsics for pixels with integer centres."""
-DEPTH_K = np.array([[45.0, 0, 31.0], [0, 44.0, 26.0], [0, 0, 1]])
-RAW = {1: "wall", 22: "office chair", 3: "zeppelin", 9: "Flooring", 300: "couch", 5: "bed"}
-WHOLE = {1: "wall", 2: "office chair", 3: "otherprop", 4: "Flooring", 5: "couch", 6: "bed"}
-
-
-def save_matrix(path: Path, values: np.ndarray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("\n".join(" ".join(f"{v:.9f}" for v in row) for row in values) + "\n")
-
-
-def padded(k: np.ndarray) -> np.ndarray:
-    matrix = np.eye(4)
-    matrix[:3, :3] = k
-    return matrix
-
-
-def raw_ids(labels: np.ndarray) -> np.ndarray:
-    return np.array([0, *RAW])[labels]
-
-
-def write_table(folder: Path) -> None:
-    rows = ["id\traw_category\tcategory\tnyu40id\tnyu40class"]
-    rows += [f"{number}\t{name}\tx\t40\totherprop" for number, name in RAW.items()]
-    (folder / "scannetv2-labels.combined.tsv").write_text("\n".join(rows) + "\n")
-
-
-def write_export(folder: Path) -> None:
-    for index, view in enumerate(toy.views()):
-        toy.save_image(folder / f"color/{index}.jpg", view.image)
-        own = toy.trace(view.pose, DEPTH_K + HALF, (64, 52))
-        toy.save_depth(folder / f"depth/{index}.png", own.depth, 0.001)
-        toy.save_map(folder / f"label-filt/{index}.png", raw_ids(view.labels))
-        toy.save_map(folder / f"instance-filt/{index}.png", view.labels)
-        save_matrix(folder / f"pose/{index}.txt", view.pose)
-    save_matrix(folder / "intrinsic/intrinsic_color.txt", padded(K))
-    save_matrix(folder / "intrinsic/intrinsic_depth.txt", padded(DEPTH_K))
-
 
 def test_export_comes_back(tmp_path):
     folder = tmp_path / "scans/scene0000_00"
-    write_export(folder)
-    write_table(tmp_path)
+    write_scannet(folder)
+    write_scannet_table(tmp_path)
     assert scannet.find(tmp_path) == [folder]
     scene = scannet.read(folder)
     assert scene.metric
@@ -77,7 +47,7 @@ def test_export_comes_back(tmp_path):
 
 def test_depth_lens_of_the_export_is_exact(tmp_path):
     """Asked for the depth camera itself, the map comes back pixel by pixel."""
-    write_export(tmp_path)
+    write_scannet(tmp_path)
     frame = scannet.read(tmp_path).frames[0]
     assert frame.depth is not None
     same = toy.replace(frame, size=(64, 52), intrinsics=frame.depth.intrinsics)
@@ -87,21 +57,21 @@ def test_depth_lens_of_the_export_is_exact(tmp_path):
 
 
 def test_labels_without_their_table_are_left_out(tmp_path):
-    write_export(tmp_path)
+    write_scannet(tmp_path)
     scene = scannet.read(tmp_path)
     assert scene.frames[0].labels is None
     assert "scannetv2-labels.combined.tsv" in scene.notes[0]
 
 
 def test_lost_poses_are_seen(tmp_path):
-    write_export(tmp_path)
+    write_scannet(tmp_path)
     (tmp_path / "pose/2.txt").write_text("-inf " * 16)
     faults = [pose_fault(frame.world_from_camera) for frame in scannet.read(tmp_path).frames]
     assert faults == ["", "", "not finite", ""]
 
 
 def test_frames_stand_in_the_order_of_their_numbers(tmp_path):
-    write_export(tmp_path)
+    write_scannet(tmp_path)
     for kind, suffix in (("color", "jpg"), ("depth", "png"), ("pose", "txt")):
         (tmp_path / f"{kind}/3.{suffix}").rename(tmp_path / f"{kind}/10.{suffix}")
     assert [frame.name for frame in scannet.read(tmp_path).frames] == ["0", "1", "2", "10"]
@@ -126,7 +96,7 @@ def test_test_set_of_lsm_comes_back(tmp_path):
     write_lsm(tmp_path, ("images", "depths", "images"), "jpg", scannet.NPZ)
     for index, view in enumerate(toy.views()):
         toy.save_map(tmp_path / f"labels/{index:06d}.png", raw_ids(view.labels))
-    write_table(tmp_path)
+    write_scannet_table(tmp_path)
     scene = scannet.read(tmp_path)
     toy.assert_exact(scene, image=3.0)
     assert toy.labels_agree(scene, WHOLE)
