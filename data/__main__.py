@@ -18,6 +18,7 @@ from data.shards import MAX_COUNT, verify_shards, write_shards, written_keys
 from data.sources.clips import ClipRule
 from data.sources.registry import SOURCES, source_of, terms_of
 from data.sources.view import Target
+from ffsplat.cli.console import printable
 from ffsplat.cli.failures import SKIPPED
 from ffsplat.errors import FFSplatError
 
@@ -190,7 +191,8 @@ def convert(
     rule = ClipRule(views, min_overlap, max_overlap, stride, seed)
     options = Options(Target(size, multiple, square), rule, limit)
     report = write_converted(source, folder, out, options)
-    click.echo(summary(report))
+    for line in summary(report):
+        click.echo(printable(line))
     ctx.exit(SKIPPED if report.failed else 0)
 
 
@@ -218,9 +220,9 @@ def check(
     if path is not None:
         failed = []
         for line in table(check_path(path, source, limit, failed)):
-            click.echo(line)
+            click.echo(printable(line))
         for reason in failed:
-            click.echo(f"skipped: {reason}")
+            click.echo(printable(f"skipped: {reason}"))
         ctx.exit(SKIPPED if failed else 0)
     seeds = range(seed_start, seed_start + scenes)
     batch = RoomBatch.concatenate([render_rooms([seed], 4, size, size) for seed in seeds])

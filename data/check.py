@@ -285,7 +285,7 @@ def table(checks: Iterable[Check]) -> Iterator[str]:
         if check.depth is None and check.epipolar is None:
             cells.append("nothing to compare")
         yield ", ".join(cells)
-        yield from (f"  warning: {warning}" for warning in check.warnings)
+        yield from (f"warning: {check.name}: {warning}" for warning in check.warnings)
 
 
 def _shown(error: float, shuffled: float | None, factor: int, unit: str) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 
 from data.clip import UNKNOWN, Clip
 from data.shards import ShardError, write_shards, written_keys
+from data.shards.meta import check_clip
 from data.sources.clips import ClipRule, cut, overlap, sound_frames
 from data.sources.frame import Frame, SourceScene
 from data.sources.labels import clip_instances, whole_rows
@@ -78,6 +79,8 @@ def source_clips(
             key = clip_key(source.name, where, number)
             try:
                 clip = None if key in stored else make_clip(scene, frames, options.target, key)
+                if clip is not None:
+                    check_clip(clip)
             except FFSplatError as error:
                 report.failed.append(f"{where}, clip {number}: {error}")
                 continue
@@ -116,14 +119,16 @@ def clip_of(scene: SourceScene, frames: list[Frame], views: list[View], key: str
     if labels is not None:
         whole = whole_rows(labels, scene.label_names, scene.label_space)
         instance = None if objects is None else clip_instances(objects, whole)
-    poses = [nearest_rigid(frame.world_from_camera) for frame in frames]
+    poses = np.stack([nearest_rigid(frame.world_from_camera) for frame in frames])
+    with np.errstate(over="ignore"):  # `check_clip` refuses what becomes infinite
+        poses = poses.astype(np.float32)
     return Clip(
         key=key,
         source=scene.source,
         metric=scene.metric,
         images=np.stack([view.image for view in views]),
         intrinsics=np.stack([view.intrinsics for view in views]).astype(np.float32),
-        world_from_camera=np.stack(poses).astype(np.float32),
+        world_from_camera=poses,
         depth=stacked([view.depth for view in views], 0),
         whole=whole,
         instance=instance,
@@ -155,7 +160,7 @@ def convert(source: Source, folder: Path, out: Path, options: Options) -> Report
     return report
 
 
-def summary(report: Report) -> str:
+def summary(report: Report) -> list[str]:
     """Counts, then what was dropped, passed over and failed, a line each."""
     rows = [
         f"{report.scenes} scenes, {report.clips} clips, {report.views} views, "
@@ -164,4 +169,4 @@ def summary(report: Report) -> str:
     rows += [f"note: {note}" for note in report.notes]
     rows += [f"dropped: {frame}" for frame in report.dropped]
     rows += [f"skipped: {scene}" for scene in report.failed]
-    return "\n".join(rows)
+    return rows

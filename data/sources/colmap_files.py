@@ -16,6 +16,7 @@ from ffsplat.io.header import read_limited
 
 MAX_MODEL_BYTES = 1 << 31
 MAX_INTEGER = 1 << 62
+MAX_NAME = 4096
 MODELS = {
     0: ("SIMPLE_PINHOLE", 3),
     1: ("PINHOLE", 4),
@@ -91,9 +92,10 @@ class _Bytes:
 
     def text(self) -> str:
         """A name up to its zero byte."""
-        name = bytearray()
-        while (byte := self.take(1)[0]) != 0:
-            name.append(byte)
+        name, zero, _ = bytes(self.content[self.place : self.place + MAX_NAME]).partition(b"\0")
+        if not zero:
+            raise SceneFileError(f"{self.path} is truncated within a name, or a name has no end")
+        self.take(len(name) + 1)
         return name.decode("utf-8", errors="replace")
 
 

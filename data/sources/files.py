@@ -6,7 +6,9 @@ import re
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from io import BytesIO
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -14,14 +16,19 @@ import numpy as np
 from jaxtyping import Float64
 from PIL import Image
 
-from ffsplat.errors import SceneFileError
-from ffsplat.io.header import read_limited
+from ffsplat.decode import FORMATS, decoder_errors
+from ffsplat.errors import ImageError, SceneFileError
+from ffsplat.io.header import open_regular, read_limited
 
 MAX_TEXT_BYTES = 1 << 28
 MAX_MATRIX_BYTES = 1 << 16
 MAX_SIDE = 1 << 16
 PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 MAX_FOLDERS = 100_000
+MAX_PART = 255
+"""Bytes of one name in a path: what file systems take."""
+MAX_DIGITS = 20
+"""Longer runs of digits in a name are no number, and slow to read as one."""
 HALF_PIXEL = np.array([[1.0, 0.0, 0.5], [0.0, 1.0, 0.5], [0.0, 0.0, 1.0]])
 """From pixels whose centres are integers to ours, whose centres are half-integers."""
 OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])
@@ -32,7 +39,8 @@ def inside(folder: Path, name: object) -> Path:
     """`folder / name`; SceneFileError if a file names something outside of its own folder."""
     parts = PurePosixPath(str(name).replace("\\", "/")).parts
     hostile = not parts or ".." in parts or parts[0].startswith("/") or ":" in parts[0]
-    if not isinstance(name, str) or hostile or "\0" in name:
+    too_long = any(len(part.encode(errors="replace")) > MAX_PART for part in parts)
+    if not isinstance(name, str) or hostile or too_long or "\0" in name:
         raise SceneFileError(f"{folder} names a file outside of itself: {str(name)[:80]!r}")
     return folder.joinpath(*parts)
 
@@ -128,11 +136,18 @@ def _array(archive: zipfile.ZipFile, name: str) -> np.ndarray:
 
 def image_size(path: Path) -> tuple[int, int]:
     """Width and height from the header of a picture, as it is stored (EXIF turns nothing)."""
+    with open_picture(path) as picture:
+        return picture.size
+
+
+@contextmanager
+def open_picture(path: Path) -> Iterator[Image.Image]:
+    """A picture of which only the header has been read; ImageError names one that is damaged."""
     try:
-        with Image.open(path) as image:
-            return image.size
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise SceneFileError(f"{path} is not a picture: {error}") from error
+        with open_regular(path) as file, decoder_errors():
+            yield Image.open(file, formats=FORMATS)
+    except ImageError as error:
+        raise ImageError(f"{path}: {error}", error.hint) from error
 
 
 def checked_size(width: object, height: object, where: object) -> tuple[int, int]:
@@ -163,7 +178,7 @@ def pinhole(
 def natural(path: Path) -> list[tuple[int, str]]:
     """Sort key that counts: frame 9 comes before frame 10."""
     words = re.findall(r"\d+|\D+", path.name)
-    return [(int(word), "") if word.isdecimal() else (-1, word) for word in words]
+    return [(int(w), "") if w.isdecimal() and len(w) < MAX_DIGITS else (-1, w) for w in words]
 
 
 def pictures(folder: Path) -> list[Path]:
@@ -178,9 +193,13 @@ def find_scenes(folder: Path, is_scene: Callable[[Path], bool], depth: int = 3) 
     """The scene folders at or below `folder`, at most `depth` levels down, in natural order."""
     if is_scene(folder):
         return [folder]
-    if depth == 0:
+    if depth == 0 or not folder.is_dir():
         return []
+    try:
+        children = list(islice((p for p in folder.iterdir() if p.is_dir()), MAX_FOLDERS))
+    except OSError as error:
+        raise SceneFileError(f"cannot read {folder}: {error.strerror}") from error
     found: list[Path] = []
-    for child in sorted((p for p in folder.iterdir() if p.is_dir()), key=natural)[:MAX_FOLDERS]:
+    for child in sorted(children, key=natural):
         found += find_scenes(child, is_scene, depth - 1)
     return found

@@ -6,6 +6,7 @@ Layout: `cameras.json` with `frames`, each with `image`, `width`, `height`, `K` 
 top-left pixel, so half a pixel is added. Frames without a camera are left out and counted.
 """
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from data.sources.frame import DepthMap, Frame, LabelMap, SourceScene
 from ffsplat.errors import SceneFileError
 
 CAMERAS = "cameras.json"
+MAX_UNIT = 1000.0
+"""Metres that one step of depth may be."""
 
 
 def find(folder: Path) -> list[Path]:
@@ -31,16 +34,25 @@ def read(folder: Path) -> SourceScene:
         raise SceneFileError(f"{folder / CAMERAS} has no list of frames")
     known = [frame for frame in listed if {"image", "K", "cam_to_world"} <= frame.keys()]
     unposed = len(listed) - len(known)
-    names = content.get("label_names", {})
+    scale = content.get("depth_scale", 0.001)
+    if type(scale) not in (int, float) or not 0 < scale < MAX_UNIT:
+        raise SceneFileError(f"{folder / CAMERAS}: depth_scale is {str(scale)[:40]}")
     return SourceScene(
         name=folder.name,
         source="folder",
-        frames=tuple(_frame(folder, frame, content.get("depth_scale", 0.001)) for frame in known),
+        frames=tuple(_frame(folder, frame, scale) for frame in known),
         metric=bool(content.get("metric", any("depth" in frame for frame in known))),
-        label_names={int(number): str(name) for number, name in names.items()},
+        label_names=_names(content.get("label_names", {}), folder / CAMERAS),
         label_space="words",
         notes=(f"{unposed} frames have no camera",) if unposed else (),
     )
+
+
+def _names(names: object, where: Path) -> dict[int, str]:
+    """Names by label number; JSON has the numbers as strings."""
+    if not isinstance(names, dict) or not all(re.fullmatch(r"[0-9]{1,9}", key) for key in names):
+        raise SceneFileError(f"{where}: label_names are not names by number")
+    return {int(number): str(name) for number, name in names.items()}
 
 
 def _frame(folder: Path, item: dict[str, Any], scale: float) -> Frame:

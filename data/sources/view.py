@@ -8,12 +8,14 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64, UInt8
 from PIL import Image
 
+from data.sources.files import open_picture
 from data.sources.frame import DepthMap, Frame
 from data.sources.lens import ideal_intrinsics, stored_pixels
-from ffsplat.decode import FORMATS, view_size
+from ffsplat.decode import view_size
 from ffsplat.errors import ImageError
 
 MAX_PIXELS = 100_000_000
+PHOTO_MODES = ("L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr")
 ASPECT = 0.02
 """By how much the two scales of a stored photo may differ: published sizes are rounded."""
 
@@ -65,8 +67,7 @@ def load_view(frame: Frame, target: Target) -> View:
     border. Raises ImageError for pictures that are damaged, absurd or of another shape.
     """
     intrinsics = scaled_intrinsics(frame, target)
-    with _opened(frame.image) as picture:
-        photo = np.asarray(picture.convert("RGB"))
+    photo = _photo(frame.image)
     image = _resized(_pinhole_photo(photo, frame), frame, target)
     grid = _stored_grid(frame, target)
     depth = labels = instances = None
@@ -99,22 +100,25 @@ def scaled_intrinsics(frame: Frame, target: Target) -> Float64[np.ndarray, "3 3"
 
 def read_map(path: Path) -> np.ndarray:
     """The values (h, w) of a grey picture or a palette's indices, as they are stored."""
-    with _opened(path) as picture:
+    with open_picture(path) as picture:
+        _check_size(picture)
         values = np.asarray(picture)
     if values.ndim != 2 or values.dtype.kind not in "uif":
         raise ImageError(f"{path} is not a map of one channel")
     return values
 
 
-def _opened(path: Path) -> Image.Image:
-    try:
-        picture = Image.open(path, formats=FORMATS)
-        if picture.width * picture.height > MAX_PIXELS:
-            raise ImageError(f"{path} is {picture.width} x {picture.height} pixels")
-        picture.load()
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ImageError(f"{path} cannot be read: {error}") from error
-    return picture
+def _photo(path: Path) -> UInt8[np.ndarray, "h w 3"]:
+    with open_picture(path) as picture:
+        _check_size(picture)
+        if picture.mode not in PHOTO_MODES:
+            raise ImageError(f"pixel format {picture.mode} is not that of a photo")
+        return np.asarray(picture.convert("RGB"))
+
+
+def _check_size(picture: Image.Image) -> None:
+    if picture.width * picture.height > MAX_PIXELS:
+        raise ImageError(f"{picture.width} x {picture.height} pixels are too many")
 
 
 def _pinhole_photo(photo: UInt8[np.ndarray, "h w 3"], frame: Frame) -> UInt8[np.ndarray, "h w 3"]:

@@ -223,7 +223,7 @@ def test_command_checks_sources_and_shards(tmp_path):
 
 def test_table_says_what_there_is():
     bare = Check("x", 2, None, None, None, None, None, None, ("odd",))
-    assert list(table([bare])) == ["x: 2 views, nothing to compare", "  warning: odd"]
+    assert list(table([bare])) == ["x: 2 views, nothing to compare", "warning: x: odd"]
     full = replace(bare, depth=0.012, labels=0.5, warnings=())
     expected = "x: 2 views, depth error 1.20 % (poses shuffled none), labels agree 50.0 %"
     assert list(table([full])) == [expected]

@@ -91,6 +91,14 @@ def test_absurd_counts_allocate_nothing(tmp_path, name):
         colmap.read(tmp_path)
 
 
+def test_name_without_end_is_refused(tmp_path):
+    write_colmap(tmp_path, toy.views(1))
+    path = tmp_path / "sparse/0/images.bin"
+    path.write_bytes(path.read_bytes()[:76] + b"a" * 10**6)
+    with pytest.raises(SceneFileError, match="name has no end"):
+        colmap.read(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("place", "value"),
     [(12, 99), (16, 2**40), (24, 0)],

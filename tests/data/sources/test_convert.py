@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import toyworld as toy
 from click.testing import CliRunner
-from toylayouts import write_folder, write_scannet, write_scannet_table
+from toylayouts import save_cameras, write_folder, write_scannet, write_scannet_table
 
 from data.__main__ import main
 from data.clip import KEY, UNKNOWN
@@ -99,9 +99,22 @@ def test_bad_scenes_are_named_and_skipped(sets):
     assert len({clip.key for clip in clips}) == len(clips)
     assert report.failed[0].startswith("c: ")
     assert report.failed[1].startswith("d, clip 0: ")
-    text = summary(report)
+    text = "\n".join(summary(report))
     assert f"{len(clips)} clips" in text
     assert text.count("skipped: ") == len(report.failed)
+
+
+def test_numbers_that_no_shard_takes_cost_a_clip_not_the_run(tmp_path):
+    content = write_folder(tmp_path, toy.views())
+    for frame in content["frames"]:
+        frame["cam_to_world"][0][3] = 1e300
+        del frame["depth"]
+    save_cameras(tmp_path, content)
+    report = Report()
+    options = Options(Target(40, 4), ClipRule(2, 0.0, 1.0))
+    assert list(source_clips(source_of("folder"), tmp_path, options, report)) == []
+    assert report.clips == 0
+    assert any("not finite" in reason for reason in report.failed)
 
 
 def test_shards_hold_the_clips_and_an_interrupted_run_goes_on(sets, tmp_path):

@@ -52,6 +52,25 @@ def test_absurd_values_are_refused(tmp_path, key, value):
         folder.read(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("depth_scale", "small"),
+        ("depth_scale", 0),
+        ("depth_scale", 1e300),
+        ("depth_scale", float("nan")),
+        ("label_names", {"one": "wall"}),
+        ("label_names", ["wall"]),
+        ("label_names", {"9" * 5000: "wall"}),
+    ],
+)
+def test_absurd_values_for_all_frames_are_refused(tmp_path, key, value):
+    content = write_folder(tmp_path, toy.views(1))
+    save_cameras(tmp_path, content | {key: value})
+    with pytest.raises(SceneFileError, match=key):
+        folder.read(tmp_path)
+
+
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"frames": 3}', '{"frames": [3]}', "[" * 10**5])
 def test_damaged_json_is_refused(tmp_path, text):
     (tmp_path / "cameras.json").write_text(text)

@@ -91,6 +91,7 @@ def test_distortion_is_kept_and_fisheye_is_refused(tmp_path):
         ("file_path", "../../secret.png"),
         ("file_path", "/etc/passwd"),
         ("file_path", 7),
+        ("file_path", "9" * 5000),
         ("file_path", None),
         ("depth_file_path", "depth/../../x.png"),
         ("w", 10**15),

@@ -1,5 +1,6 @@
 """Frames decoded at the size of a clip: intrinsics, lenses, crops, maps of another size."""
 
+import os
 from dataclasses import replace
 
 import cv2
@@ -11,7 +12,7 @@ from PIL import Image
 from data.sources.frame import DepthMap, Frame, LabelMap, SourceScene
 from data.sources.lens import distort, ideal_intrinsics
 from data.sources.view import Target, load_view
-from ffsplat.errors import ImageError
+from ffsplat.errors import FFSplatError, ImageError
 
 LENS = (0.2624, -0.9531, -0.0054, 0.0026, 1.1633)
 
@@ -147,6 +148,16 @@ def test_absurd_size_in_a_header_is_refused_before_it_is_decoded(frame, tmp_path
     (tmp_path / "a.png").write_bytes(content)
     with pytest.raises(ImageError):
         load_view(frame, toy.FULL)
+
+
+def test_what_is_no_file_or_no_photo_is_refused(frame, tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")  # opening it would wait for ever
+    with pytest.raises(FFSplatError, match="regular"):
+        load_view(replace(frame, image=tmp_path / "pipe.png"), toy.FULL)
+    with pytest.raises(ImageError, match="not that of a photo"):
+        load_view(replace(frame, image=tmp_path / "d.png"), toy.FULL)
+    with pytest.raises(FFSplatError, match="cannot read"):
+        load_view(replace(frame, image=tmp_path / "absent.png"), toy.FULL)
 
 
 def test_colour_picture_is_no_map(frame):
