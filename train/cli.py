@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning
+from jsonargparse import ArgumentError
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
@@ -97,6 +98,7 @@ class CommandLine(LightningCLI):
             auto_configure_optimizers=False,
             save_config_callback=KeepConfig,
             save_config_kwargs={"save_to_log_dir": False},
+            parser_kwargs={"exit_on_error": False},
             args=args,
         )
 
@@ -169,6 +171,10 @@ def run(args: list[str] | None = None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", force=True)
     for message in QUIET:
         warnings.filterwarnings("ignore", message)
-    line = CommandLine(args)
+    try:
+        line = CommandLine(args)
+    except ArgumentError as error:
+        command = (args or sys.argv[1:])[0]
+        raise UsageError(str(error), hint=f"python -m train {command} --help") from None
     if line.stop is not None and 0 < line.stop.received < PAUSED:
         sys.exit(128 + line.stop.received)
