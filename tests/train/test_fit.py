@@ -146,6 +146,12 @@ def test_two_processes_do_what_one_does(recipe, unbroken, tmp_path):
     assert logged(tmp_path, "loss") == pytest.approx(logged(unbroken, "loss"), rel=1e-4)
 
 
+@pytest.mark.parametrize("option", [("--model.optimizer.rate", "3"), ("--config", "nowhere.yaml")])
+def test_a_mistake_in_a_recipe_is_told_in_a_line(recipe, tmp_path, option):
+    with pytest.raises(UsageError):
+        fit(recipe, tmp_path, *option)
+
+
 def test_an_existing_run_is_not_overwritten(recipe, unbroken):
     with pytest.raises(UsageError, match="already exists"):
         fit(recipe, unbroken)
