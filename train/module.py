@@ -59,6 +59,11 @@ class Perceptual:
     name: str
     weights: str
 
+    def network(self, seed: int) -> FeatureNetwork:
+        """Build it; random weights are drawn by `seed`."""
+        weights = "random" if self.weights == "random" else Path(self.weights)
+        return FeatureNetwork(self.name, weights, seed=seed)
+
 
 class TrainingModule(lightning.LightningModule):
     """Trains `network` by the sum of the `losses`, each a term of `train.terms` by its weight."""
@@ -108,14 +113,7 @@ class TrainingModule(lightning.LightningModule):
         if teacher is not None:
             self.dictionary = torch.nn.Parameter(torch.zeros(network.whole_rows, teacher.width))
         # In a tuple, so that its frozen weights are no part of the module's checkpoints.
-        self.features: tuple[FeatureNetwork, ...] = ()
-        if perceptual is not None:
-            weights = perceptual.weights
-            self.features = (
-                FeatureNetwork(
-                    perceptual.name, "random" if weights == "random" else Path(weights), seed=seed
-                ),
-            )
+        self.features = () if perceptual is None else (perceptual.network(seed),)
 
     # Training
 
