@@ -14,10 +14,11 @@ from data.rooms.clips import room_clips
 from data.rooms.examples import write_examples
 from data.rooms.render import RoomBatch
 from data.rooms.sheet import save_sheet
-from data.shards import MAX_COUNT, verify_shards, write_shards, written_keys
+from data.shards import MAX_COUNT, ShardDataset, verify_shards, write_shards, written_keys
 from data.sources.clips import ClipRule
 from data.sources.registry import SOURCES, source_of, terms_of
 from data.sources.view import Target
+from data.teachers import USUAL, check_name, licence_of, open_network, parse_name, teach
 from ffsplat.cli.console import printable
 from ffsplat.cli.failures import SKIPPED
 from ffsplat.errors import FFSplatError
@@ -228,6 +229,38 @@ def check(
     batch = RoomBatch.concatenate([render_rooms([seed], 4, size, size) for seed in seeds])
     for name, value in vars(reprojection(batch)).items():
         click.echo(f"{name:14s} {value:.5f}")
+
+
+@main.command(name="teach")
+@click.argument("shards")
+@click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path))
+@click.option("--teacher", required=True, help="open_clip:ARCH/TAG or timm:NETWORK.")
+@click.option(
+    "--weights", default="hub", show_default=True, help="Or a safetensors file, or random."
+)
+@click.option("--name", help="What clips call it: clip or dino unless told otherwise.")
+@click.option("--size", type=click.IntRange(8, 2048), help="Shorter side that the network sees.")
+@click.option("--device", default="cpu", show_default=True, type=click.Choice(["cpu", "cuda"]))
+def teach_command(
+    shards: str,
+    out: Path,
+    teacher: str,
+    weights: str,
+    name: str | None,
+    size: int | None,
+    device: str,
+) -> None:
+    """Add dense features of another network to the clips of SHARDS, in new shards."""
+    network_name = parse_name(teacher)
+    click.echo(licence_of(network_name))
+    name = name or USUAL[network_name.kind]
+    dataset = ShardDataset(shards)
+    check_name(name, dataset)
+    source = weights if weights in ("hub", "random") else Path(weights)
+    network, record = open_network(network_name, source, size, device)
+    index = teach(dataset, out, name, network, record)
+    click.echo(f"{out}: {len(index)} clips in {len(index.shards)} shards; in a recipe:")
+    click.echo(f'teacher: {{name: {name}, width: {record.width}, space: "{record.space}"}}')
 
 
 @main.command()

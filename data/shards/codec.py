@@ -104,6 +104,11 @@ def decode_clip(key: str, parts: Mapping[str, bytes]) -> Clip:
     return clip
 
 
+def image_files(parts: Mapping[str, bytes]) -> tuple[bytes, ...]:
+    """The files of the images among the parts of a clip that `decode_clip` takes, a view each."""
+    return tuple(parts[name] for name in sorted(parts) if name.split(".")[1] == "image")
+
+
 def _part(view: int, name: str, suffix: str) -> str:
     return f"{view:04d}.{name}.{suffix}"
 

@@ -4,7 +4,7 @@ import hashlib
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BufferedReader
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 
 from data.clip import Clip
 from data.shards.cache import Cache, open_folder
-from data.shards.codec import decode_clip
+from data.shards.codec import decode_clip, image_files
 from data.shards.errors import ShardError
 from data.shards.index import Shard, parse_index
 from data.shards.members import Sample, scan, unpack
@@ -39,6 +39,13 @@ class ShardDataset(Dataset[Clip]):
         shard, sample = self.index.locate(number)
         with _naming(shard, sample), self.folder.open(shard) as file:
             return _read(file, sample)
+
+    def with_photos(self, number: int) -> Clip:
+        """A clip with its image files, so that it can be written again without loss."""
+        shard, sample = self.index.locate(number)
+        with _naming(shard, sample), self.folder.open(shard) as file:
+            parts = _parts(file, sample)
+            return replace(decode_clip(sample.key, parts), photos=image_files(parts))
 
 
 @dataclass(frozen=True)
@@ -75,11 +82,15 @@ def _verify(file: BufferedReader, shard: Shard) -> None:
 
 
 def _read(file: BufferedReader, sample: Sample) -> Clip:
+    return decode_clip(sample.key, _parts(file, sample))
+
+
+def _parts(file: BufferedReader, sample: Sample) -> dict[str, bytes]:
     file.seek(sample.offset)
     content = file.read(sample.size)
     if len(content) != sample.size or zlib.crc32(content) != sample.crc32:
         raise ShardError("damaged: its bytes are not those that the index knows")
-    return decode_clip(sample.key, unpack(content, sample.key))
+    return unpack(content, sample.key)
 
 
 @contextmanager
