@@ -59,10 +59,9 @@ def resized_positions(
 ) -> Float[Tensor, "_ d"]:
     """Position embeddings of another grid of patches (rows, columns); the first is kept.
 
-    Bicubic with antialiasing, as open_clip resizes those of a checkpoint.
+    Bicubic with antialiasing, as open_clip resizes those of a checkpoint; the same grid gives the
+    same numbers.
     """
-    if size == tuple(grid):
-        return positions
     patches = positions[1:].mT.unflatten(1, tuple(grid))[None]
     resized = F.interpolate(patches, size, mode="bicubic", antialias=True)
     return torch.cat([positions[:1], resized[0].flatten(1).mT])
