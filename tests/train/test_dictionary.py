@@ -6,21 +6,11 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from lossdraws import draw, wave
 
 from ffsplat.codebook import gram, validate
 from ffsplat.errors import UsageError
 from train import dictionary
-
-
-def draw(*shape: int, seed: int = 0) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(*shape, generator=generator, dtype=torch.float64)
-
-
-def wave(*shape: int, phase: float = 0.0) -> torch.Tensor:
-    """The same numbers on every machine, for those that the original code made of them."""
-    count = torch.arange(math.prod(shape), dtype=torch.float64)
-    return torch.sin(count**1.3 + phase).float().reshape(shape)
 
 
 def pairs() -> torch.Tensor:

@@ -6,25 +6,10 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from lossdraws import draw, finite_gradient, wave
 from scipy.special import entr, softmax
 
 from train import losses
-
-
-def draw(*shape: int, seed: int = 0) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(*shape, generator=generator, dtype=torch.float64)
-
-
-def wave(*shape: int, phase: float = 0.0) -> torch.Tensor:
-    """The same numbers on every machine, for those that the original code made of them."""
-    count = torch.arange(math.prod(shape), dtype=torch.float64)
-    return torch.sin(count**1.3 + phase).float().reshape(shape)
-
-
-def finite_gradient(loss: torch.Tensor, *leaves: torch.Tensor) -> None:
-    for gradient in torch.autograd.grad(loss, leaves):
-        assert gradient.isfinite().all()
 
 
 def test_uncertain_code_loss_by_loops():

@@ -7,24 +7,9 @@ import pytest
 import scipy.stats
 import torch
 import torch.nn.functional as F
+from lossdraws import draw, finite_gradient, wave
 
 from train import losses
-
-
-def randn(*shape: int, seed: int = 0) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(*shape, generator=generator, dtype=torch.float64)
-
-
-def wave(*shape: int, phase: float = 0.0) -> torch.Tensor:
-    """The same numbers on every machine, for those that the original code made of them."""
-    count = torch.arange(math.prod(shape), dtype=torch.float64)
-    return torch.sin(count**1.3 + phase).float().reshape(shape)
-
-
-def finite_gradient(loss: torch.Tensor, *leaves: torch.Tensor) -> None:
-    for gradient in torch.autograd.grad(loss, leaves, allow_unused=True):
-        assert gradient is None or gradient.isfinite().all()
 
 
 def slow_divergence(points, logits, k: int, with_self: bool) -> float:
@@ -41,7 +26,7 @@ def slow_divergence(points, logits, k: int, with_self: bool) -> float:
 @pytest.mark.parametrize("k", [1, 5])
 @pytest.mark.parametrize("with_self", [False, True])
 def test_neighbours_diverge(k, with_self, monkeypatch):
-    points, logits = randn(50, 3), randn(50, 7, seed=1).requires_grad_()
+    points, logits = draw(50, 3), draw(50, 7, seed=1).requires_grad_()
     expected = slow_divergence(points, logits, k, with_self)
     loss = losses.neighbour_loss(points, logits, k=k, with_self=with_self)
     assert loss.item() == pytest.approx(expected, rel=1e-5, abs=1e-12)  # logits go to float32
@@ -50,11 +35,11 @@ def test_neighbours_diverge(k, with_self, monkeypatch):
     monkeypatch.setattr("train.losses.consistency.DISTANCES", 120)  # two anchors at a time
     again = losses.neighbour_loss(points, logits, k=k, with_self=with_self)
     assert again.item() == pytest.approx(expected, rel=1e-5, abs=1e-12)
-    finite_gradient(loss, logits)
+    finite_gradient(loss, logits, unused=True)
 
 
 def test_self_counted_among_k_neighbours_costs_a_share():
-    points, logits = randn(30, 3), randn(30, 4, seed=1)
+    points, logits = draw(30, 3), draw(30, 4, seed=1)
     four = losses.neighbour_loss(points, logits, k=4)
     five = losses.neighbour_loss(points, logits, k=5, with_self=True)
     assert five.item() == pytest.approx(0.8 * four.item(), rel=1e-5)
@@ -76,27 +61,27 @@ def test_divergence_falls_when_neighbours_agree():
 
 
 def test_sampling_is_reproducible_and_bounded():
-    points, logits = randn(200, 3), randn(200, 4, seed=1)
+    points, logits = draw(200, 3), draw(200, 4, seed=1)
 
-    def draw(seed: int, **options: int) -> float:
+    def cost(seed: int, **options: int) -> float:
         generator = torch.Generator().manual_seed(seed)
         return losses.neighbour_loss(points, logits, generator=generator, **options).item()
 
-    assert draw(1, samples=20) == draw(1, samples=20) != draw(2, samples=20)
+    assert cost(1, samples=20) == cost(1, samples=20) != cost(2, samples=20)
     order = torch.randperm(200, generator=torch.Generator().manual_seed(3))[:30]
     expected = slow_divergence(points[order], logits[order], 5, False)
-    assert draw(3, most=30) == pytest.approx(expected, rel=1e-5)
+    assert cost(3, most=30) == pytest.approx(expected, rel=1e-5)
 
 
 def test_lonely_and_coincident_points():
-    logits = randn(4, 3).requires_grad_()
+    logits = draw(4, 3).requires_grad_()
     for n in (0, 1):
         alone = losses.neighbour_loss(torch.zeros(n, 3), logits[:n])
         assert alone.item() == 0
-        finite_gradient(alone, logits)
+        finite_gradient(alone, logits, unused=True)
     points = torch.zeros(4, 3, requires_grad=True)
     together = losses.neighbour_loss(points, 1000 * logits, k=9)
-    finite_gradient(together, logits, points)
+    finite_gradient(together, logits, points, unused=True)
     assert together > 0
 
 
@@ -110,7 +95,7 @@ def test_flatness_is_the_smallest_scale():
 
 
 def test_objects_agree_with_their_mean():
-    logits = randn(20, 5).requires_grad_()
+    logits = draw(20, 5).requires_grad_()
     identities = torch.tensor([4] * 3 + [-2] * 10 + [9] * 7)[torch.randperm(20)]
     table = scipy.special.softmax(logits.detach().numpy(), axis=1)
     expected = []
@@ -119,14 +104,14 @@ def test_objects_agree_with_their_mean():
         expected.append(np.mean([scipy.stats.entropy(rows.mean(0), row) for row in rows]))
     loss = losses.object_agreement_loss(logits, identities)
     assert loss.item() == pytest.approx(np.mean(expected), rel=1e-5)
-    finite_gradient(loss, logits)
+    finite_gradient(loss, logits, unused=True)
 
 
 def test_object_agreement_at_the_edges():
     sure = torch.tensor([[500.0, 0, 0], [0, 500, 0]], requires_grad=True)
     torn = losses.object_agreement_loss(sure, torch.tensor([1, 1]))
     assert torn.item() == pytest.approx(250 - math.log(2))  # half of 500 nats, less the entropy
-    finite_gradient(torn, sure)
+    finite_gradient(torn, sure, unused=True)
     apart = losses.object_agreement_loss(sure, torch.tensor([1, 2]))
     assert apart.item() == pytest.approx(0, abs=1e-6)
     alike = torch.ones(6, 3, requires_grad=True)
@@ -134,7 +119,7 @@ def test_object_agreement_at_the_edges():
     empty = torch.zeros(0, 3, requires_grad=True)
     nothing = losses.object_agreement_loss(empty, torch.zeros(0, dtype=torch.long))
     assert nothing.item() == 0
-    finite_gradient(nothing, empty)
+    finite_gradient(nothing, empty, unused=True)
 
 
 def test_vote_by_hand():
@@ -146,8 +131,8 @@ def test_vote_by_hand():
 
 
 def test_views_agree_with_the_vote():
-    logits = randn(4, 25, 6).requires_grad_()
-    seen = randn(4, 25, seed=1) > -0.3
+    logits = draw(4, 25, 6).requires_grad_()
+    seen = draw(4, 25, seed=1) > -0.3
     table = scipy.special.log_softmax(logits.detach().numpy(), axis=-1)
     total, count = 0.0, 0
     for point in range(25):
@@ -160,7 +145,7 @@ def test_views_agree_with_the_vote():
     loss = losses.view_agreement_loss(logits, seen)
     assert 0 < count < 100
     assert loss.item() == pytest.approx(total / count / math.log(6), rel=1e-5)
-    finite_gradient(loss, logits)
+    finite_gradient(loss, logits, unused=True)
 
 
 def test_views_at_the_edges():
@@ -171,14 +156,14 @@ def test_views_at_the_edges():
     once[1] = True
     lonely = losses.view_agreement_loss(logits, once)
     assert lonely.item() == 0
-    finite_gradient(lonely, logits)
+    finite_gradient(lonely, logits, unused=True)
     with pytest.raises(ValueError, match="not 1"):
         losses.view_agreement_loss(torch.zeros(2, 5, 1), everywhere[:2])
 
 
 def test_features_agree_with_what_views_say_together():
-    features = F.normalize(randn(3, 20, 4), dim=-1).requires_grad_()
-    seen = randn(3, 20, seed=1) > -0.2
+    features = F.normalize(draw(3, 20, 4), dim=-1).requires_grad_()
+    seen = draw(3, 20, seed=1) > -0.2
     rows, total, count = features.detach().numpy(), 0.0, 0
     for point in range(20):
         views = [view for view in range(3) if seen[view, point]]
@@ -198,16 +183,16 @@ def test_features_agree_with_what_views_say_together():
 
 
 def test_features_at_the_edges():
-    same = F.normalize(randn(1, 6, 4), dim=-1).expand(3, 6, 4)
+    same = F.normalize(draw(1, 6, 4), dim=-1).expand(3, 6, 4)
     everywhere = torch.ones(3, 6, dtype=torch.bool)
     assert losses.feature_agreement_loss(same, everywhere).item() == pytest.approx(0, abs=1e-12)
     opposite = torch.tensor([[[1.0, 0]], [[-1.0, 0]]], requires_grad=True)
     torn = losses.feature_agreement_loss(opposite, everywhere[:2, :1])
     assert torn.item() == pytest.approx(0.5)  # together they say nothing
-    finite_gradient(torn, opposite)
+    finite_gradient(torn, opposite, unused=True)
     unseen = losses.feature_agreement_loss(opposite, ~everywhere[:2, :1])
     assert unseen.item() == 0
-    finite_gradient(unseen, opposite)
+    finite_gradient(unseen, opposite, unused=True)
 
 
 def slow_cosines(features: np.ndarray) -> np.ndarray:
@@ -224,7 +209,7 @@ def slow_cosines(features: np.ndarray) -> np.ndarray:
 
 
 def test_affinity_of_pixels():
-    features, reference = randn(2, 5, 7, 3).requires_grad_(), randn(2, 5, 7, 6, seed=1)
+    features, reference = draw(2, 5, 7, 3).requires_grad_(), draw(2, 5, 7, 6, seed=1)
     reference.requires_grad_()
     expected = np.mean(
         [
@@ -236,7 +221,7 @@ def test_affinity_of_pixels():
     assert loss.item() == pytest.approx(expected, rel=1e-9)
     _, teacher = torch.autograd.grad(loss, (features, reference), allow_unused=True)
     assert teacher is None
-    lengths = randn(2, 5, 7, 1, seed=2).exp()
+    lengths = draw(2, 5, 7, 1, seed=2).exp()
     rescaled = losses.affinity_loss(lengths * features, 3 / lengths * reference)
     assert rescaled.item() == pytest.approx(expected, rel=1e-6)
     assert losses.affinity_loss(features, 2 * features).item() == pytest.approx(0, abs=1e-12)
@@ -247,9 +232,9 @@ def test_affinity_at_the_edges():
     blank = torch.zeros(3, 4, 5)
     loss = losses.affinity_loss(flat, blank)
     assert loss.item() == pytest.approx(1)  # a constant image is like itself everywhere
-    finite_gradient(loss, flat)
+    finite_gradient(loss, flat, unused=True)
     dark = torch.zeros(3, 4, 2, requires_grad=True)
-    finite_gradient(losses.affinity_loss(dark, flat), dark)
+    finite_gradient(losses.affinity_loss(dark, flat), dark, unused=True)
     with pytest.raises(ValueError, match="no neighbours"):
         losses.affinity_loss(flat[:1], blank[:1])
 

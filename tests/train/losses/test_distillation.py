@@ -4,19 +4,10 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from lossdraws import draw, finite_gradient
 
 from ffsplat import codes
 from train import losses
-
-
-def draw(*shape: int, seed: int = 0) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(*shape, generator=generator, dtype=torch.float64)
-
-
-def finite_gradient(loss: torch.Tensor, *leaves: torch.Tensor) -> None:
-    for gradient in torch.autograd.grad(loss, leaves):
-        assert gradient.isfinite().all()
 
 
 def slow_bilinear(image: np.ndarray, height: int, width: int, corners: bool) -> np.ndarray:

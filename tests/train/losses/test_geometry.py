@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from lossdraws import draw, finite_gradient, wave
 from scipy.spatial.transform import Rotation
 
 from ffsplat.geometry import (
@@ -14,17 +15,6 @@ from ffsplat.geometry import (
     rotation_from_vector,
 )
 from train import losses
-
-
-def draw(*shape: int, seed: int = 0) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(*shape, generator=generator, dtype=torch.float64)
-
-
-def wave(*shape: int, phase: float = 0.0) -> torch.Tensor:
-    """The same numbers on every machine, for those that the original code made of them."""
-    count = torch.arange(math.prod(shape), dtype=torch.float64)
-    return torch.sin(count**1.3 + phase).float().reshape(shape)
 
 
 def maps(seed: int = 0):
@@ -39,11 +29,6 @@ def known(guess, truth, mask):
     return [
         (g[m].numpy(), t[m].numpy()) for g, t, m in zip(guess.detach(), truth, mask, strict=True)
     ]
-
-
-def finite_gradient(loss: torch.Tensor, *leaves: torch.Tensor) -> None:
-    for gradient in torch.autograd.grad(loss, leaves):
-        assert gradient.isfinite().all()
 
 
 @pytest.mark.parametrize("balance", [0.0, 0.5, 1.0])

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from lossdraws import finite_gradient, wave
 
 from train import losses
 
@@ -17,17 +18,6 @@ def draw(n: int = 40, e: int = 6, objects: int = 4, seed: int = 0):
     identities = names[torch.randint(objects, (n,), generator=generator)]
     embeddings = F.normalize(torch.randn(n, e, generator=generator, dtype=torch.float64), dim=1)
     return embeddings.requires_grad_(), identities
-
-
-def finite_gradient(loss: torch.Tensor, *leaves: torch.Tensor) -> None:
-    for gradient in torch.autograd.grad(loss, leaves, allow_unused=True):
-        assert gradient is None or gradient.isfinite().all()
-
-
-def wave(*shape: int, phase: float = 0.0) -> torch.Tensor:
-    """The same numbers on every machine, for those that the original code made of them."""
-    count = torch.arange(math.prod(shape), dtype=torch.float64)
-    return torch.sin(count**1.3 + phase).float().reshape(shape)
 
 
 def masks_of(embeddings: torch.Tensor, identities: torch.Tensor) -> list[np.ndarray]:
@@ -95,7 +85,7 @@ def test_prototypes_of_freegs():
     loss = losses.prototype_loss(embeddings, identities, **options)
     assert loss.item() == pytest.approx(expected, rel=1e-9)
     assert loss.item() > 0  # without the positive in the denominator it would be far below
-    finite_gradient(loss, embeddings)
+    finite_gradient(loss, embeddings, unused=True)
 
 
 def test_fixed_prototypes_get_no_gradient():
@@ -133,7 +123,7 @@ def test_prototypes_at_the_edges(options, case):
         embeddings = torch.ones_like(embeddings, requires_grad=True)
         identities = torch.arange(6) % 2
     loss = losses.prototype_loss(embeddings, identities, **options)
-    finite_gradient(loss, embeddings)
+    finite_gradient(loss, embeddings, unused=True)
     # Two prototypes at one place: a coin toss, unless they are too alike to be negatives.
     same = math.log(2) if case == "identical" and not options else 0.0
     assert loss.item() == pytest.approx(same, abs=1e-12)
@@ -153,7 +143,7 @@ def test_identity_loss_is_a_share_of_guessing():
     assert losses.identity_loss(torch.zeros(5, 7), torch.arange(5)).item() == pytest.approx(1)
     unknown = losses.identity_loss(logits, torch.full_like(identities, -1))
     assert unknown.item() == 0
-    finite_gradient(unknown, logits)
+    finite_gradient(unknown, logits, unused=True)
     with pytest.raises(ValueError, match="two classes or more, not 1"):
         losses.identity_loss(torch.zeros(5, 1), torch.zeros(5, dtype=torch.long))
 
@@ -181,25 +171,25 @@ def test_separation_by_hand_and_at_the_edges():
     # Means (0.3, 0) and (0.3, 0.4), 0.4 apart; the first mask spreads by 0.3.
     loss = losses.separation_loss(rows, torch.tensor([1, 1, 2, 2]))
     assert loss.item() == pytest.approx(0.6 + 0.09 / 2)
-    finite_gradient(loss, rows)
+    finite_gradient(loss, rows, unused=True)
     far = losses.separation_loss(rows, torch.tensor([1, 1, 2, 2]), margin=0.3, pull=0.0)
     assert far.item() == 0
     alone = losses.separation_loss(rows, torch.tensor([5, 5, 5, 5]), pull=0.0)
     assert alone.item() == 0
     for identities in (torch.tensor([1, 2, 3, 4]), torch.tensor([1, 1, 1, 1])):
         same = torch.zeros(4, 2, requires_grad=True)
-        finite_gradient(losses.separation_loss(same, identities), same)
+        finite_gradient(losses.separation_loss(same, identities), same, unused=True)
     empty = torch.zeros(0, 2, requires_grad=True)
     nothing = losses.separation_loss(empty, torch.zeros(0, dtype=torch.long))
     assert nothing.item() == 0
-    finite_gradient(nothing, empty)
+    finite_gradient(nothing, empty, unused=True)
 
 
 def test_length_loss():
     rows = torch.tensor([[3.0, 4.0], [0.0, 0.5], [0.0, 0.0]], requires_grad=True)
     loss = losses.length_loss(rows)
     assert loss.item() == pytest.approx((16 + 0.25 + 1) / 3)
-    finite_gradient(loss, rows)
+    finite_gradient(loss, rows, unused=True)
     assert losses.length_loss(rows[:0]).item() == 0
 
 
@@ -216,7 +206,7 @@ def test_depth_is_smooth_within_an_instance():
     broken = torch.full((2, 3), torch.inf, requires_grad=True)  # where nothing was measured
     none = losses.instance_smoothness_loss(broken, identities, torch.zeros_like(mask))
     assert none.item() == 0
-    finite_gradient(none, broken)
+    finite_gradient(none, broken, unused=True)
     single = losses.instance_smoothness_loss(depth[:1, :1], identities[:1, :1], mask[:1, :1])
     assert single.item() == 0
 

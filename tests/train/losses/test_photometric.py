@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from lossdraws import finite_gradient
 from scipy.ndimage import gaussian_filter
 
 from train import losses
@@ -13,11 +14,6 @@ from train import losses
 def draw(*shape: int, seed: int = 0) -> torch.Tensor:
     generator = torch.Generator().manual_seed(seed)
     return torch.rand(*shape, generator=generator, dtype=torch.float64)
-
-
-def finite_gradient(loss: torch.Tensor, *leaves: torch.Tensor) -> None:
-    for gradient in torch.autograd.grad(loss, leaves):
-        assert gradient.isfinite().all()
 
 
 def test_l1_and_mse_with_and_without_a_mask():

@@ -7,30 +7,15 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from lossdraws import draw, finite_gradient, wave
 
 from train import losses
 
 
-def randn(*shape: int, seed: int = 0) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(*shape, generator=generator, dtype=torch.float64)
-
-
-def wave(*shape: int, phase: float = 0.0) -> torch.Tensor:
-    """The same numbers on every machine, for those that the original code made of them."""
-    count = torch.arange(math.prod(shape), dtype=torch.float64)
-    return torch.sin(count**1.3 + phase).float().reshape(shape)
-
-
-def finite_gradient(loss: torch.Tensor, *leaves: torch.Tensor) -> None:
-    for gradient in torch.autograd.grad(loss, leaves):
-        assert gradient.isfinite().all()
-
-
 @pytest.mark.parametrize("seed", range(20))
 def test_mask_with_the_most_support(seed):
-    masks = randn(5, 6, 7, seed=seed) > torch.tensor([-1, 0, 0, 0.5, 1])[:, None, None]
-    confidences = randn(5, seed=seed + 100).sigmoid()
+    masks = draw(5, 6, 7, seed=seed) > torch.tensor([-1, 0, 0, 0.5, 1])[:, None, None]
+    confidences = draw(5, seed=seed + 100).sigmoid()
     scaled = masks.numpy() * confidences.numpy()[:, None, None]
     scores = np.zeros(5)
     for one, two in itertools.product(range(5), repeat=2):
@@ -55,7 +40,7 @@ def test_choice_by_hand_and_at_the_edges():
 
 
 def test_response_is_linear_in_the_words():
-    features, words = randn(9, 4), randn(5, 4, seed=1)
+    features, words = draw(9, 4), draw(5, 4, seed=1)
     answers = losses.sentence_response(features, words).numpy()
     for i in range(9):
         by_word = [float(features[i] @ words[j]) for j in range(5)]
@@ -63,8 +48,8 @@ def test_response_is_linear_in_the_words():
 
 
 def test_response_loss_is_binary_cross_entropy():
-    logits = randn(6, 7).requires_grad_()
-    mask = randn(6, 7, seed=1) > 0
+    logits = draw(6, 7).requires_grad_()
+    mask = draw(6, 7, seed=1) > 0
     p = 1 / (1 + np.exp(-logits.detach().numpy()))
     expected = -np.where(mask.numpy(), np.log(p), np.log(1 - p)).mean()
     assert losses.response_loss(logits, mask).item() == pytest.approx(expected, rel=1e-5)
@@ -76,7 +61,7 @@ def test_response_loss_is_binary_cross_entropy():
 
 
 def test_what_answers_most():
-    features, answers = randn(30, 4), randn(30, seed=1)
+    features, answers = draw(30, 4), draw(30, seed=1)
     best = np.argsort(-answers.numpy())[:6]
     expected = features.numpy()[best].mean(0)
     found = losses.responding_feature(features, answers, 0.2)
@@ -94,7 +79,7 @@ def similarities(feature: torch.Tensor, sentences: torch.Tensor) -> np.ndarray:
 
 @pytest.mark.parametrize("count", [1, 3])
 def test_contrast_in_both_forms(count):
-    feature, sentences = randn(8).requires_grad_(), randn(7, 8, seed=1).requires_grad_()
+    feature, sentences = draw(8).requires_grad_(), draw(7, 8, seed=1).requires_grad_()
     positive = torch.arange(7) < count
     s = similarities(feature, sentences)
     pairs = sum(math.exp(n - p) for n in s[count:] for p in s[:count])
@@ -113,7 +98,7 @@ def test_contrast_in_both_forms(count):
 
 @pytest.mark.parametrize("paired", [True, False])
 def test_contrast_at_the_edges(paired):
-    feature, sentences = randn(8).requires_grad_(), randn(4, 8, seed=1).requires_grad_()
+    feature, sentences = draw(8).requires_grad_(), draw(4, 8, seed=1).requires_grad_()
     for positive in (torch.zeros(4, dtype=torch.bool), torch.ones(4, dtype=torch.bool)):
         loss = losses.contrast_loss(feature, sentences, positive, paired=paired)
         finite_gradient(loss, feature, sentences)
