@@ -44,6 +44,12 @@ class Step:
         """A loss of 0."""
         return self.prediction.depth.new_zeros(())
 
+    @property
+    def unseen(self) -> Batch:
+        """The view kept back; only for steps that have one."""
+        assert self.target is not None
+        return self.target
+
     @cached_property
     def mask(self) -> Bool[Tensor, "b v h w"]:
         """Where the depth is known."""
@@ -96,11 +102,10 @@ class Step:
     @cached_property
     def view(self) -> Rasterized:
         """Colour, and after it squared depth, of the unseen view, on nothing."""
-        assert self.target is not None
         gaussians = self.gaussians
-        from_world = invert_rigid(self.target.world_from_camera[:, 0])
+        from_world = invert_rigid(self.unseen.world_from_camera[:, 0])
         z = transform_points(from_world, gaussians.means)[..., 2:]
-        return unseen(gaussians, torch.cat([gaussians.colors, z.square()], -1), self.target)
+        return unseen(gaussians, torch.cat([gaussians.colors, z.square()], -1), self.unseen)
 
     @cached_property
     def image(self) -> Float[Tensor, "b 3 h w"]:
