@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
 
@@ -25,7 +26,10 @@ def export(checkpoint: Path, out: Path, card: Path | None = None) -> None:
     The card is the file `card`, or made from what is known of the run. Raises CheckpointError for
     a file that no run of ours wrote.
     """
-    saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    try:  # weights_only: tensors and plain values, never code
+        saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    except (UnpicklingError, RuntimeError, EOFError) as error:
+        raise CheckpointError(f"{checkpoint} is damaged or no checkpoint") from error
     if STATE not in saved:
         raise CheckpointError(f"{checkpoint} is not a checkpoint of `python -m train fit`")
     state = saved[STATE]

@@ -259,6 +259,15 @@ def test_export_of_what_is_no_run_is_refused(tmp_path):
         export(tmp_path / "last.ckpt", tmp_path / "out")
 
 
+@pytest.mark.parametrize(
+    "content", [b"", b"no checkpoint", b"PK\x03\x04 cut off", b"cos\nsystem\n."]
+)
+def test_export_of_a_damaged_file_is_refused(tmp_path, content):
+    (tmp_path / "last.ckpt").write_bytes(content)
+    with pytest.raises(CheckpointError, match="damaged or no checkpoint"):
+        export(tmp_path / "last.ckpt", tmp_path / "out")
+
+
 def test_blend_is_the_mean(tmp_path):
     networks = []
     for seed, name in enumerate("abc"):
