@@ -105,7 +105,7 @@ def _posed(photos: list[Path], path: Path) -> list[tuple[Path, np.ndarray]]:
     poses = [matrix(numbers(words, path), 4, 4, path) for words in lines(path)]
     if len(poses) < len(photos):
         raise SceneFileError(f"{path} has {len(poses)} poses for {len(photos)} photos")
-    return list(zip(photos, poses, strict=False))
+    return list(zip(photos, poses[: len(photos)], strict=True))
 
 
 def _class_names(folder: Path) -> Mapping[int, str]:

@@ -136,7 +136,7 @@ def test_verbosity(stand_in, flags, heard):
         log.warning("W")
         log.info("I")
         log.debug("D")
-        logging.getLogger("some.library").warning("L")
+        logging.getLogger("another.package").warning("L")
 
     stand_in(body)
     lines = run("trial", *flags).err.splitlines()
