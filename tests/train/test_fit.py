@@ -13,8 +13,9 @@ import torch
 import yaml
 from conftest import ROOT
 from safetensors.numpy import save_file
-from toypool import make_pool
+from toypool import make_clips, make_pool
 
+from data.shards import write_shards
 from ffsplat.codebook import lexicon_codebook
 from ffsplat.config import ModelConfig
 from ffsplat.errors import CheckpointError, FFSplatError, UsageError
@@ -99,6 +100,21 @@ def test_a_resumed_run_equals_an_unbroken_one(recipe, unbroken, tmp_path):
     assert first.keys() == second.keys()
     assert all(torch.equal(second[name], value) for name, value in first.items())
     assert logged(tmp_path, "loss") == logged(unbroken, "loss")
+
+
+@pytest.mark.slow
+def test_shards_are_resumed_at_the_next_clip_by_any_number_of_readers(recipe, tmp_path):
+    write_shards(make_clips(rooms=7, size=16), tmp_path / "shards", max_count=3)
+    content = yaml.safe_load(recipe.read_text())
+    content["data"]["sources"] = [{"shards": str(tmp_path / "shards"), "size": 16}]
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump(content))
+    fit(path, tmp_path / "whole")
+    fit(path, tmp_path / "broken", "--trainer.max_steps", "4", "--data.readers", "2")
+    fit(path, tmp_path / "broken", "--ckpt_path", "last", "--data.readers", "1")
+    whole, broken = weights(tmp_path / "whole"), weights(tmp_path / "broken")
+    assert all(torch.equal(broken[name], value) for name, value in whole.items())
+    assert logged(tmp_path / "broken", "loss") == logged(tmp_path / "whole", "loss")
 
 
 @pytest.mark.slow

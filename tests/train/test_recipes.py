@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 import yaml
 from conftest import ROOT
-from toypool import make_pool
+from toypool import make_clips
 
-from data.clip import Clip
 from data.shards import write_shards
 from train.cli import run
 
@@ -26,22 +25,8 @@ ROOMS = {"size": 16, "views": 4, "first": 2, "fresh": 1, "kept": 4, "group": 2, 
 
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory) -> Path:
-    """Three toy rooms as clips, with labels and with features that a teacher might have."""
-    pool = make_pool(scenes=3, views=4, size=32)
-    random = np.random.default_rng(0)
-    clips = [
-        Clip(
-            key=f"room-{room}", source="toy", metric=True, images=pool["image"][room],
-            intrinsics=pool["intrinsics"][room],
-            world_from_camera=pool["world_from_camera"][room].astype(np.float32),
-            depth=pool["depth"][room],
-            **{name: pool[name][room].astype(np.int16) for name in ("whole", "part", "instance")},
-            teachers={"clip": random.normal(size=(4, 12, 4, 4)).astype(np.float16)},
-        )
-        for room in range(3)
-    ]  # fmt: skip
     folder = tmp_path_factory.mktemp("shards")
-    write_shards(iter(clips), folder)
+    write_shards(make_clips(), folder)
     return folder
 
 

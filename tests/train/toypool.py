@@ -1,8 +1,12 @@
-"""A pool of boxes seen by several cameras, with random colours and labels."""
+"""A pool of boxes seen by several cameras, with random colours and labels; the same as clips."""
+
+from collections.abc import Iterator
 
 import numpy as np
 import torch
 from boxroom import cameras, depth_and_points
+
+from data.clip import Clip
 
 
 def make_pool(scenes: int = 3, views: int = 4, size: int = 16) -> dict[str, np.ndarray]:
@@ -24,3 +28,22 @@ def make_pool(scenes: int = 3, views: int = 4, size: int = 16) -> dict[str, np.n
         "intrinsics": torch.cat([item[1] for item in exact]).numpy(),
         "world_from_camera": (world @ torch.cat(worlds)).numpy(),
     }
+
+
+def make_clips(rooms: int = 3, size: int = 32) -> Iterator[Clip]:
+    """Rooms of a toy pool as clips of four views, with features that a teacher might have."""
+    pool = make_pool(scenes=rooms, views=4, size=size)
+    random = np.random.default_rng(0)
+    for room in range(rooms):
+        labels = {name: pool[name][room].astype(np.int16) for name in ("whole", "part", "instance")}
+        yield Clip(
+            key=f"room-{room}",
+            source="toy",
+            metric=True,
+            images=pool["image"][room],
+            intrinsics=pool["intrinsics"][room],
+            world_from_camera=pool["world_from_camera"][room].astype(np.float32),
+            depth=pool["depth"][room],
+            **labels,
+            teachers={"clip": random.normal(size=(4, 12, 4, 4)).astype(np.float16)},
+        )
