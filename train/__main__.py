@@ -1,5 +1,6 @@
 """The command: python -m train fit | validate | test | export | blend; measure: train.evaluate."""
 
+import logging
 import sys
 from pathlib import Path
 
@@ -45,6 +46,7 @@ def blend(folders: tuple[Path, ...], out: Path, card: Path | None) -> None:
 
 
 if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", force=True)
     try:
         main()
     except FFSplatError as error:

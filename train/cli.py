@@ -1,6 +1,5 @@
 """The command line of training: LightningCLI with our defaults, and `export`."""
 
-import logging
 import sys
 import warnings
 from pathlib import Path
@@ -168,7 +167,6 @@ def run(args: list[str] | None = None) -> None:
 
     A run that a signal ended exits as the signal says, so that a scheduler starts it again.
     """
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", force=True)
     for message in QUIET:
         warnings.filterwarnings("ignore", message)
     try:
