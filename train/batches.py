@@ -58,6 +58,13 @@ class Batch:
         return Batch(**tensors, teachers={k: change(v) for k, v in self.teachers.items()})
 
 
+def upload(values: np.ndarray, device: torch.device) -> Tensor:
+    """An array on a device; this side does not wait until it is there."""
+    tensor = torch.from_numpy(values)
+    # Only from pinned memory does a copy to a GPU run beside what it still has to do.
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
+
+
 def identities(instance: Int[Tensor, "*s"], whole: Int[Tensor, "*s"]) -> Int[Tensor, "*s"]:
     """Objects by number, structure by class below UNKNOWN; UNKNOWN where neither is known."""
     structure = torch.where(whole == UNKNOWN, UNKNOWN, UNKNOWN - 1 - whole)
