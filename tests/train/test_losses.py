@@ -116,6 +116,16 @@ def test_match_loss_shares_by_bilinear_weight():
     assert loss.item() == pytest.approx(expected, rel=1e-5)
 
 
+def test_a_place_that_is_nowhere_leaves_the_gradient_of_match_loss_finite():
+    descriptors = torch.eye(4).reshape(1, 1, 2, 2, 4).repeat(1, 2, 1, 1, 1).requires_grad_()
+    places = torch.tensor([[[[2.0, 2.0], [torch.nan, 2.0], [torch.inf, 2.0], [-torch.inf, 2.0]]]])
+    visible = torch.tensor([[[True, False, False, False]]])
+    zero, one = torch.tensor([0]), torch.tensor([1])
+    losses.match_loss(descriptors, places, visible, zero, one, 4).backward()
+    assert descriptors.grad.isfinite().all()
+    assert descriptors.grad.any()
+
+
 def test_match_loss_of_some_cells_is_that_of_these_alone():
     poses, depth, intrinsics, source, target = exact_pair()
     places, visible = losses.correspondences(depth, intrinsics, poses, source, target, 4)

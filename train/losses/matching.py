@@ -67,22 +67,20 @@ def match_loss(
 ) -> Float[Tensor, ""]:
     """Cross-entropy of the all-pairs softmax against the true place, shared by its four cells.
 
-    `places` and `visible` are those of the source's `cells` (row by row), or of all of them.
+    `places` and `visible` are those of the source's `cells` (row by row), or of all of them. Scores
+    are linear in the target's descriptors, so that the mean score of the four cells is the score of
+    the mean descriptor: the table of all pairs is read once, for its softmax.
     """
-    rows, columns = descriptors.shape[2:4]
     flat = descriptors.flatten(2, 3)
     source, target = source.to(flat.device), target.to(flat.device)
     asked = flat if cells is None else flat.index_select(2, cells.to(flat.device))
-    logits = match_logits(asked.index_select(1, source), flat.index_select(1, target))
-    log_probability = logits.log_softmax(-1)
-    cell = places / stride - 0.5
-    low = cell.floor()
-    total = log_probability.new_zeros(visible.shape)
-    for dx in (0, 1):
-        for dy in (0, 1):
-            x, y = low[..., 0] + dx, low[..., 1] + dy
-            share = (1 - (cell[..., 0] - x).abs()) * (1 - (cell[..., 1] - y).abs())
-            index = y.clamp(0, rows - 1) * columns + x.clamp(0, columns - 1)
-            index = index.nan_to_num(0).long()
-            total = total + share * log_probability.gather(-1, index[..., None])[..., 0]
-    return masked_mean(torch.where(visible, -total, 0.0), visible)
+    asked = asked.index_select(1, source)
+    size = stride * torch.tensor(descriptors.shape[3:1:-1], device=flat.device)
+    true = F.grid_sample(
+        descriptors.index_select(1, target).flatten(0, 1).movedim(-1, 1),
+        (2 * places / size - 1).nan_to_num(0).flatten(0, 1)[:, :, None],
+        mode="bilinear", padding_mode="border", align_corners=False,
+    )[..., 0].mT.unflatten(0, places.shape[:2])  # fmt: skip
+    score = match_logits(asked[..., None, :], true[..., None, :])[..., 0, 0]
+    total = match_logits(asked, flat.index_select(1, target)).logsumexp(-1)
+    return masked_mean(torch.where(visible, total - score, 0.0), visible)
