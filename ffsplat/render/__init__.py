@@ -7,15 +7,16 @@ from ffsplat.render.orbit import orbit
 
 if TYPE_CHECKING:
     from ffsplat.render.scene import What, render
-    from ffsplat.render.splatting import Backend, Rasterized, rasterize
+    from ffsplat.render.splatting import Backend, Rasterized, rasterize, rasterize_sets
 
-__all__ = ["Backend", "Rasterized", "What", "orbit", "rasterize", "render"]
+__all__ = ["Backend", "Rasterized", "What", "orbit", "rasterize", "rasterize_sets", "render"]
 
 _HOMES = {
     "Backend": "splatting",
     "Rasterized": "splatting",
     "What": "scene",
     "rasterize": "splatting",
+    "rasterize_sets": "splatting",
     "render": "scene",
 }
 

@@ -68,7 +68,41 @@ def rasterize(
 
             projected = project(*geometry, *cameras, low_pass=low_pass, near=near)
             blended = cpu.blend(projected, opacities, features, width, height)
-    image, depth, opacity = blended
+    return _rasterized(*blended)
+
+
+def rasterize_sets(
+    means: Float[Tensor, "b n 3"],
+    quaternions_wxyz: Float[Tensor, "b n 4"],
+    scales: Float[Tensor, "b n 3"],
+    opacities: Float[Tensor, "b n"],
+    features: Float[Tensor, "b n c"],
+    world_from_camera: Float[Tensor, "b 4 4"],
+    intrinsics: Float[Tensor, "b 3 3"],
+    width: int,
+    height: int,
+    *,
+    backend: Backend = "auto",
+    low_pass: float = 0.3,
+    near: float = 0.01,
+) -> Rasterized:
+    """`rasterize` for b scenes with one view each: the views of the result are theirs, in order.
+
+    gsplat draws all of them at once; the other backends take one after the other.
+    """
+    geometry = (means, quaternions_wxyz, scales, opacities, features)
+    cameras = (world_from_camera[:, None], intrinsics[:, None])
+    if _choose(backend, means) == "gsplat":
+        drawn = splat_gsplat(*geometry, *cameras, width, height, low_pass, near)
+        return _rasterized(*(image[:, 0] for image in drawn))
+    views = [
+        rasterize(*one, width, height, backend=backend, low_pass=low_pass, near=near)
+        for one in zip(*geometry, *cameras, strict=True)
+    ]
+    return Rasterized(*(torch.cat([vars(v)[name] for v in views]) for name in vars(views[0])))
+
+
+def _rasterized(image: Tensor, depth: Tensor, opacity: Tensor) -> Rasterized:
     covered = opacity > 0
     return Rasterized(image, depth / torch.where(covered, opacity, 1), opacity)
 

@@ -11,11 +11,12 @@ import pytest
 import torch
 
 from ffsplat.errors import MemoryLimit, UsageError
-from ffsplat.render import rasterize
+from ffsplat.render import rasterize, rasterize_sets
 from ffsplat.render.projection import project
 from ffsplat.render.reference import splat_reference
 from tests.render.scenes import Leaves, clear_pixels, scene
 
+NO_GSPLAT = not torch.cuda.is_available()
 SIZES = {"odd": (53, 37), "tiles": (32, 32), "sliver": (3, 41)}
 
 
@@ -302,7 +303,18 @@ def test_gsplat_is_called_as_version_1_5_3_wants(monkeypatch):
         rasterize_mode="classic", channel_chunk=32,
     ):  # fmt: skip
         assert (render_mode, sh_degree, backgrounds) == ("RGB+D", None, None)
-        assert channel_chunk >= colors.shape[1] + 1
+        assert channel_chunk >= colors.shape[-1] + 1
+        if means.ndim > 2:
+            both = zip(means, quats, scales, opacities, colors, viewmats, Ks, strict=True)
+            drawn = [
+                rasterization(
+                    *one, width, height, near_plane=near_plane, eps2d=eps2d,
+                    render_mode=render_mode, channel_chunk=channel_chunk,
+                )
+                for one in both
+            ]  # fmt: skip
+            images, opacities, _ = zip(*drawn, strict=True)
+            return torch.stack(images), torch.stack(opacities), {}
         image, depth, opacity = splat_reference(
             means, quats, scales, opacities, colors, torch.linalg.inv(viewmats), Ks, width, height,
             eps2d, near_plane,
@@ -317,9 +329,37 @@ def test_gsplat_is_called_as_version_1_5_3_wants(monkeypatch):
     expected = splat_reference(*arguments, 30, 20, 0.5, 2.0)
     for a, b in zip(got, expected, strict=True):
         torch.testing.assert_close(a, b)
+    twice = [torch.stack([tensor, tensor]) for tensor in arguments]
+    for a, b in zip(splat_gsplat(*twice, 30, 20, 0.5, 2.0), expected, strict=True):
+        torch.testing.assert_close(a, torch.stack([b, b]))
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+SETS = ("cpu", pytest.param("gsplat", marks=pytest.mark.skipif(NO_GSPLAT, reason="no CUDA device")))
+
+
+@pytest.mark.parametrize("backend", SETS)
+def test_sets_are_drawn_as_each_alone(backend):
+    scenes = [scene(40, 3, 30, 20, seed=seed).arguments(torch.float32) for seed in range(3)]
+    device = "cuda" if backend == "gsplat" else "cpu"
+    *geometry, poses, lenses = (
+        torch.stack(tensors).to(device).detach() for tensors in zip(*scenes, strict=True)
+    )
+    leaves = [tensor.requires_grad_() for tensor in geometry]
+    together = rasterize_sets(*leaves, poses[:, 0], lenses[:, 0], 30, 20, backend=backend)
+    (together.features.square().sum() + together.depth.sum()).backward()
+    for index in range(3):
+        alone = [tensor[index].detach().requires_grad_() for tensor in leaves]
+        one = rasterize(
+            *alone, poses[index, :1], lenses[index, :1], 30, 20, backend=backend
+        )
+        (one.features.square().sum() + one.depth.sum()).backward()
+        for got, expected in zip(images(together), images(one), strict=True):
+            torch.testing.assert_close(got[index : index + 1], expected)
+        for all_of_them, own in zip(leaves, alone, strict=True):
+            torch.testing.assert_close(all_of_them.grad[index], own.grad)
+
+
+@pytest.mark.skipif(NO_GSPLAT, reason="no CUDA device")
 @pytest.mark.parametrize("channels", [3, 67])
 def test_gsplat_draws_what_the_cpu_draws(channels):
     pytest.importorskip("gsplat")

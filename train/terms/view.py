@@ -2,13 +2,12 @@
 
 from dataclasses import replace
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from ffsplat.merge import WorldGaussians, gaussians_from_prediction
 from ffsplat.prediction import Prediction
-from ffsplat.render import rasterize
+from ffsplat.render import rasterize_sets
 from ffsplat.render.splatting import Rasterized
 from train.batches import Batch
 from train.novel_view import rescale
@@ -34,15 +33,5 @@ def unseen(
 ) -> Rasterized:
     """Features of each set's Gaussians in its target view; the view axis counts the sets."""
     height, width = target.images.shape[-2:]
-    views = [
-        rasterize(
-            means, quaternions, scales, opacities, channels,
-            target.world_from_camera[index], target.intrinsics[index], width, height,
-        )
-        for index, (means, quaternions, scales, opacities, channels) in enumerate(
-            zip(*gaussians[:4], features, strict=True)
-        )
-    ]  # fmt: skip
-    return Rasterized(
-        *(torch.cat([getattr(view, name) for view in views]) for name in vars(views[0]))
-    )
+    cameras = target.world_from_camera[:, 0], target.intrinsics[:, 0]
+    return rasterize_sets(*gaussians[:4], features, *cameras, width, height)
