@@ -104,8 +104,8 @@ class TrainingModule(lightning.LightningModule):
         self.balance = balance
         self.render_every = render_every
         self.code_stride = code_stride
-        self.bad_steps = 0
-        self.bad_steps_in_all = 0
+        # Tensors, so that no step waits for the one before: now in a row, most in a row, in all.
+        self.bad_steps = torch.zeros(3)
         self.class_weights: Mapping[str, Tensor] | None = None
         self.validation = Validation()
         self.teacher = teacher
@@ -184,20 +184,21 @@ class TrainingModule(lightning.LightningModule):
     ) -> None:
         """Clip the gradient by its norm; without a finite norm the step leaves all as it is.
 
-        Raises FFSplatError after too many such steps in a row.
+        The fused optimiser sees to that itself: to ask here would let a GPU run dry in every step.
+        Raises FFSplatError after too many such steps in a row, at most as many steps later.
         """
         norm = torch.nn.utils.clip_grad_norm_(self._learnt(), self.settings.clip)
         if isinstance(norm, DTensor):
             norm = norm.full_tensor()
-        if bool(norm.isfinite()):
-            self.bad_steps = 0
-            return
-        optimizer.zero_grad(set_to_none=True)
-        self.bad_steps += 1
-        self.bad_steps_in_all += 1
-        if self.bad_steps >= self.settings.bad_steps:
+        bad = (~norm.isfinite()).float()
+        optimizer.found_inf = bad
+        row, most, total = self.bad_steps.to(bad.device)
+        row = (row + 1) * bad
+        self.bad_steps = torch.stack([row, torch.maximum(most, row), total + bad])
+        patience = self.settings.bad_steps
+        if self.global_step % patience == 0 and self.bad_steps[1] >= patience:
             raise FFSplatError(
-                f"the gradient was not finite in {self.bad_steps} steps in a row",
+                f"the gradient was not finite in {patience} steps in a row",
                 hint="lower the learning rate or train in float32",
             )
 
@@ -206,10 +207,10 @@ class TrainingModule(lightning.LightningModule):
         """Move the average along; its window grows with the run, so that it forgets the start."""
         step = self.global_step
         share = 1 - min(self.settings.average, (1 + step) / (10 + step))
-        pairs = zip(self.average.parameters(), self.network.parameters(), strict=True)
-        for mean, newest in pairs:
-            mean.lerp_(newest, share)
-        self.log("bad_steps", float(self.bad_steps_in_all))
+        mean, newest = list(self.average.parameters()), list(self.network.parameters())
+        torch._foreach_lerp_(mean, newest, share)
+        if self.logs_at(step):
+            self.log("bad_steps", self.bad_steps[2])
         if self.done >= 1:
             self.trainer.should_stop = True
 
@@ -238,6 +239,7 @@ class TrainingModule(lightning.LightningModule):
             ],
             lr=settings.learning_rate,
             betas=settings.betas,
+            fused=True,
         )
         scheduler = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: self.schedule.rate(step, self.done)
@@ -254,7 +256,7 @@ class TrainingModule(lightning.LightningModule):
         checkpoint[STATE] = {
             "config": self.network.config.to_json(),
             "seconds": self.clock.seconds,
-            "bad_steps": self.bad_steps_in_all,
+            "bad_steps": int(self.bad_steps[2]),
             "class_weights": self.class_weights,
             "space": self.teacher.space if self.teacher else "",
         }
@@ -263,7 +265,7 @@ class TrainingModule(lightning.LightningModule):
         """Go on from there."""
         state = checkpoint[STATE]
         self.seconds_before = state["seconds"]
-        self.bad_steps_in_all = state["bad_steps"]
+        self.bad_steps = torch.tensor([0.0, 0.0, state["bad_steps"]])
         self.class_weights = state["class_weights"]
 
     # Validation

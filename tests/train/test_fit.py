@@ -24,6 +24,7 @@ from train.cli import run
 from train.export import blend, export
 from train.module import Optimizer, TrainingModule, row_weights
 from train.network import build_network
+from train.terms import TERMS
 
 TINY = {
     "width": 24, "heads": 2, "view_blocks": 1, "cross_blocks": 2, "match_block": 2,
@@ -188,28 +189,41 @@ def test_a_rate_of_zero_ends_a_run_in_time(recipe, tmp_path):
     assert state["ffsplat"]["seconds"] >= 1.2
 
 
-def test_steps_without_a_finite_gradient_are_left_out_and_counted(tmp_path):
+def test_steps_without_a_finite_gradient_are_left_out_and_counted():
     module = TrainingModule(CONFIG, {"depth": 1.0}, Optimizer(bad_steps=3))
-    optimizer = torch.optim.AdamW(module.network.parameters(), lr=0.1)
-    before = [p.clone() for p in module.network.parameters()]
-    for _ in range(2):
-        for parameter in module.network.parameters():
-            parameter.grad = torch.full_like(parameter, torch.nan)
+    parameters = list(module.network.parameters())
+    optimizer = torch.optim.AdamW(parameters, fused=True)
+
+    def step(gradient: float) -> None:
+        for parameter in parameters:
+            parameter.grad = torch.full_like(parameter, gradient)
         module.configure_gradient_clipping(optimizer)
         optimizer.step()
-    assert module.bad_steps_in_all == 2
-    assert all(torch.equal(a, b) for a, b in zip(before, module.network.parameters(), strict=True))
-    for parameter in module.network.parameters():
-        parameter.grad = torch.ones_like(parameter)
-    module.configure_gradient_clipping(optimizer)
-    squares = sum(p.grad.square().sum() for p in module.network.parameters())
+
+    before = [p.clone() for p in parameters]
+    for _ in range(2):
+        step(torch.nan)
+    assert module.bad_steps.tolist() == [2, 2, 2]
+    assert all(torch.equal(a, b) for a, b in zip(before, parameters, strict=True))
+    step(1.0)
+    squares = sum(p.grad.square().sum() for p in parameters)
     assert squares.sqrt().item() == pytest.approx(1, rel=1e-4)
-    assert module.bad_steps == 0
-    module.bad_steps = 2
-    parameter = next(module.network.parameters())
-    parameter.grad = torch.full_like(parameter, torch.inf)
+    assert not any(torch.equal(a, b) for a, b in zip(before, parameters, strict=True))
+    assert module.bad_steps.tolist() == [0, 2, 2]
+    step(torch.inf)
+    step(torch.inf)
     with pytest.raises(FFSplatError, match="not finite in 3 steps"):
-        module.configure_gradient_clipping(optimizer)
+        step(torch.inf)
+
+
+def test_a_run_goes_on_after_a_step_that_is_not_finite(recipe, tmp_path, monkeypatch):
+    depth = TERMS["depth"]
+    monkeypatch.setitem(
+        TERMS, "depth", lambda step: depth(step) * (torch.nan if step.number == 2 else 1)
+    )
+    fit(recipe, tmp_path)
+    assert logged(tmp_path, "bad_steps") == [0, 0, 1, 1, 1, 1]
+    assert all(value.isfinite().all() for value in weights(tmp_path).values())
 
 
 @pytest.mark.parametrize(
