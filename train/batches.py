@@ -72,11 +72,21 @@ def identities(instance: Int[Tensor, "*s"], whole: Int[Tensor, "*s"]) -> Int[Ten
 
 
 def batch_from_pool(pool: Pool, scenes: np.ndarray, views: np.ndarray) -> Batch:
-    """Gather sets of views: `scenes` (b,) and `views` (b, v) index the pool's first two axes."""
-    rows, columns = torch.from_numpy(scenes[:, None]), torch.from_numpy(views)
-    taken = {key: torch.as_tensor(pool[key])[rows, columns] for key in KEYS}
+    """Gather sets of views: `scenes` (b,) and `views` (b, v) index the pool's first two axes.
+
+    The batch lies where the pool does. A pool may say by `metric` which scenes are in metres, else
+    all are.
+    """
+    tensors = {key: torch.as_tensor(pool[key]) for key in KEYS}
+    device = tensors["image"].device
+    rows, columns = upload(scenes[:, None], device), upload(views, device)
+    taken = {key: tensor[rows, columns] for key, tensor in tensors.items()}
     world_from_camera = taken["world_from_camera"].float()
     whole = taken["whole"].long()
+    if "metric" in pool:
+        metric = torch.as_tensor(pool["metric"])[rows[:, 0]]
+    else:
+        metric = torch.ones(len(scenes), dtype=torch.bool, device=device)
     return Batch(
         images=taken["image"].movedim(-1, -3).float() / 255,
         depth=taken["depth"].float(),
@@ -85,13 +95,14 @@ def batch_from_pool(pool: Pool, scenes: np.ndarray, views: np.ndarray) -> Batch:
         identity=identities(taken["instance"].long(), whole),
         intrinsics=taken["intrinsics"].float(),
         world_from_camera=invert_rigid(world_from_camera[:, :1]) @ world_from_camera,
-        metric=torch.ones(len(scenes), dtype=torch.bool, device=whole.device),
+        metric=metric,
     )
 
 
 def flip(batch: Batch) -> Batch:
     """The mirror image of a batch: columns reversed, the world mirrored at x = 0."""
-    mirror = torch.diag(torch.tensor([-1.0, 1, 1, 1])).to(batch.images.device)
+    mirror = torch.eye(4, device=batch.images.device)
+    mirror[0].neg_()
     intrinsics = batch.intrinsics.clone()
     intrinsics[..., 0, 2] = batch.images.shape[-1] - intrinsics[..., 0, 2]
     maps = {name: getattr(batch, name).flip(-1) for name in MAPS}
@@ -105,11 +116,12 @@ def flip(batch: Batch) -> Batch:
 
 
 def crop(batch: Batch, height: int, width: int) -> Batch:
-    """The middle of every image; `height` and `width` differ from the images' by even numbers."""
+    """The middle of every image, half a pixel beside it where a side loses an odd number."""
     rows, columns = batch.images.shape[-2:]
     top, left = (rows - height) // 2, (columns - width) // 2
     intrinsics = batch.intrinsics.clone()
-    intrinsics[..., :2, 2] -= torch.tensor([left, top], device=intrinsics.device)
+    intrinsics[..., 0, 2] -= left
+    intrinsics[..., 1, 2] -= top
     cut = {
         name: getattr(batch, name)[..., top : top + height, left : left + width] for name in MAPS
     }
@@ -139,6 +151,14 @@ def crop_teacher(
     return middle.unflatten(0, teacher.shape[:2])
 
 
+def crop_sizes(size: int) -> list[tuple[int, int]]:
+    """Heights and widths of batches of a source of this size, one for each of SHAPES."""
+    return [
+        (max(8, size * rows // 64 * 8), max(8, size * columns // 64 * 8))
+        for rows, columns in SHAPES
+    ]
+
+
 Augment = Callable[[Batch, np.ndarray, int, np.random.Generator], Batch]
 """Changes a share of a step's sets at random; it is told which of how many they are."""
 
@@ -154,7 +174,7 @@ class Source(Protocol):
         self, step: int, draw: Draw, own: np.ndarray, size: tuple[int, int],
         random: np.random.Generator,
     ) -> Batch:  # fmt: skip
-        """The sets `own` of those that the step draws, cropped to `size` (height, width).
+        """The sets `own` of those that the step draws, cropped to one of `crop_sizes`.
 
         Random numbers are taken alike for any `own`.
         """
@@ -216,8 +236,7 @@ class Batches(Dataset[Batch]):
         random = np.random.default_rng((self.seed, step))
         draw = self.plan[step]
         source = self.sources[draw.source]
-        rows, columns = SHAPES[random.integers(len(SHAPES))]
-        size = (max(8, source.size * rows // 64 * 8), max(8, source.size * columns // 64 * 8))
+        size = crop_sizes(source.size)[random.integers(len(SHAPES))]
         own = np.arange(self.rank, draw.sets, self.ranks)
         mirrored = random.random() < 0.5
         batch = source.batch(step, draw, own, size, random)

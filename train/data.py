@@ -17,7 +17,7 @@ from data.shards import ShardDataset
 from ffsplat.config import ModelConfig
 from ffsplat.errors import UsageError
 from train.batches import Batch, Batches, RoomSource, Source, batch_from_pool
-from train.clips import ClipSource
+from train.clips import ClipSource, ResidentSource
 from train.jitter import Jitter
 from train.occlude import occlude
 from train.plan import Plan
@@ -39,12 +39,17 @@ class SourceSettings:
     """Clips of any origin: a folder or address with an index (`python -m data convert`)."""
     size: int = 128
     """Pixels along the longer side that clips of shards are resized to."""
+    resident: bool = False
+    """Read all clips of the shards at the start and keep them on the device that trains, without
+    teachers: steps see the same sets as without it, but none reads a file."""
     share: float = 1.0
     """How often steps draw from it, beside the other sources."""
 
     def __post_init__(self):
         if sum(value is not None for value in (self.rooms, self.pool, self.shards)) != 1:
             raise UsageError("a source is one of: rooms, pool, shards")
+        if self.resident and self.shards is None:
+            raise UsageError("only shards can be resident", hint="rooms and pools always are")
 
 
 @dataclass(frozen=True)
@@ -85,6 +90,8 @@ class TrainingData(lightning.LightningDataModule):
         super().__init__()
         if any(source.rooms for source in sources) and readers:
             raise UsageError("rooms are made where the network trains: set readers to 0")
+        if any(source.resident for source in sources) and readers:
+            raise UsageError("resident clips lie where the network trains: set readers to 0")
         self.settings = sources
         self.images = images
         self.view_counts = view_counts
@@ -121,13 +128,16 @@ class TrainingData(lightning.LightningDataModule):
         if settings.pool is not None:
             pool = read_pool(settings.pool)
             return RoomSource(FixedRooms(pool), pool["depth"].shape[-1])
+        assert self.trainer is not None
+        device = self.trainer.strategy.root_device
         if settings.rooms is not None:
-            assert self.trainer is not None
-            device = self.trainer.strategy.root_device
             rooms = EndlessRooms(settings.rooms, self.atlas, device, self.workers, rank, ranks)
             return RoomSource(rooms, settings.rooms.size)
         assert settings.shards is not None
-        return ClipSource(ShardDataset(settings.shards), settings.size, self.seed)
+        clips = ShardDataset(settings.shards)
+        if settings.resident:
+            return ResidentSource(clips, settings.size, self.seed, device)
+        return ClipSource(clips, settings.size, self.seed)
 
     def label_frequencies(self, config: ModelConfig) -> dict[str, Float[Tensor, " rows"]]:
         """How often each row is met by its level, by the shares of the sources; they sum to 1."""
