@@ -12,11 +12,21 @@ def pixel_grid(height: int, width: int, like: Tensor) -> Float[Tensor, "h w 2"]:
     return torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)
 
 
+def image_size(height: int, width: int, device: torch.device) -> Float[Tensor, "2"]:
+    """Width and height in pixels, made on the device: to copy them there would wait for a GPU."""
+    return torch.stack([torch.full((), float(side), device=device) for side in (width, height)])
+
+
+def focal_lengths(intrinsics: Float[Tensor, "*b 3 3"]) -> Float[Tensor, "*b 2"]:
+    """Both focal lengths of a camera, as a view."""
+    return intrinsics.diagonal(dim1=-2, dim2=-1)[..., :2]
+
+
 def rays(
     pixels: Float[Tensor, "*b n 2"], intrinsics: Float[Tensor, "*b 3 3"]
 ) -> Float[Tensor, "*b n 3"]:
     """Camera-frame rays with z = 1 through pixels; a point at z-depth d is d times its ray."""
-    focal = intrinsics[..., (0, 1), (0, 1)][..., None, :]
+    focal = focal_lengths(intrinsics)[..., None, :]
     centre = intrinsics[..., :2, 2][..., None, :]
     xy = (pixels - centre) / focal
     return torch.cat([xy, torch.ones_like(xy[..., :1])], dim=-1)
@@ -46,7 +56,7 @@ def project(
     """Pixels of camera-frame points; z is kept off zero, so a point behind gives a far pixel."""
     z = points[..., 2:]
     z = torch.where(z.abs() < 1e-6, torch.full_like(z, 1e-6), z)
-    focal = intrinsics[..., (0, 1), (0, 1)][..., None, :]
+    focal = focal_lengths(intrinsics)[..., None, :]
     return points[..., :2] / z * focal + intrinsics[..., :2, 2][..., None, :]
 
 

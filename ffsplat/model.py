@@ -6,7 +6,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from ffsplat.config import ModelConfig
-from ffsplat.geometry import intrinsics_from_focal, rigid, rotation_from_vector
+from ffsplat.geometry import image_size, intrinsics_from_focal, rigid, rotation_from_vector
 from ffsplat.nn.blocks import Block, causal_mask, normalized_positions, rotary_embedding
 from ffsplat.nn.heads import (
     ERROR_PRIOR,
@@ -167,7 +167,7 @@ def _extents(images, valid: Bool[Tensor, "b v h w"] | None) -> Float[Tensor, "b 
     """Width and height of each photo on the canvas: up to its last valid column and row."""
     b, v, _, h, w = images.shape
     if valid is None:
-        return torch.tensor([w, h], device=images.device, dtype=torch.float32).expand(b, v, 2)
+        return image_size(h, w, images.device).expand(b, v, 2)
     columns = torch.arange(1, w + 1, device=images.device) * valid.any(-2)
     rows = torch.arange(1, h + 1, device=images.device) * valid.any(-1)
     return torch.stack([columns.amax(-1), rows.amax(-1)], dim=-1).float()

@@ -8,6 +8,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from train.batches import upload
+
 GREY = 0.05
 """Share of the sets that lose their colour."""
 
@@ -47,25 +49,40 @@ class Jitter:
         """
         views = images.shape[1]
 
-        def draw(*shape: int) -> Tensor:
-            values = random.normal(size=(sets, *shape, 1, 1))[own]
-            return torch.from_numpy(values).to(images)
+        def draw(*shape: int) -> np.ndarray:
+            return random.normal(size=(sets, *shape, 1, 1))[own]
 
         gain = self.exposure * (draw(1, 1) + 0.4 * draw(views, 1)) + self.tint * draw(1, 3)
-        gamma, contrast = self.gamma * draw(1, 1), self.contrast * draw(1, 1)
-        saturation, sharpness = self.saturation * draw(1, 1), self.sharpness * draw(1, 1)
-        vignette = self.vignette * draw(1, 1).abs()
-        chances = torch.from_numpy(random.random((2, sets, 1, 1, 1, 1))[:, own]).to(images)
+        drawn = {
+            "gain": np.exp(gain),
+            "gamma": np.exp(self.gamma * draw(1, 1)),
+            "contrast": np.exp(self.contrast * draw(1, 1)),
+            "saturation": np.exp(self.saturation * draw(1, 1)),
+            "sharpness": self.sharpness * draw(1, 1),
+            "vignette": self.vignette * np.abs(draw(1, 1)),
+        }
+        grey, noise = random.random((2, sets, 1, 1, 1, 1))[:, own]
+        drawn["saturation"] = np.where(grey < GREY, 0.0, drawn["saturation"])
+        drawn["noise"] = self.noise * noise
         seeds = random.integers(2**62, size=sets)[own]
+        change = _uploaded(drawn, images.device)
         if self.sharpness:
-            images = images + sharpness * (images - _blurred(images))
+            images = images + change["sharpness"] * (images - _blurred(images))
         if self.vignette:
-            images = images * (1 - vignette * _squared_radius(images))
-        images = (images * gain.exp()).clamp(0, 1) ** gamma.exp()
-        images = 0.5 + (images - 0.5) * contrast.exp()
-        keep = torch.where(chances[0] < GREY, 0.0, saturation.exp())
-        images = torch.lerp(images.mean(2, keepdim=True), images, keep)
-        return (images + self.noise * chances[1] * _grain(images, seeds)).clamp(0, 1)
+            images = images * (1 - change["vignette"] * _squared_radius(images))
+        images = (images * change["gain"]).clamp(0, 1) ** change["gamma"]
+        images = 0.5 + (images - 0.5) * change["contrast"]
+        images = torch.lerp(images.mean(2, keepdim=True), images, change["saturation"])
+        return (images + change["noise"] * _grain(images, seeds)).clamp(0, 1)
+
+
+def _uploaded(arrays: dict[str, np.ndarray], device: torch.device) -> dict[str, Tensor]:
+    """Arrays with one row a set, by one copy to the device."""
+    sets = len(next(iter(arrays.values())))
+    rows = [array.reshape(sets, -1).astype(np.float32) for array in arrays.values()]
+    columns = upload(np.concatenate(rows, 1), device).split([row.shape[1] for row in rows], 1)
+    named = zip(arrays.items(), columns, strict=True)
+    return {name: column.reshape(array.shape) for (name, array), column in named}
 
 
 def _blurred(images: Float[Tensor, "b v 3 h w"]) -> Float[Tensor, "b v 3 h w"]:

@@ -108,7 +108,7 @@ def activate_gaussians(
     An opacity for meaning is there if `raw` has it: glass hides nothing and yet is something.
     Source: Peng et al., "3D Vision-Language Gaussian Splatting", 2025, equation 4.
     """
-    identity = torch.tensor([1.0, 0, 0, 0], device=footprint.device)
+    identity = (torch.arange(4, device=footprint.device) == 0).float()  # (1, 0, 0, 0)
     activated = {
         "offsets": 0.5 * raw["offset"].tanh(),
         "scales": FOOTPRINT_PRIOR * footprint[..., None] * raw["scale"].clamp(-3, 3).exp(),

@@ -1,6 +1,5 @@
 """gsplat on CUDA behind the same signature (optional extra `ffsplat[cuda]`)."""
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 

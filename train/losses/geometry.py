@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from ffsplat.geometry import rotation_angle, unproject
+from ffsplat.geometry import focal_lengths, image_size, rotation_angle, unproject
 from train.losses.masks import masked_mean
 
 
@@ -234,7 +234,7 @@ def focal_length_loss(
     intrinsics: Float[Tensor, "*s 3 3"], truth: Float[Tensor, "*s 3 3"]
 ) -> Float[Tensor, ""]:
     """L1 of the logs of both focal lengths: a relative error, whatever the image size."""
-    guess, right = (matrix[..., (0, 1), (0, 1)] for matrix in (intrinsics, truth))
+    guess, right = (focal_lengths(matrix) for matrix in (intrinsics, truth))
     return (guess / right).log().abs().mean()
 
 
@@ -249,10 +249,8 @@ def field_of_view_loss(
     Of an image of `height` x `width` pixels with the principal point in its middle. Source: Wang
     et al., "VGGT", 2025, which describes a camera by its fields of view.
     """
-    half = torch.tensor([width / 2, height / 2], device=truth.device)
-    guess, right = (
-        2 * torch.atan(half / matrix[..., (0, 1), (0, 1)]) for matrix in (intrinsics, truth)
-    )
+    half = image_size(height, width, truth.device) / 2
+    guess, right = (2 * torch.atan(half / focal_lengths(matrix)) for matrix in (intrinsics, truth))
     return (guess - right).abs().mean()
 
 

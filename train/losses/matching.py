@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from ffsplat.geometry import invert_rigid, pixel_grid, project, rays, transform_points
+from ffsplat.geometry import image_size, invert_rigid, pixel_grid, project, rays, transform_points
 from ffsplat.nn.matching import match_logits
 from train.losses.masks import masked_mean
 
@@ -30,7 +30,7 @@ def correspondences(
     world = transform_points(world_from_camera[:, source], points[:, source])
     local = transform_points(invert_rigid(world_from_camera[:, target]), world)
     pixels = project(local, intrinsics[:, target])
-    grid = 2 * pixels / torch.tensor([w, h], device=depth.device) - 1
+    grid = 2 * pixels / image_size(h, w, depth.device) - 1
     seen = F.grid_sample(
         depth[:, target].flatten(0, 1)[:, None], grid.flatten(0, 1)[:, :, None],
         mode="nearest", align_corners=False,
@@ -72,10 +72,9 @@ def match_loss(
     the mean descriptor: the table of all pairs is read once, for its softmax.
     """
     flat = descriptors.flatten(2, 3)
-    source, target = source.to(flat.device), target.to(flat.device)
-    asked = flat if cells is None else flat.index_select(2, cells.to(flat.device))
+    asked = flat if cells is None else flat.index_select(2, cells)
     asked = asked.index_select(1, source)
-    size = stride * torch.tensor(descriptors.shape[3:1:-1], device=flat.device)
+    size = stride * image_size(*descriptors.shape[2:4], flat.device)
     true = F.grid_sample(
         descriptors.index_select(1, target).flatten(0, 1).movedim(-1, 1),
         (2 * places / size - 1).nan_to_num(0).flatten(0, 1)[:, :, None],

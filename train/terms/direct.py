@@ -4,12 +4,14 @@ Lengths are compared in units of the mean depth of a set, so that a set may have
 needs truth that a set does not have adds nothing.
 """
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from ffsplat.geometry import pixel_grid, rays, vector_from_rotation
 from train import losses
+from train.batches import upload
 from train.terms.step import Step, term
 
 SAMPLED_CELLS = 256
@@ -166,7 +168,7 @@ def _code(step: Step, level: str) -> Float[Tensor, ""]:
 def instance(step: Step) -> Float[Tensor, ""]:
     """Which of some sampled pixels of a set belong to one object."""
     embeddings = step.prediction.instances.flatten(1, 3)
-    index = step.sample(embeddings.shape[1], SAMPLED_PIXELS).to(embeddings.device)
+    index = step.sample(embeddings.shape[1], SAMPLED_PIXELS)
     identities = step.given.identity.flatten(1)
     return losses.instance_loss(
         embeddings.index_select(1, index), identities.index_select(1, index)
@@ -187,11 +189,10 @@ def token_match(step: Step) -> Float[Tensor, ""]:
 
 def _match(step: Step, descriptors: Tensor, to_reference: bool) -> Float[Tensor, ""]:
     given = step.given
-    # Indices stay on the CPU: to filter them on a GPU would wait for all that it has to do.
-    index = torch.arange(given.images.shape[1])
-    source, target = torch.cartesian_prod(index, index).T
-    kept = (source != target) & ((target == 0) | (not to_reference))
-    source, target = source[kept], target[kept]
+    # Listed on the CPU: to filter them on a GPU would wait for all that it has to do.
+    index = range(given.images.shape[1])
+    pairs = [(a, b) for a in index for b in index if a != b and (b == 0 or not to_reference)]
+    source, target = upload(np.array(pairs), descriptors.device).T
     stride = given.images.shape[-1] // descriptors.shape[-2]
     places, visible = losses.correspondences(
         given.depth, given.intrinsics, given.world_from_camera, source, target, stride

@@ -6,6 +6,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from data.clip import UNKNOWN
+from ffsplat.geometry import image_size
 from train import losses
 from train.terms.direct import SAMPLED_PIXELS
 from train.terms.step import Step, term
@@ -101,7 +102,7 @@ def separation(step: Step) -> Float[Tensor, ""]:
 def _sampled_instances(step: Step) -> tuple[list[Tensor], list[Tensor]]:
     """Embeddings and identities of some pixels of each set, without those that are unknown."""
     embeddings = step.prediction.instances.flatten(1, 3)
-    index = step.sample(embeddings.shape[1], SAMPLED_PIXELS).to(embeddings.device)
+    index = step.sample(embeddings.shape[1], SAMPLED_PIXELS)
     embeddings = embeddings.index_select(1, index)
     identities = step.given.identity.flatten(1).index_select(1, index)
     known = identities != UNKNOWN
@@ -145,7 +146,7 @@ def object_agreement(step: Step) -> Float[Tensor, ""]:
 def view_agreement(step: Step) -> Float[Tensor, ""]:
     """Views that see a surface point of the reference give it one code; needs a code a pixel."""
     given = step.given
-    views = torch.arange(given.images.shape[1])
+    views = torch.arange(given.images.shape[1], device=given.images.device)
     stride = 2
     places, seen = losses.correspondences(
         given.depth,
@@ -155,7 +156,7 @@ def view_agreement(step: Step) -> Float[Tensor, ""]:
         views,
         stride,
     )
-    size = torch.tensor(given.images.shape[-1:-3:-1], device=places.device)
+    size = image_size(*given.images.shape[-2:], places.device)
     grid = (2 * places / size - 1).flatten(0, 1)[:, :, None]
     logits = step.prediction.whole_logits.flatten(0, 1).movedim(-1, 1)
     there = F.grid_sample(logits, grid, align_corners=False)[..., 0].mT

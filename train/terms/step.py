@@ -13,7 +13,7 @@ from ffsplat.merge import WorldGaussians
 from ffsplat.model import ALL_PIXELS
 from ffsplat.prediction import Prediction
 from ffsplat.render.splatting import Rasterized
-from train.batches import Batch
+from train.batches import Batch, upload
 from train.losses import FeatureNetwork
 from train.terms.view import framed_gaussians, unseen
 
@@ -117,7 +117,7 @@ class Step:
     def sample(self, size: int, count: int) -> Tensor:
         """At most `count` of `size` indices without repetition, the same at every rank."""
         random = torch.Generator().manual_seed(self.number)
-        return torch.randperm(size, generator=random)[:count]
+        return upload(torch.randperm(size, generator=random)[:count].numpy(), self.mask.device)
 
 
 Term = Callable[[Step], Float[Tensor, ""]]
