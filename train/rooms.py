@@ -74,8 +74,13 @@ class RoomSettings:
     """Rooms in memory at most; the newest replace the oldest."""
     group: int = 32
     """Rooms drawn at once."""
+    close: float = 0.0
+    """Share of the rooms that is photographed from close by, around one thing, as arms and hands
+    do; the others are as held-out rooms: photographed while walking through."""
 
     def __post_init__(self):
+        if not 0 <= self.close <= 1:
+            raise UsageError(f"rooms: close is a share between 0 and 1, not {self.close}")
         if self.kept % self.group or self.kept < self.first or self.skipped % self.group:
             raise UsageError("rooms: kept and skipped are multiples of group, kept at least first")
 
@@ -110,7 +115,7 @@ class EndlessRooms:
             self.source = endless_rooms(
                 first=first * self.ranks + self.rank, step=self.ranks, group=settings.group,
                 views=settings.views, size=settings.size, atlas=self.atlas, device=self.device,
-                workers=self.workers,
+                workers=self.workers, close=settings.close,
             )  # fmt: skip
             self.made = start * settings.group
         while self.made < groups * settings.group:

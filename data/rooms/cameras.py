@@ -6,36 +6,34 @@ are not blocked and whose overlap with the first view lies in a range.
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 
 from data.rooms.caster import Cameras, cast, make_tiles, untile
 from data.rooms.labels import WHOLE_INDEX
 from data.rooms.layout import Layout
 from data.rooms.scene import Scenes
+from data.rooms.styles import WALK, CameraStyle, style_of
 
-PITCH = (-40.0, 20.0)
-"""Degrees above the horizon."""
-ROLL = 10.0
-"""Largest roll in degrees."""
-FIELD_OF_VIEW = (35.0, 80.0)
-"""Horizontal, in degrees; one for all views of a room."""
-EYE_HEIGHT = (0.3, 1.8)
-"""Metres above the floor."""
-OVERLAP = (0.25, 0.95)
-"""Fraction of the first view's pixels that each other view must see."""
+PITCH, ROLL = WALK.pitch, WALK.roll
+FIELD_OF_VIEW, EYE_HEIGHT = WALK.field_of_view, WALK.eye_height
+"""Limits that all published splits keep to; the style CLOSE of training has others."""
 PROBE = 16
 """Pixels along the side of a probe."""
 ANCHORS = 4
 SCALES = (1.0, 0.5, 0.25)
 ROUNDS = 6
 
+_ON_FURNITURE = {"top", "desk", "media", "books", "cushions"}
+"""Places (see `Template`) of things that stand on others."""
 _LARGE = {WHOLE_INDEX[n] for n in ("curtain", "door", "rug", "window", "wardrobe", "refrigerator")}
 
 
-def _pose(position: np.ndarray, yaw: float, pitch: float, roll: float) -> np.ndarray:
+def _pose(
+    position: np.ndarray, yaw: float, pitch: float, roll: float, style: CameraStyle
+) -> np.ndarray:
     """world_from_camera (OpenCV axes) for angles in degrees; yaw 0 looks along +x."""
-    pitch, roll = np.clip(pitch, *PITCH), np.clip(roll, -ROLL, ROLL)
+    pitch, roll = np.clip(pitch, *style.pitch), np.clip(roll, -style.roll, style.roll)
     yaw, pitch, roll = np.radians([yaw, pitch, roll])
     forward = np.array([np.cos(pitch) * np.cos(yaw), np.cos(pitch) * np.sin(yaw), np.sin(pitch)])
     right = np.array([np.sin(yaw), -np.cos(yaw), 0.0])
@@ -53,58 +51,88 @@ def _look(position: np.ndarray, target: np.ndarray) -> tuple[float, float]:
     return np.degrees(np.arctan2(y, x)), np.degrees(np.arctan2(z, np.hypot(x, y)))
 
 
-def _target(layout: Layout, rng: np.random.Generator) -> tuple[np.ndarray, float, float]:
+def _target(
+    layout: Layout, rng: np.random.Generator, style: CameraStyle
+) -> tuple[np.ndarray, float, float]:
     """A point of interest, its size in metres and the azimuth of its front in degrees.
 
     A class counts once however many of it there are, small ones more, so that rare and small things
     are seen often.
     """
-    sizes = {item.kind.label: float(item.size.max()) for item in layout.items}
+    items = layout.items
+    if style.on_furniture and rng.random() < style.on_furniture:
+        items = [item for item in items if item.kind.place in _ON_FURNITURE] or items
+    sizes = {item.kind.label: float(item.size.max()) for item in items}
     labels = sorted(set(sizes) - _LARGE)
-    if not labels or rng.random() < 0.12:
+    if not labels or rng.random() < style.aimless:
         span = np.array([0.4, 0.4, 0.3]) * layout.room
         middle = np.array([0, 0, 0.9])
         return middle + rng.uniform(-1, 1, 3) * span, 1.5, rng.uniform(0, 360)
     weight = np.array([1 / (sizes[label] + 0.2) for label in labels])
     label = int(rng.choice(labels, p=weight / weight.sum()))
-    items = [item for item in layout.items if item.kind.label == label]
+    items = [item for item in items if item.kind.label == label]
     item = items[int(rng.integers(len(items)))]
     centre = item.position + np.array([0, 0, item.size[2] * rng.uniform(0.4, 0.9)])
     return centre, float(item.size.max()), np.degrees(item.yaw) + 90
 
 
-def _clip(layout: Layout, rng: np.random.Generator, views: int) -> np.ndarray:
-    """An anchor pose, then followers for each scale: (1 + scales * (views - 1), 4, 4)."""
-    target, size, front = _target(layout, rng)
-    close = rng.random() < 0.55
-    distance = rng.uniform(0.45, 1.3) + 0.6 * size if close else rng.uniform(1.2, 4.5)
+def _stand(
+    target: np.ndarray, size: float, front: float, rng: np.random.Generator, style: CameraStyle
+) -> tuple[np.ndarray, bool]:
+    """Where the first camera of a clip stands, walls aside, and whether that is close."""
+    close = rng.random() < style.close_share
+    distance = (
+        rng.uniform(*style.close_distance) + 0.6 * size
+        if close
+        else rng.uniform(*style.far_distance)
+    )
     azimuth = front + rng.normal(0, 40)
-    low, high = EYE_HEIGHT
+    low, high = style.eye_height
     robot = rng.random() < 0.3
     height = rng.uniform(low, 1.2) if robot else rng.uniform(1.2, high)
     if close:
-        height = np.clip(target[2] + distance * np.tan(np.radians(rng.uniform(-8, 42))), low, high)
-    half = layout.room[:2] / 2 - 0.12
+        elevation = np.radians(rng.uniform(*style.elevation))
+        distance *= np.cos(elevation) if style.slant else 1.0
+        height = np.clip(target[2] + distance * np.tan(elevation), low, high)
     step = np.array([np.cos(np.radians(azimuth)), np.sin(np.radians(azimuth))])
-    position = np.array([*np.clip(target[:2] + distance * step, -half, half), height])
+    return np.array([*(target[:2] + distance * step), height]), close
+
+
+def _around(offset: np.ndarray, degrees: float) -> np.ndarray:
+    """How far a turn about the vertical axis moves what lies at `offset` from the axis."""
+    c, s = np.cos(np.radians(degrees)) - 1, np.sin(np.radians(degrees))
+    return np.array([c * offset[0] - s * offset[1], s * offset[0] + c * offset[1], 0.0])
+
+
+def _clip(
+    layout: Layout, rng: np.random.Generator, views: int, style: CameraStyle
+) -> Float64[np.ndarray, "n 4 4"]:
+    """An anchor pose, then followers for each scale: n = 1 + scales * (views - 1)."""
+    target, size, front = _target(layout, rng, style)
+    position, close = _stand(target, size, front, rng, style)
+    low, high = style.eye_height
+    half = layout.room[:2] / 2 - 0.12
+    position[:2] = np.clip(position[:2], -half, half)
     yaw, pitch = _look(position, target)
     shift = rng.normal(0, [7, 5]) if close else rng.normal(0, [16, 8])
-    tilt = rng.normal(0, 3)
-    poses = [_pose(position, yaw + shift[0], pitch + shift[1], tilt)]
+    tilt = rng.normal(0, style.tilt)
+    poses = [_pose(position, yaw + shift[0], pitch + shift[1], tilt, style)]
     reach = np.linalg.norm(target - position)
     move = rng.normal(0, 1, 3) * [1, 1, 0.35]
-    move *= reach * rng.uniform(0.3, 1.2) / max(np.linalg.norm(move), 1e-6)
-    follow = rng.uniform(0.3, 1.0)
-    turn = rng.normal(0, 20, 2) * [1, 0.35]
+    move *= reach * rng.uniform(*style.travel) / max(np.linalg.norm(move), 1e-6)
+    follow = rng.uniform(*style.follow)
+    turn = rng.normal(0, style.turn, 2) * [1, 0.35]
+    arc = rng.uniform(-style.arc, style.arc) if style.arc else 0.0
     for scale in SCALES:
         for fraction in np.arange(1, views) / max(views - 1, 1):
             s = scale * (fraction + rng.normal(0, 0.08))
-            there = position + s * move + rng.normal(0, 0.01, 3)
+            there = position + s * move + rng.normal(0, 0.01 * style.jitter, 3)
+            there += _around(position - target, s * arc)
             there = np.array([*np.clip(there[:2], -half, half), np.clip(there[2], low, high)])
             y, p = _look(there, target)
             drift = np.array([(y - yaw + 180) % 360 - 180, p - pitch]) * follow + turn * s
-            y, p = np.array([yaw, pitch]) + shift + drift + rng.normal(0, 1.0, 2)
-            poses.append(_pose(there, y, p, tilt + rng.normal(0, 1.5)))
+            y, p = np.array([yaw, pitch]) + shift + drift + rng.normal(0, style.jitter, 2)
+            poses.append(_pose(there, y, p, tilt + rng.normal(0, 1.5 * style.jitter), style))
     return np.stack(poses)
 
 
@@ -157,26 +185,40 @@ def overlap(
 
 
 def choose_cameras(
-    scenes: Scenes, layouts: list[Layout], seeds: list[int], views: int, height: int, width: int
+    scenes: Scenes,
+    layouts: list[Layout],
+    seeds: list[int],
+    views: int,
+    height: int,
+    width: int,
+    close: float = 0.0,
 ) -> Cameras:
-    """A clip of `views` cameras for each room; falls back on the best clip of the last rounds."""
+    """A clip of `views` cameras for each room; falls back on the best clip of the last rounds.
+
+    A share `close` of all rooms is photographed in style CLOSE, the others in style WALK.
+    """
     b, device = len(seeds), scenes.centre.device
     rngs = [np.random.default_rng([seed, 1]) for seed in seeds]
-    fov = torch.tensor([np.radians(rng.uniform(*FIELD_OF_VIEW)) for rng in rngs]).float().to(device)
+    styles = [style_of(seed, close) for seed in seeds]
+    drawn = zip(rngs, styles, strict=True)
+    fov = [np.radians(rng.uniform(*style.field_of_view)) for rng, style in drawn]
+    limits = [(style.nearness, *style.overlap) for style in styles]
+    fov, limits = (torch.tensor(rows).float().to(device) for rows in (fov, limits))
+    nearness, least, most = limits[:, None, None].unbind(-1)
     best, chosen = torch.full((b,), -1.0, device=device), torch.zeros(b, views, 4, 4, device=device)
     followers = views - 1
     for _ in range(ROUNDS):
         clips = [
-            np.stack([_clip(layout, rng, views) for _ in range(ANCHORS)])
-            for layout, rng in zip(layouts, rngs, strict=True)
+            np.stack([_clip(layout, rng, views, style) for _ in range(ANCHORS)])
+            for layout, rng, style in zip(layouts, rngs, styles, strict=True)
         ]
         poses = torch.from_numpy(np.stack(clips)).float().to(device)
         n = poses.shape[2]
         depth = _probe(scenes, poses.flatten(1, 2), fov).unflatten(1, (ANCHORS, n))
-        clear = is_clear(depth)
+        clear = is_clear(depth / nearness[..., None, None])
         seen = overlap(depth.flatten(0, 1), poses.flatten(0, 1), fov.repeat_interleave(ANCHORS))
         seen = seen.reshape(b, ANCHORS, n)
-        good = clear & (seen >= OVERLAP[0] + 0.05) & (seen <= OVERLAP[1] - 0.03)
+        good = clear & (seen >= least + 0.05) & (seen <= most - 0.03)
         good = good[..., 1:].unflatten(-1, (len(SCALES), followers)).float().mean(-1)
         # The first clip that is all right wins; a follower that is not counts against a clip.
         score = (good + clear[..., :1].float()).flatten(1)

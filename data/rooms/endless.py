@@ -19,16 +19,19 @@ Furnished = tuple[Scenes, Cameras, list[int]]
 class _Furnished(Dataset[Furnished]):
     """Item i holds the i-th group of rooms of the training split; after its end it starts anew."""
 
-    def __init__(self, group: int, views: int, size: int, atlas: Atlas | None):
+    def __init__(self, group: int, views: int, size: int, atlas: Atlas | None, close: float):
         self.group = group
         self.views = views
         self.size = size
         self.atlas = atlas
+        self.close = close
 
     def __getitem__(self, index: int) -> Furnished:
         seeds = SPLITS["train"]
         mine = [seeds[(index * self.group + i) % len(seeds)] for i in range(self.group)]
-        scenes, cameras = furnish_rooms(mine, self.views, self.size, self.size, self.atlas)
+        scenes, cameras = furnish_rooms(
+            mine, self.views, self.size, self.size, self.atlas, close=self.close
+        )
         return scenes, cameras, mine
 
 
@@ -47,14 +50,16 @@ def endless_rooms(
     device: torch.device,
     workers: int,
     step: int = 1,
+    close: float = 0.0,
 ) -> Iterator[dict[str, torch.Tensor]]:
     """Every `step`-th group of rooms of the training split from group `first` on, as in a pool.
 
-    Tensors lie on `device`, with `group` rooms of `views` square views of `size` pixels each; what
-    they show depends on nothing but their number. With 0 workers all is done in this process.
+    Tensors lie on `device`, with `group` rooms of `views` square views of `size` pixels each; a
+    share `close` of the rooms is photographed from close by. What they show depends on nothing but
+    that and their number. With 0 workers all is done in this process.
     """
     loader = DataLoader(
-        _Furnished(group, views, size, atlas),
+        _Furnished(group, views, size, atlas, close),
         batch_size=None,
         sampler=count(first, step),
         num_workers=workers,

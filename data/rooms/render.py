@@ -122,8 +122,12 @@ def furnish_rooms(
     width: int,
     atlas: Atlas | None,
     device: torch.device | str = "cpu",
+    close: float = 0.0,
 ) -> tuple[Scenes, Cameras]:
-    """What is in the rooms of these seeds and where their cameras stand: all but the pictures."""
+    """What is in the rooms of these seeds and where their cameras stand: all but the pictures.
+
+    A share `close` of all rooms is photographed from close by (style CLOSE).
+    """
     scenes, layouts = build_scenes(seeds, atlas.categories if atlas else None)
     scenes = scenes.to(device)
-    return scenes, choose_cameras(scenes, layouts, seeds, views, height, width)
+    return scenes, choose_cameras(scenes, layouts, seeds, views, height, width, close)

@@ -52,3 +52,18 @@ def test_a_resumed_run_sees_what_an_unbroken_one_sees(endless):
 def test_impossible_settings_are_refused(change):
     with pytest.raises(UsageError, match="multiples of group"):
         replace(SETTINGS, **change)
+
+
+@pytest.mark.parametrize("close", [-0.1, 1.1])
+def test_a_share_of_close_rooms_beyond_all_is_refused(close):
+    with pytest.raises(UsageError, match="between 0 and 1"):
+        replace(SETTINGS, close=close)
+
+
+def test_the_share_of_close_rooms_reaches_the_rooms(monkeypatch):
+    told = []
+    monkeypatch.setattr(
+        module, "endless_rooms", lambda *, close, **rest: told.append(close) or numbered(**rest)
+    )
+    EndlessRooms(replace(SETTINGS, close=0.3), None, torch.device("cpu"), 0).at(0)
+    assert told == [0.3]
