@@ -10,6 +10,7 @@ from jsonargparse import ArgumentError
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from ffsplat.errors import UsageError
 from ffsplat.io.atomic import atomic_output
@@ -133,9 +134,12 @@ class CommandLine(LightningCLI):
             CSVLogger(out, name="csv", flush_logs_every_n_steps=1),
             TensorBoardLogger(out, name="", version="tensorboard"),
         ]
+        if self.subcommand == "export":  # needs no accelerator, whatever the run had
+            kwargs |= {"accelerator": "cpu", "devices": 1, "strategy": "auto"}
         return super().instantiate_trainer(
             callbacks=[*(self._get(self.config_init, "trainer.callbacks") or []), *every],
             logger=loggers if writes else False,
+            **kwargs,
         )
 
 
@@ -171,7 +175,7 @@ def run(args: list[str] | None = None) -> None:
         warnings.filterwarnings("ignore", message)
     try:
         line = CommandLine(args)
-    except ArgumentError as error:
+    except (ArgumentError, MisconfigurationException) as error:
         command = (args or sys.argv[1:])[0]
         raise UsageError(str(error), hint=f"python -m train {command} --help") from None
     if line.stop is not None and 0 < line.stop.received < PAUSED:

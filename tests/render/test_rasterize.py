@@ -349,9 +349,7 @@ def test_sets_are_drawn_as_each_alone(backend):
     (together.features.square().sum() + together.depth.sum()).backward()
     for index in range(3):
         alone = [tensor[index].detach().requires_grad_() for tensor in leaves]
-        one = rasterize(
-            *alone, poses[index, :1], lenses[index, :1], 30, 20, backend=backend
-        )
+        one = rasterize(*alone, poses[index, :1], lenses[index, :1], 30, 20, backend=backend)
         (one.features.square().sum() + one.depth.sum()).backward()
         for got, expected in zip(images(together), images(one), strict=True):
             torch.testing.assert_close(got[index : index + 1], expected)

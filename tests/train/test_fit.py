@@ -322,3 +322,12 @@ def test_row_weights():
     assert 0.75 * weights[0] + 0.25 * weights[1] == pytest.approx(1, rel=1e-3)
     assert weights[2] / weights[0] == pytest.approx(30, rel=1e-3)
     assert row_weights(torch.tensor([0.75, 0.25]), 0).tolist() == [1, 1]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_a_run_of_another_machine_is_exported_and_not_trained(recipe, unbroken, tmp_path):
+    run(["export", "--config", str(recipe), "--trainer.accelerator", "gpu",
+         "--out", str(unbroken), "--folder", str(tmp_path / "out")])  # fmt: skip
+    load_checkpoint(tmp_path / "out")
+    with pytest.raises(UsageError, match="gpu"):
+        fit(recipe, tmp_path, "--trainer.accelerator", "gpu")
