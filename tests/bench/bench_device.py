@@ -63,7 +63,7 @@ def draw(device: torch.device) -> None:
     lens = torch.tensor([[[256.0, 0, 128], [0, 256, 128], [0, 0, 1]]])
 
     def both(where: torch.device) -> tuple[Tensor, Tensor]:
-        leaves = [tensor.to(where).requires_grad_() for tensor in scene]
+        leaves = [tensor.detach().to(where).requires_grad_() for tensor in scene]
         seen = rasterize(*leaves, pose.to(where), lens.to(where), 256, 256)
         (seen.features.square().mean() + seen.depth.mean()).backward()
         return seen.features.detach().cpu(), leaves[0].grad.cpu()  # pyright: ignore[reportOptionalMemberAccess]

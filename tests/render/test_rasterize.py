@@ -354,7 +354,8 @@ def test_sets_are_drawn_as_each_alone(backend):
         for got, expected in zip(images(together), images(one), strict=True):
             torch.testing.assert_close(got[index : index + 1], expected)
         for all_of_them, own in zip(leaves, alone, strict=True):
-            torch.testing.assert_close(all_of_them.grad[index], own.grad)
+            # A GPU adds up in any order.
+            torch.testing.assert_close(all_of_them.grad[index], own.grad, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.skipif(NO_GSPLAT, reason="no CUDA device")
