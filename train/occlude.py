@@ -17,6 +17,12 @@ NEARNESS = (0.06, 0.3)
 """Its depth over the mean depth of the set."""
 MOST = 3
 """Occluders of a set."""
+TWIN = 0.5
+"""Share of the sets whose second occluder is the mirror image of the first, as fingers are."""
+SOFTNESS = (0.1, 3.0)
+"""Pixels over which an occluder, which is never in focus, fades in from its edge."""
+BEYOND = 8
+"""Pixels that it reaches beyond the rim, where it does not fade."""
 LABELS = ("whole", "part", "identity")
 GRAIN = 4
 """Cells of its texture along a side."""
@@ -36,6 +42,14 @@ class Occluders:
     """Colours of the cells of a texture, between which pixels are interpolated."""
     fine: Float32[np.ndarray, "n k t t"]
     """Grey noise that is added to them, repeated over the image."""
+    softness: Float32[np.ndarray, "n k"]
+    """Pixels from the edge to full cover."""
+
+    def twin(self, rows: Bool[np.ndarray, " n"], width: int) -> None:
+        """Make the second of these sets' occluders the mirror image of the first."""
+        for values in vars(self).values():
+            values[rows, 1] = values[rows, 0]
+        self.boxes[rows, 1, 1] = width - self.boxes[rows, 0, 1] - self.boxes[rows, 0, 3]
 
 
 def occlude(
@@ -69,19 +83,22 @@ def _draw(seeds: np.ndarray, size: tuple[int, int]) -> Occluders:
     for seed in seeds:
         random = np.random.default_rng(seed)
         counts.append(random.integers(1, MOST + 1))
-        uniform.append(random.random((MOST, 9), dtype=np.float32))
+        uniform.append(random.random((MOST, 11), dtype=np.float32))
         normal.append(random.standard_normal((MOST, spread + TILE**2), dtype=np.float32))
     shares, noise = np.stack(uniform), np.stack(normal)
     present = np.arange(MOST) < np.array(counts)[:, None]
-    colour = shares[..., 7, None] ** 2 + 0.1 * noise[..., :3]
+    colour = shares[..., 7, None] ** 3 + 0.1 * noise[..., :3]  # most are dark
     coarse = 0.1 * noise[..., 3:spread].reshape(*present.shape, 3, GRAIN, GRAIN)
     fine = noise[..., spread:].reshape(*present.shape, TILE, TILE)
-    return Occluders(
+    drawn = Occluders(
         boxes=_boxes(shares[..., :6], size) * present[..., None],
         nearness=_between(NEARNESS, shares[..., 6]),
         coarse=colour[..., None, None] + coarse,
         fine=0.06 * shares[..., 8, None, None] * fine,
+        softness=_between(SOFTNESS, shares[..., 9]),
     )
+    drawn.twin(shares[:, 0, 10] < TWIN, size[1])
+    return drawn
 
 
 def _between(
@@ -98,15 +115,17 @@ def _boxes(
     lengths = np.maximum(1, np.rint(sides * _between(SIDE, shares[..., :2])))
     # A float32 below 1 may round up to 1 when it is multiplied.
     starts = np.minimum(np.floor(shares[..., 2:4] * (sides - lengths + 1)), sides - lengths)
-    at_rim = np.where(shares[..., 4, None] < 0.5, 0, sides - lengths)
+    low = shares[..., 4, None] < 0.5
     moved = np.arange(2) == (shares[..., 5, None] < 0.5)
-    return np.concatenate([np.where(moved, at_rim, starts), lengths], -1).astype(np.float32)
+    starts = np.where(moved, np.where(low, -BEYOND, sides - lengths), starts)
+    lengths = np.where(moved, lengths + BEYOND, lengths)
+    return np.concatenate([starts, lengths], -1).astype(np.float32)
 
 
 def cover(maps: dict[str, Tensor], drawn: Occluders) -> dict[str, Tensor]:
     """Images, depth and labels of sets, each covered by its occluders in all views."""
     height, width = maps["images"].shape[-2:]
-    boxes, nearness, coarse, fine = (
+    boxes, nearness, coarse, fine, softness = (
         upload(values, maps["images"].device) for values in vars(drawn).values()
     )
     down, right = _along(boxes[..., 0::2], height), _along(boxes[..., 1::2], width)
@@ -115,10 +134,12 @@ def cover(maps: dict[str, Tensor], drawn: Occluders) -> dict[str, Tensor]:
     seen = inside & (inside.flip(1).cumsum(1).flip(1) == 1)
     covered = inside.any(1)[:, None]
     texture = _textures(coarse, fine, down, right)
-    colour = torch.where(seen[:, :, None], texture, 0).sum(1)[:, None]
+    images, opacity = maps["images"], _opacity(boxes, softness, down, right)
+    for one in range(opacity.shape[1]):
+        images = torch.lerp(images, texture[:, None, one], opacity[:, None, one, None])
     near = (seen * nearness[..., None, None]).sum(1)[:, None] * _mean_depth(maps["depth"])
     return {
-        "images": torch.where(covered[:, :, None], colour, maps["images"]),
+        "images": images,
         "depth": torch.where(covered, near, maps["depth"]),
         **{name: torch.where(covered, UNKNOWN, maps[name]) for name in LABELS},
     }
@@ -133,6 +154,21 @@ def _along(spans: Float[Tensor, "n k 2"], side: int) -> Float[Tensor, "n k side"
     centres = torch.arange(side, device=spans.device) + 0.5
     inner = 2 * (centres - start) / length.clamp(min=1) - 1
     return torch.where(length > 0, inner, 2.0)
+
+
+def _opacity(
+    boxes: Float[Tensor, "n k 4"],
+    softness: Float[Tensor, "n k"],
+    down: Float[Tensor, "n k h"],
+    right: Float[Tensor, "n k w"],
+) -> Float[Tensor, "n k h w"]:
+    """How much occluders hide of each pixel: 0 beside them, rising from their edge to 1."""
+    rows, columns = (
+        (1 - along.abs()) * length[..., None] / 2
+        for along, length in ((down, boxes[..., 2]), (right, boxes[..., 3]))
+    )
+    inside = torch.minimum(rows[..., :, None], columns[..., None, :])
+    return (inside / softness[..., None, None]).clamp(0, 1)
 
 
 def _textures(

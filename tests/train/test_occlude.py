@@ -11,7 +11,7 @@ from toypool import make_pool
 from data.clip import UNKNOWN
 from train.batches import batch_from_pool
 from train.losses import correspondences
-from train.occlude import GRAIN, MOST, NEARNESS, TILE, Occluders, cover, occlude
+from train.occlude import GRAIN, LABELS, MOST, NEARNESS, TILE, Occluders, cover, occlude
 
 BATCH = batch_from_pool(make_pool(4, 3, 32), np.arange(4), np.tile(np.arange(3), (4, 1)))
 
@@ -71,6 +71,7 @@ def test_textures_lie_within_their_boxes_and_later_occluders_over_earlier_ones()
         nearness=np.array([[0.1, 0.2, 0.3]], np.float32),
         coarse=coarse,
         fine=np.zeros((1, MOST, TILE, TILE), np.float32),
+        softness=np.full((1, MOST), 1e-3, np.float32),
     )
     names = ("images", "depth", "whole", "part", "identity")
     before = {name: getattr(BATCH, name)[:1] for name in names}
@@ -86,6 +87,36 @@ def test_textures_lie_within_their_boxes_and_later_occluders_over_earlier_ones()
     torch.testing.assert_close(after["images"][0, 1, 2, 4:12, 5], column)
     assert (after["images"][0, :, :, 12:20, 4:] == 0.5).all()
     assert torch.equal(after["whole"] == UNKNOWN, after["depth"] != before["depth"])
+
+
+def test_edges_are_soft_inside_and_depth_is_not():
+    black = np.zeros((1, 1, 3, GRAIN, GRAIN), np.float32)
+    drawn = Occluders(
+        boxes=np.array([[[-8, 8, 20, 16]]], np.float32),
+        nearness=np.array([[0.1]], np.float32),
+        coarse=black,
+        fine=np.zeros((1, 1, TILE, TILE), np.float32),
+        softness=np.array([[4.0]], np.float32),
+    )
+    maps = {name: getattr(BATCH, name)[:1] for name in ("images", "depth", *LABELS)}
+    after = cover(maps, drawn)
+    rise = torch.tensor([0.125, 0.375, 0.625, 0.875, 1, 1, 1, 1])
+    kept = 1 - torch.cat([rise, rise.flip(0)])
+    # Row 0 lies at the rim, beyond which the occluder goes on; it ends below row 11.
+    torch.testing.assert_close(after["images"][..., 0, 8:24], maps["images"][..., 0, 8:24] * kept)
+    assert not after["images"][..., :8, 12:20].any()
+    assert torch.equal(after["images"][..., 12:, :], maps["images"][..., 12:, :])
+    near = after["depth"] != maps["depth"]
+    assert near[..., :12, 8:24].all()
+    assert near.sum() == 3 * 12 * 16
+
+
+def test_twins_are_mirror_images():
+    seen = 0
+    for seed in range(20):
+        covered = (occluded(1.0, seed=seed).depth != BATCH.depth)[:, 0]
+        seen += int((covered == covered.flip(-1)).flatten(1).all(1).sum())
+    assert 0.15 < seen / 80 < 0.6  # half are twins, and a third of these have another one
 
 
 def test_without_depth_nothing_gets_one():
