@@ -16,7 +16,7 @@ from ffsplat.errors import UsageError
 from ffsplat.io.atomic import atomic_output
 from train.callbacks import LAST, PAUSED, StopOnSignal, Throughput
 from train.data import TrainingData
-from train.export import export
+from train.export import export, read_run
 from train.module import TrainingModule
 
 SAVE_EVERY = 500
@@ -31,14 +31,15 @@ class Trainer(lightning.Trainer):
     ) -> None:
         """Train. `ckpt_path` is a checkpoint to go on from; `last` finds the newest of --out.
 
-        Raises UsageError where a run would overwrite another one.
+        Raises UsageError where a run would overwrite another one, CheckpointError for a file that
+        no run wrote.
         """
         last = Path(self.default_root_dir) / LAST
         if ckpt_path is None and last.exists():
             raise UsageError(f"{last} already exists", hint="--ckpt_path last, or another --out")
         if ckpt_path == "last" and not last.exists():
             ckpt_path = None  # the first start of a job that is restarted with the same command
-        path = last if ckpt_path == "last" else ckpt_path
+        path = None if ckpt_path is None else self._found(ckpt_path)
         super().fit(model, datamodule=datamodule, ckpt_path=path, weights_only=True)
 
     def validate(  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -69,6 +70,8 @@ class Trainer(lightning.Trainer):
         found = Path(self.default_root_dir) / LAST if path == "last" else Path(path)
         if not found.exists():
             raise UsageError(f"{found} does not exist", hint="name the folder of the run by --out")
+        if found.is_file():  # runs that shard their weights write folders
+            read_run(found)
         return found
 
 

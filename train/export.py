@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 from pickle import UnpicklingError
+from typing import Any
 
 import torch
 
@@ -20,18 +21,27 @@ STATE = "ffsplat"
 """Where a Lightning checkpoint keeps the state of the module that is no tensor of a network."""
 
 
+def read_run(checkpoint: Path) -> dict[str, Any]:
+    """What a run of ours wrote; tensors are read from the file when they are used.
+
+    Raises CheckpointError for any other file.
+    """
+    try:  # weights_only: tensors and plain values, never code
+        saved = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
+    except (UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        raise CheckpointError(f"{checkpoint} is damaged or no checkpoint") from error
+    if not isinstance(saved, dict) or STATE not in saved:
+        raise CheckpointError(f"{checkpoint} is not a checkpoint of `python -m train fit`")
+    return saved
+
+
 def export(checkpoint: Path, out: Path, card: Path | None = None) -> None:
     """Write the moving average of a Lightning checkpoint to the folder `out`, half precision.
 
     The card is the file `card`, or made from what is known of the run. Raises CheckpointError for
     a file that no run of ours wrote.
     """
-    try:  # weights_only: tensors and plain values, never code
-        saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    except (UnpicklingError, RuntimeError, EOFError) as error:
-        raise CheckpointError(f"{checkpoint} is damaged or no checkpoint") from error
-    if STATE not in saved:
-        raise CheckpointError(f"{checkpoint} is not a checkpoint of `python -m train fit`")
+    saved = read_run(checkpoint)
     state = saved[STATE]
     network = FFSplat(ModelConfig.from_json(state["config"]))
     tensors = saved["state_dict"].items()

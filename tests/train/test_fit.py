@@ -292,10 +292,22 @@ def test_export_of_what_is_no_run_is_refused(tmp_path):
 @pytest.mark.parametrize(
     "content", [b"", b"no checkpoint", b"PK\x03\x04 cut off", b"cos\nsystem\n."]
 )
-def test_export_of_a_damaged_file_is_refused(tmp_path, content):
+def test_a_damaged_file_is_refused(recipe, tmp_path, content):
     (tmp_path / "last.ckpt").write_bytes(content)
     with pytest.raises(CheckpointError, match="damaged or no checkpoint"):
         export(tmp_path / "last.ckpt", tmp_path / "out")
+    with pytest.raises(CheckpointError, match="damaged or no checkpoint"):
+        fit(recipe, tmp_path, "--ckpt_path", "last")
+
+
+def test_a_truncated_checkpoint_is_refused(recipe, unbroken, tmp_path):
+    whole = (unbroken / "last.ckpt").read_bytes()
+    (tmp_path / "last.ckpt").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(CheckpointError, match="damaged or no checkpoint"):
+        fit(recipe, tmp_path, "--ckpt_path", "last")
+    torch.save({"state_dict": {}}, tmp_path / "last.ckpt")
+    with pytest.raises(CheckpointError, match="is not a checkpoint of"):
+        fit(recipe, tmp_path, "--ckpt_path", "last")
 
 
 def test_blend_is_the_mean(tmp_path):
