@@ -20,7 +20,7 @@ SMALL = {
     "decoder": [16, 12, 8], "match_width": 8, "code_width": 8, "registers": 1,
 }  # fmt: skip
 
-ROOMS = {"size": 16, "views": 4, "first": 2, "fresh": 1, "kept": 4, "group": 2, "skipped": 0}
+ROOMS = {"size": 16, "views": 4, "first": 4, "fresh": 0, "kept": 4, "group": 2, "skipped": 0}
 
 
 @pytest.fixture(scope="module")
