@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset, SequentialSampler
 from data.clip import UNKNOWN
 from data.rooms import SPLITS, load_atlas
 from data.shards import ShardDataset
+from data.teachers.record import read_records
 from ffsplat.config import ModelConfig
 from ffsplat.errors import UsageError
 from train.batches import Batch, Batches, RoomSource, Source, batch_from_pool
@@ -149,6 +150,17 @@ class TrainingData(lightning.LightningDataModule):
             )
             for level, count in rows.items()
         }
+
+    def check_teacher(self, name: str, width: int, space: str) -> None:
+        """Raise UsageError if shards at hand say that this teacher is another one."""
+        for settings in self.settings:
+            records = read_records(Path(settings.shards)) if settings.shards else {}
+            if name in records and (records[name].width, records[name].space) != (width, space):
+                raise UsageError(
+                    f"the teacher {name} of {settings.shards} has {records[name].width} channels "
+                    f"in the space {records[name].space}, the recipe says {width} in {space}",
+                    hint="set model.teacher as teachers.json has it",
+                )
 
     def first_batch(self) -> Batch:
         """The first step as one process would see it, without jitter: the same at every rank."""

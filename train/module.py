@@ -156,6 +156,8 @@ class TrainingModule(lightning.LightningModule):
     def on_train_start(self) -> None:
         """Go on with the clock; weigh the rows by how often they occur in what is trained on."""
         self.clock.start(self.seconds_before)
+        if self.teacher is not None:
+            self.trainer.datamodule.check_teacher(**vars(self.teacher))  # pyright: ignore[reportAttributeAccessIssue]
         for network in self.features:
             network.to(self.device)
         if self.class_weights is None:

@@ -9,6 +9,7 @@ from safetensors.numpy import save_file
 from toypool import make_pool
 
 from data.clip import UNKNOWN
+from data.teachers.record import Record, write_records
 from ffsplat.errors import UsageError
 from train.batches import (
     Batch,
@@ -19,6 +20,7 @@ from train.batches import (
     flip,
     identities,
 )
+from train.data import SourceSettings, TrainingData
 from train.losses import correspondences
 from train.plan import Plan
 from train.rooms import FixedRooms, read_pool
@@ -127,3 +129,13 @@ def test_read_pool(tmp_path, pool):
         save_file(pool, tmp_path / f"chunk_{start:010d}.safetensors")
     twice = read_pool(tmp_path)
     np.testing.assert_array_equal(twice["depth"], np.concatenate([pool["depth"]] * 2))
+
+
+def test_a_teacher_of_another_network_is_refused(tmp_path):
+    write_records(tmp_path, {"clip": Record("open_clip:a/b", 512, "random", 0)}, started=False)
+    data = TrainingData([SourceSettings(shards=str(tmp_path))])
+    data.check_teacher("clip", 512, "open_clip:a/b")
+    data.check_teacher("dino", 384, "timm:c")  # nothing is said of it
+    for width, space in ((768, "open_clip:a/b"), (512, "open_clip:a/c")):
+        with pytest.raises(UsageError, match="has 512 channels in the space open_clip:a/b"):
+            data.check_teacher("clip", width, space)
