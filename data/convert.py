@@ -118,7 +118,9 @@ def clip_of(scene: SourceScene, frames: list[Frame], views: list[View], key: str
     whole = instance = None
     if labels is not None:
         whole = whole_rows(labels, scene.label_names, scene.label_space)
-        instance = None if objects is None else clip_instances(objects, whole)
+    if objects is not None:
+        unnamed = np.full(objects.shape, UNKNOWN, np.int16)
+        instance = clip_instances(objects, unnamed if whole is None else whole)
     poses = np.stack([nearest_rigid(frame.world_from_camera) for frame in frames])
     with np.errstate(over="ignore"):  # `check_clip` refuses what becomes infinite
         poses = poses.astype(np.float32)

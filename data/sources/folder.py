@@ -1,7 +1,7 @@
 """A plain folder of RGB-D frames with poses, described by one `cameras.json`.
 
 Layout: `cameras.json` with `frames`, each with `image`, `width`, `height`, `K` (3x3),
-`cam_to_world` (4x4, OpenCV axes), optional `depth` and `label` files; beside them `depth_scale`
+`cam_to_world` (4x4, OpenCV axes), optional `depth`, `label` and `instance` files; beside them `depth_scale`
 (unit of a depth value), `label_names` and `metric`. Pixel (0, 0) is there the CENTRE of the
 top-left pixel, so half a pixel is added. Frames without a camera are left out and counted.
 """
@@ -60,7 +60,7 @@ def _frame(folder: Path, item: dict[str, Any], scale: float) -> Frame:
     where = f"{folder / CAMERAS}: {str(name)[:80]}"
     k = matrix(item["K"], 3, 3, where)
     lens = pinhole(k[0, 0], k[1, 1], k[0, 2], k[1, 2], where, integer_centres=True)
-    depth, label = item.get("depth"), item.get("label")
+    depth, label, instance = (item.get(key) for key in ("depth", "label", "instance"))
     return Frame(
         name=Path(str(name)).stem,
         image=inside(folder, name),
@@ -69,4 +69,5 @@ def _frame(folder: Path, item: dict[str, Any], scale: float) -> Frame:
         world_from_camera=matrix(item["cam_to_world"], 4, 4, where).astype(np.float64),
         depth=DepthMap(inside(folder, depth), float(scale)) if depth else None,
         labels=LabelMap(inside(folder, label)) if label else None,
+        instances=inside(folder, instance) if instance else None,
     )

@@ -26,13 +26,11 @@ class DepthMap:
 class LabelMap:
     """A picture of label numbers over the field of view of its photo.
 
-    With a `divisor` a value is label * divisor + object number (0 = no object); else objects may
-    stand in a picture of their own, `instances`.
+    With a `divisor` a value is label * divisor + object number (0 = no object).
     """
 
     path: Path
     divisor: int = 1
-    instances: Path | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +40,8 @@ class Frame:
     `intrinsics` is in pixels of an image of `size` (width, height), pixel centres at half-integers;
     a stored photo of another size shows the same, scaled. `world_from_camera` has OpenCV axes and
     may still be broken (see `data.sources.poses`). `distortion` holds OpenCV's k1, k2, p1, p2, k3,
-    or nothing for a pinhole. `timestamp` is in seconds. `points` are rows of `SourceScene.points`
+    or nothing for a pinhole. `instances` is a picture of object numbers, the same in all frames, 0 = no
+    object; they may need no labels: masks of any tracker will do. `timestamp` is in seconds. `points` are rows of `SourceScene.points`
     that this frame is known to see.
     """
 
@@ -54,6 +53,7 @@ class Frame:
     timestamp: float | None = None
     depth: DepthMap | None = None
     labels: LabelMap | None = None
+    instances: Path | None = None
     distortion: tuple[float, ...] = ()
     points: Int64[np.ndarray, " seen"] | None = None
 

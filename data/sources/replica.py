@@ -83,7 +83,7 @@ def _read_semantic(folder: Path) -> SourceScene:
         depth = folder / f"depth/depth_{number}.png"
         label = folder / f"semantic_class/semantic_class_{number}.png"
         objects = folder / f"semantic_instance/semantic_instance_{number}.png"
-        known = LabelMap(label, instances=objects if objects.exists() else None)
+        known = label.exists() and bool(names)
         frames.append(
             Frame(
                 name=photo.stem,
@@ -92,7 +92,8 @@ def _read_semantic(folder: Path) -> SourceScene:
                 intrinsics=pinhole(focal, focal, *middle, folder, integer_centres=False),
                 world_from_camera=pose,
                 depth=DepthMap(depth, 0.001) if depth.exists() else None,
-                labels=known if label.exists() and names else None,
+                labels=LabelMap(label) if known else None,
+                instances=objects if known and objects.exists() else None,
             )
         )
     unnamed = (folder / "semantic_class").is_dir() and not names

@@ -79,7 +79,8 @@ def _read_export(folder: Path) -> SourceScene:
                 intrinsics=color,
                 world_from_camera=read_matrix(folder / f"pose/{photo.stem}.txt", 4, 4),
                 depth=DepthMap(depth, MILLIMETRE, intrinsics=own) if depth.exists() else None,
-                labels=LabelMap(label, instances=objects) if known else None,
+                labels=LabelMap(label) if known else None,
+                instances=objects if known else None,
             )
         )
     unnamed = (folder / "label-filt").is_dir() and not names

@@ -75,10 +75,10 @@ def load_view(frame: Frame, target: Target) -> View:
         depth = _depth(frame, frame.depth, grid)
     if frame.labels is not None:
         labels = _numbers(frame.labels.path, grid / frame.size)
-        if frame.labels.instances is not None:
-            instances = _numbers(frame.labels.instances, grid / frame.size)
-        elif frame.labels.divisor > 1:
+        if frame.labels.divisor > 1:
             labels, instances = np.divmod(labels, frame.labels.divisor)
+    if frame.instances is not None:
+        instances = _numbers(frame.instances, grid / frame.size)
     return View(image, intrinsics, depth, labels, instances)
 
 

@@ -180,3 +180,20 @@ def test_nothing_to_convert_is_an_error_that_says_why(sets, tmp_path):
     assert run("convert", "kitti", sets, "--out", tmp_path / "z").exit_code == 2
     with pytest.raises(FFSplatError):
         convert(source_of("folder"), sets / "c", tmp_path / "w", OPTIONS)
+
+
+def test_masks_without_labels_become_object_numbers(tmp_path):
+    views = toy.views(2)
+    content = write_folder(tmp_path, views)
+    for index, frame in enumerate(content["frames"]):
+        masks = np.where(views[index].labels == 2, 300, 0)
+        toy.save_map(tmp_path / f"masks/{index}.png", masks)
+        del frame["label"]
+        frame["instance"] = f"masks/{index}.png"
+    save_cameras(tmp_path, content)
+    scene = folder.read(tmp_path)
+    clip = make_clip(scene, list(scene.frames), toy.FULL, "a")
+    assert clip.whole is None
+    shown = np.stack([view.labels for view in views]) == 2
+    assert shown.any()
+    assert (clip.instance == np.where(shown, 300, UNKNOWN)).all()
