@@ -1,9 +1,9 @@
 """A plain folder of RGB-D frames with poses, described by one `cameras.json`.
 
 Layout: `cameras.json` with `frames`, each with `image`, `width`, `height`, `K` (3x3),
-`cam_to_world` (4x4, OpenCV axes), optional `depth`, `label` and `instance` files; beside them `depth_scale`
-(unit of a depth value), `label_names` and `metric`. Pixel (0, 0) is there the CENTRE of the
-top-left pixel, so half a pixel is added. Frames without a camera are left out and counted.
+`cam_to_world` (4x4, OpenCV axes), optional `depth`, `label` and `instance` files; beside them
+`depth_scale` (unit of a depth value), `label_names` and `metric`. Pixel (0, 0) is there the CENTRE
+of the top-left pixel, so half a pixel is added. Frames without a camera are left out and counted.
 """
 
 import re

@@ -40,9 +40,9 @@ class Frame:
     `intrinsics` is in pixels of an image of `size` (width, height), pixel centres at half-integers;
     a stored photo of another size shows the same, scaled. `world_from_camera` has OpenCV axes and
     may still be broken (see `data.sources.poses`). `distortion` holds OpenCV's k1, k2, p1, p2, k3,
-    or nothing for a pinhole. `instances` is a picture of object numbers, the same in all frames, 0 = no
-    object; they may need no labels: masks of any tracker will do. `timestamp` is in seconds. `points` are rows of `SourceScene.points`
-    that this frame is known to see.
+    or nothing for a pinhole. `timestamp` is in seconds. `instances` is a picture of object numbers,
+    0 where there is none, the same in all frames: masks of a tracker will do. `points` are rows of
+    `SourceScene.points` that this frame is known to see.
     """
 
     name: str
