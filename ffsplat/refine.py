@@ -58,6 +58,11 @@ PARTNERS = 6
 """Views that each view is matched with, beside the reference."""
 MATCHES = 256
 """Matches kept of an ordered pair of views."""
+STILL = 0.35
+"""Cells within which what is matched has not moved in the image."""
+MOVING = 1.5
+"""Cells that half of a pair's matches move by, at least, where what stays is no part of the scene:
+a gripper, a frame or dirt moves with the camera, and says falsely that nothing turned."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,6 +156,7 @@ def find_matches(prediction: Prediction, valid: Bool[Tensor, "b v h w"] | None) 
             place, confidence = _soft_place(scores, best, rows, columns)
             confidence = confidence**4 * _returns(best, reverse, columns)
             confidence = confidence * _interior(best, rows, columns) * cells[:, one]
+            confidence = confidence * _of_the_scene(place - centres / stride, confidence)
             places = rays(place * stride, prediction.intrinsics[:, other])[..., :2]
             log_depth = depth[:, other].log().gather(1, best)
             rest = torch.stack([log_depth, error[:, one], confidence], dim=-1)
@@ -175,6 +181,15 @@ def _returns(
     back = reverse.gather(1, best)
     rows, across = back // columns - here // columns, back % columns - here % columns
     return rows.square() + across.square() < 1.5**2
+
+
+def _of_the_scene(
+    moved: Float[Tensor, "b n 2"], confidence: Float[Tensor, "b n"]
+) -> Bool[Tensor, "b n"]:
+    """Whether a match is not of something that moves with the camera; `moved` is in cells."""
+    distance = moved.norm(dim=-1)
+    typical = torch.where(confidence > 0, distance, torch.nan).nanmedian(-1, keepdim=True).values
+    return (distance > STILL) | ~(typical > MOVING)
 
 
 def _interior(cell: Int[Tensor, "b n"], rows: int, columns: int) -> Bool[Tensor, "b n"]:

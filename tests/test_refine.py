@@ -76,6 +76,43 @@ def test_poses_are_found_again():
         assert after[1] < 0.06 < before[1]
 
 
+def test_what_moves_with_the_camera_does_not_hold_it():
+    truth = exact_prediction(2)
+    stuck = truth.descriptors.clone()
+    corner = (slice(None), slice(None), slice(1, 7), slice(1, 7))  # a gripper, said to be far away
+    marks = torch.nn.functional.normalize(
+        torch.randn(1, 1, 6, 6, 64, generator=torch.Generator().manual_seed(3)), dim=-1
+    )
+    stuck[corner] = marks.expand(-1, 2, -1, -1, -1)
+    depth = truth.depth.clone()
+    depth[:, :, 4:28, 4:28] = 20.0
+    gripped = disturb(replace(truth, descriptors=stuck, depth=depth), 0.05, 0.1)
+    still = find_matches(gripped, None)
+    own = still.points[..., :2] / still.points[..., 2:]
+    unmoved = (own - still.places).norm(dim=-1) < 0.02
+    assert unmoved.sum() > 20
+    assert not still.confidence[unmoved].any()
+    found = refine_cameras(gripped).world_from_camera
+    turn, move = errors(found, truth.world_from_camera)
+    assert turn < 1.5
+    assert move < 0.1
+
+
+def test_cameras_that_hardly_move_keep_all_their_matches():
+    truth = exact_prediction(2)
+    same = replace(
+        truth,
+        descriptors=truth.descriptors[:, :1].expand(-1, 2, -1, -1, -1),
+        depth=truth.depth[:, :1].expand(-1, 2, -1, -1),
+        world_from_camera=truth.world_from_camera[:, :1].expand(-1, 2, -1, -1).clone(),
+    )
+    assert (find_matches(same, None).confidence > 0.2).sum() > 100
+    found = refine_cameras(disturb(same, 0.05, 0.05)).world_from_camera
+    turn, move = errors(found, same.world_from_camera)
+    assert turn < 0.3
+    assert move < 0.02
+
+
 def linearized(prediction: Prediction, **changes):
     matches = replace(find_matches(prediction, None), **changes)
     poses = prediction.world_from_camera.double()

@@ -66,8 +66,9 @@ class Trainer(lightning.Trainer):
         """
         export(self._found(ckpt_path), folder, card)
 
-    def _found(self, path: str | Path) -> Path:
-        found = Path(self.default_root_dir) / LAST if path == "last" else Path(path)
+    def _found(self, path: str | Path | None) -> Path:
+        # The config that a run keeps of itself says null.
+        found = Path(self.default_root_dir) / LAST if path in ("last", None) else Path(path)
         if not found.exists():
             raise UsageError(f"{found} does not exist", hint="name the folder of the run by --out")
         if found.is_file():  # runs that shard their weights write folders

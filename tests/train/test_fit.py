@@ -336,6 +336,13 @@ def test_row_weights():
     assert row_weights(torch.tensor([0.75, 0.25]), 0).tolist() == [1, 1]
 
 
+def test_the_config_that_a_run_keeps_exports_and_measures_it(unbroken, tmp_path):
+    kept = str(unbroken / "config.yaml")
+    run(["export", "--config", kept, "--out", str(unbroken), "--folder", str(tmp_path / "out")])
+    load_checkpoint(tmp_path / "out")
+    run(["validate", "--config", kept, "--out", str(unbroken)])
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 def test_a_run_of_another_machine_is_exported_and_not_trained(recipe, unbroken, tmp_path):
     run(["export", "--config", str(recipe), "--trainer.accelerator", "gpu",
