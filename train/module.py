@@ -193,7 +193,7 @@ class TrainingModule(lightning.LightningModule):
         if isinstance(norm, DTensor):
             norm = norm.full_tensor()
         bad = (~norm.isfinite()).float()
-        optimizer.found_inf = bad
+        optimizer.found_inf = bad  # pyright: ignore[reportAttributeAccessIssue]
         row, most, total = self.bad_steps.to(bad.device)
         row = (row + 1) * bad
         self.bad_steps = torch.stack([row, torch.maximum(most, row), total + bad])
@@ -209,8 +209,8 @@ class TrainingModule(lightning.LightningModule):
         """Move the average along; its window grows with the run, so that it forgets the start."""
         step = self.global_step
         share = 1 - min(self.settings.average, (1 + step) / (10 + step))
-        mean, newest = list(self.average.parameters()), list(self.network.parameters())
-        torch._foreach_lerp_(mean, newest, share)
+        mean, newest = tuple(self.average.parameters()), tuple(self.network.parameters())
+        torch._foreach_lerp_(mean, newest, share)  # pyright: ignore[reportPrivateImportUsage]
         if self.logs_at(step):
             self.log("bad_steps", self.bad_steps[2])
         if self.done >= 1:

@@ -96,8 +96,10 @@ def rasterize_sets(
         drawn = splat_gsplat(*geometry, *cameras, width, height, low_pass, near)
         return _rasterized(*(image[:, 0] for image in drawn))
     views = [
-        rasterize(*one, width, height, backend=backend, low_pass=low_pass, near=near)
-        for one in zip(*geometry, *cameras, strict=True)
+        rasterize(
+            m, q, s, o, f, pose, lens, width, height, backend=backend, low_pass=low_pass, near=near
+        )
+        for m, q, s, o, f, pose, lens in zip(*geometry, *cameras, strict=True)
     ]
     return Rasterized(*(torch.cat([vars(v)[name] for v in views]) for name in vars(views[0])))
 

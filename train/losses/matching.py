@@ -74,7 +74,8 @@ def match_loss(
     flat = descriptors.flatten(2, 3)
     asked = flat if cells is None else flat.index_select(2, cells)
     asked = asked.index_select(1, source)
-    size = stride * image_size(*descriptors.shape[2:4], flat.device)
+    rows, columns = descriptors.shape[2:4]
+    size = stride * image_size(rows, columns, flat.device)
     true = F.grid_sample(
         descriptors.index_select(1, target).flatten(0, 1).movedim(-1, 1),
         (2 * places / size - 1).nan_to_num(0).flatten(0, 1)[:, :, None],

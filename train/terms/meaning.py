@@ -156,7 +156,8 @@ def view_agreement(step: Step) -> Float[Tensor, ""]:
         views,
         stride,
     )
-    size = image_size(*given.images.shape[-2:], places.device)
+    height, width = given.images.shape[-2:]
+    size = image_size(height, width, places.device)
     grid = (2 * places / size - 1).flatten(0, 1)[:, :, None]
     logits = step.prediction.whole_logits.flatten(0, 1).movedim(-1, 1)
     there = F.grid_sample(logits, grid, align_corners=False)[..., 0].mT
