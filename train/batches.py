@@ -18,7 +18,7 @@ from train.rooms import KEYS, Pool, Rooms
 
 SHAPES = ((8, 8), (6, 8), (6, 8), (5, 8), (8, 6))
 """Height and width, in eighths of the rooms' side, that a batch may be cropped to: 1:1, 4:3, 3:4
-and nearly 16:9; rounded down to multiples of 8 pixels."""
+and nearly 16:9; rounded down to whole tokens of the network."""
 COUNTED = 200
 """Rooms whose labels tell how often rows occur."""
 MAPS = ("images", "depth", "whole", "part", "identity")
@@ -151,12 +151,13 @@ def crop_teacher(
     return middle.unflatten(0, teacher.shape[:2])
 
 
-def crop_sizes(size: int) -> list[tuple[int, int]]:
+def crop_sizes(size: int, multiple: int = 8) -> list[tuple[int, int]]:
     """Heights and widths of batches of a source of this size, one for each of SHAPES."""
-    return [
-        (max(8, size * rows // 64 * 8), max(8, size * columns // 64 * 8))
-        for rows, columns in SHAPES
-    ]
+
+    def side(eighths: int) -> int:
+        return max(multiple, size * eighths // 8 // multiple * multiple)
+
+    return [(side(rows), side(columns)) for rows, columns in SHAPES]
 
 
 Augment = Callable[[Batch, np.ndarray, int, np.random.Generator], Batch]
@@ -219,7 +220,7 @@ class Batches(Dataset[Batch]):
 
     def __init__(
         self, sources: Sequence[Source], plan: Plan, *, seed: int, steps: int = 2**31 - 1,
-        rank: int = 0, ranks: int = 1, augment: Augment | None = None,
+        rank: int = 0, ranks: int = 1, multiple: int = 8, augment: Augment | None = None,
     ):  # fmt: skip
         self.sources = sources
         self.plan = plan
@@ -227,6 +228,7 @@ class Batches(Dataset[Batch]):
         self.steps = steps
         self.rank = rank
         self.ranks = ranks
+        self.multiple = multiple
         self.augment = augment
 
     def __len__(self) -> int:
@@ -236,7 +238,7 @@ class Batches(Dataset[Batch]):
         random = np.random.default_rng((self.seed, step))
         draw = self.plan[step]
         source = self.sources[draw.source]
-        size = crop_sizes(source.size)[random.integers(len(SHAPES))]
+        size = crop_sizes(source.size, self.multiple)[random.integers(len(SHAPES))]
         own = np.arange(self.rank, draw.sets, self.ranks)
         mirrored = random.random() < 0.5
         batch = source.batch(step, draw, own, size, random)

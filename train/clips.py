@@ -66,11 +66,13 @@ class ResidentSource:
     Teachers are left out.
     """
 
-    def __init__(self, clips: ShardDataset, size: int, seed: int, device: torch.device):
+    def __init__(
+        self, clips: ShardDataset, size: int, seed: int, device: torch.device, multiple: int = 8
+    ):
         """Read all clips; raises UsageError if they differ in shape or take too much memory."""
         self.size = size
         self.order = EndlessOrder(clips.index, seed)
-        self.pools = read_resident(clips, crop_sizes(size), device)
+        self.pools = read_resident(clips, crop_sizes(size, multiple), device)
 
     def batch(
         self, step: int, draw: Draw, own: np.ndarray, size: tuple[int, int],

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import lightning
 import numpy as np
@@ -114,10 +115,14 @@ class TrainingData(lightning.LightningDataModule):
         rank, ranks = self.trainer.global_rank, self.trainer.world_size
         shares = [settings.share for settings in self.settings]
         self.plan = Plan(shares, self.images, self.view_counts, self.seed, ranks)
+        # A patch is a power of two: crops are whole tokens, and of pixels that labels can skip.
+        module: Any = self.trainer.lightning_module
+        self.multiple = max(8, module.network.config.patch)
         sources = [self._open(settings, rank, ranks) for settings in self.settings]
         self.batches = Batches(
-            sources, self.plan, seed=self.seed, rank=rank, ranks=ranks, augment=self._augment
-        )
+            sources, self.plan, seed=self.seed, rank=rank, ranks=ranks, multiple=self.multiple,
+            augment=self._augment,
+        )  # fmt: skip
 
     def _augment(
         self, batch: Batch, own: np.ndarray, sets: int, random: np.random.Generator
@@ -137,7 +142,7 @@ class TrainingData(lightning.LightningDataModule):
         assert settings.shards is not None
         clips = ShardDataset(settings.shards)
         if settings.resident:
-            return ResidentSource(clips, settings.size, self.seed, device)
+            return ResidentSource(clips, settings.size, self.seed, device, self.multiple)
         return ClipSource(clips, settings.size, self.seed)
 
     def label_frequencies(self, config: ModelConfig) -> dict[str, Float[Tensor, " rows"]]:
@@ -165,7 +170,8 @@ class TrainingData(lightning.LightningDataModule):
     def first_batch(self) -> Batch:
         """The first step as one process would see it, without jitter: the same at every rank."""
         assert self.batches is not None
-        return Batches(self.batches.sources, self.plan, seed=self.seed)[0]
+        batches = Batches(self.batches.sources, self.plan, seed=self.seed, multiple=self.multiple)
+        return batches[0]
 
     def train_dataloader(self) -> DataLoader:
         """Batches from the step that the run stands at."""

@@ -17,6 +17,7 @@ from train.batches import (
     RoomSource,
     batch_from_pool,
     crop,
+    crop_sizes,
     flip,
     identities,
 )
@@ -139,3 +140,9 @@ def test_a_teacher_of_another_network_is_refused(tmp_path):
     for width, space in ((768, "open_clip:a/b"), (512, "open_clip:a/c")):
         with pytest.raises(UsageError, match="has 512 channels in the space open_clip:a/b"):
             data.check_teacher("clip", width, space)
+
+
+def test_crops_are_whole_tokens():
+    assert crop_sizes(64) == [(64, 64), (48, 64), (48, 64), (40, 64), (64, 48)]
+    assert crop_sizes(64, 16) == [(64, 64), (48, 64), (48, 64), (32, 64), (64, 48)]
+    assert crop_sizes(8) == [(8, 8)] * 5

@@ -66,6 +66,16 @@ def test_a_recipe_starts_and_lowers_its_loss(recipe, shards, tmp_path):
     assert np.mean(losses[-6:]) < np.mean(losses[:6])
 
 
+def test_a_network_of_larger_patches_gets_whole_tokens(shards, tmp_path):
+    content = smaller(RECIPES[-1], shards)
+    content["model"]["network"] |= {"patch": 16, "decoder": [16, 16, 12, 8]}
+    content["data"]["sources"] = [{"rooms": ROOMS | {"size": 64, "first": 2}}]
+    content["trainer"]["max_steps"] = 6
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump(content))
+    run(["fit", "--config", str(path), "--out", str(tmp_path / "run")])
+
+
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
 def test_a_recipe_is_read_as_it_stands(recipe, tmp_path):
     """The whole of it, without building the network of a large one."""

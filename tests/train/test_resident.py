@@ -160,7 +160,11 @@ def test_settings(shards, tmp_path):
         TrainingData([settings], readers=1)
     data = TrainingData([settings, replace(settings, resident=False)], images=8)
     strategy = SimpleNamespace(root_device=CPU)
-    data.trainer = SimpleNamespace(global_rank=0, world_size=1, strategy=strategy)
+    config = SimpleNamespace(patch=8)
+    module = SimpleNamespace(network=SimpleNamespace(config=config))
+    data.trainer = SimpleNamespace(
+        global_rank=0, world_size=1, strategy=strategy, lightning_module=module
+    )
     data.setup("fit")
     kept, read = data.batches.sources
     assert (type(kept), type(read)) == (ResidentSource, ClipSource)
