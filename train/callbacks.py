@@ -57,7 +57,8 @@ class StopOnSignal(Callback):
 
     def on_train_end(self, trainer, pl_module) -> None:
         """Write last.ckpt, at the end of every run; give signals back."""
-        trainer.save_checkpoint(Path(trainer.default_root_dir) / LAST)
+        # Here the name means: leave the optimiser out.
+        trainer.save_checkpoint(Path(trainer.default_root_dir) / LAST, weights_only=False)
         for number, handler in self._before.items():
             signal.signal(number, handler)
         if self.received:
