@@ -1,6 +1,6 @@
 """The network's forward pass beside the limit: what the CPU makes of plain matrix products.
 
-Run: python -m tests.bench.bench_forward [--threads 2]
+Run: python -m tests.bench.bench_forward [--threads 2] [--side 128]
 Operations are counted by torch; the limit is the best rate of a large product in the same format.
 """
 
@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ffsplat.config import ModelConfig
 from ffsplat.model import FFSplat
 
-VIEWS, SIDE, REPEATS = 8, 128, 7
+VIEWS, REPEATS = 8, 7
 
 
 def best(run: Callable[[], object]) -> float:
@@ -51,11 +51,12 @@ def matmul_rate(dtype: torch.dtype) -> float:
 
 @click.command()
 @click.option("--threads", default=2)
-def main(threads: int) -> None:
+@click.option("--side", default=128)
+def main(threads: int, side: int) -> None:
     """Print one line a format."""
     torch.set_num_threads(threads)
     network = FFSplat(ModelConfig()).eval()
-    images = torch.rand(1, VIEWS, 3, SIDE, SIDE)
+    images = torch.rand(1, VIEWS, 3, side, side)
     count = operations(network, images)
     for dtype in (torch.float32, torch.bfloat16):
         with (
@@ -65,7 +66,7 @@ def main(threads: int) -> None:
             seconds = best(lambda: network(images))
         limit = matmul_rate(dtype)
         print(
-            f"{VIEWS} views x {SIDE} px, {dtype}: {1e3 * seconds:.0f} ms, "
+            f"{VIEWS} views x {side} px, {dtype}: {1e3 * seconds:.0f} ms, "
             f"{count / 1e9:.1f} GFLOP, {count / seconds / 1e9:.0f} GFLOP/s, "
             f"{count / seconds / limit:.0%} of {limit / 1e9:.0f} GFLOP/s"
         )
