@@ -1,17 +1,18 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READERS := tests/readers
+FROM := --cameras out/cameras.json --view 2
 
 .PHONY: demo test bench lint
 
 # On example photos that the room generator made: infer, then query and render the result.
 demo: .venv/installed
 	@mkdir -p out
-	$(BIN)/ffsplat infer data/examples --out out/scene.ply --overwrite
+	$(BIN)/ffsplat infer data/examples --out out/scene.ply --cameras-out out/cameras.json --overwrite
 	$(BIN)/ffsplat query out/scene.ply furniture
-	$(BIN)/ffsplat render out/scene.ply --out out/view.png --overwrite
-	$(BIN)/ffsplat render out/scene.ply --query furniture --out out/furniture.png --overwrite
-	$(BIN)/ffsplat render out/scene.ply --what codes --out out/codes.png --overwrite
+	$(BIN)/ffsplat render out/scene.ply $(FROM) --out out/view.png --overwrite
+	$(BIN)/ffsplat render out/scene.ply $(FROM) --query furniture --out out/furniture.png --overwrite
+	$(BIN)/ffsplat render out/scene.ply $(FROM) --what codes --out out/codes.png --overwrite
 	$(BIN)/ffsplat render out/scene.ply --out out/orbit.webp --overwrite
 	@echo "The results lie in out/:"
 	@ls -1sh out
