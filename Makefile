@@ -1,7 +1,6 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READERS := tests/readers
-FROM := --cameras out/cameras.json --view 2
 
 .PHONY: demo test bench lint
 
@@ -10,9 +9,9 @@ demo: .venv/installed
 	@mkdir -p out
 	$(BIN)/ffsplat infer data/examples --out out/scene.ply --cameras-out out/cameras.json --overwrite
 	$(BIN)/ffsplat query out/scene.ply furniture
-	$(BIN)/ffsplat render out/scene.ply $(FROM) --out out/view.png --overwrite
-	$(BIN)/ffsplat render out/scene.ply $(FROM) --query furniture --out out/furniture.png --overwrite
-	$(BIN)/ffsplat render out/scene.ply $(FROM) --what codes --out out/codes.png --overwrite
+	$(BIN)/ffsplat render out/scene.ply --cameras out/cameras.json --view 2 --out out/view.png --overwrite
+	$(BIN)/ffsplat render out/scene.ply --cameras out/cameras.json --view 2 --query furniture --out out/furniture.png --overwrite
+	$(BIN)/ffsplat render out/scene.ply --cameras out/cameras.json --view 2 --what codes --out out/codes.png --overwrite
 	$(BIN)/ffsplat render out/scene.ply --out out/orbit.webp --overwrite
 	@echo "The results lie in out/:"
 	@ls -1sh out
