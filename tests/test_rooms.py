@@ -33,6 +33,7 @@ with install_import_hook(
     from data.rooms.scene import build_scenes
     from data.rooms.sensor import encode
     from data.rooms.splits import split_seeds, splits_of
+    from data.rooms.styles import WALK
 
 SEEDS = range(SPLITS["preview"][100], SPLITS["preview"][100] + 24)
 
@@ -272,15 +273,15 @@ def test_cameras_stay_in_their_ranges(batch):
     torch.testing.assert_close(rotation @ rotation.mT, identity, atol=1e-5, rtol=0)
     assert torch.linalg.det(rotation).min() > 0.999
     pitch = torch.rad2deg(torch.asin(rotation[..., 2, 2]))
-    assert pitch.min() >= cameras_module.PITCH[0] - 1e-3
-    assert pitch.max() <= cameras_module.PITCH[1] + 1e-3
+    assert pitch.min() >= WALK.pitch[0] - 1e-3
+    assert pitch.max() <= WALK.pitch[1] + 1e-3
     roll = torch.rad2deg(torch.asin(rotation[..., 2, 0] / torch.cos(torch.deg2rad(pitch))))
-    assert roll.abs().max() <= cameras_module.ROLL + 1e-3
-    assert pose[..., 2, 3].min() >= cameras_module.EYE_HEIGHT[0] - 1e-5
-    assert pose[..., 2, 3].max() <= cameras_module.EYE_HEIGHT[1] + 1e-5
+    assert roll.abs().max() <= WALK.roll + 1e-3
+    assert pose[..., 2, 3].min() >= WALK.eye_height[0] - 1e-5
+    assert pose[..., 2, 3].max() <= WALK.eye_height[1] + 1e-5
     fov = torch.rad2deg(2 * torch.atan(32 / batch.intrinsics[..., 0, 0]))
-    assert fov.min() >= cameras_module.FIELD_OF_VIEW[0]
-    assert fov.max() <= cameras_module.FIELD_OF_VIEW[1]
+    assert fov.min() >= WALK.field_of_view[0]
+    assert fov.max() <= WALK.field_of_view[1]
     assert (fov.amax(1) == fov.amin(1)).all(), "one lens a clip"
 
 

@@ -13,11 +13,8 @@ from data.rooms.caster import Cameras, cast, make_tiles, untile
 from data.rooms.labels import WHOLE_INDEX
 from data.rooms.layout import Layout
 from data.rooms.scene import Scenes
-from data.rooms.styles import WALK, CameraStyle, style_of
+from data.rooms.styles import CameraStyle, style_of
 
-PITCH, ROLL = WALK.pitch, WALK.roll
-FIELD_OF_VIEW, EYE_HEIGHT = WALK.field_of_view, WALK.eye_height
-"""Limits that all published splits keep to; the style CLOSE of training has others."""
 PROBE = 16
 """Pixels along the side of a probe."""
 ANCHORS = 4
