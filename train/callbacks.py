@@ -57,7 +57,7 @@ class StopOnSignal(Callback):
 
     def on_train_end(self, trainer, pl_module) -> None:
         """Write last.ckpt, at the end of every run; give signals back."""
-        # Here the name means: leave the optimiser out.
+        # Here it is about saving: the optimiser is kept too, so that the run can go on.
         trainer.save_checkpoint(Path(trainer.default_root_dir) / LAST, weights_only=False)
         for number, handler in self._before.items():
             signal.signal(number, handler)
