@@ -5,19 +5,15 @@ safetensors, checked against the network's shapes before they are read; pickles 
 """
 
 import hashlib
-import json
 import logging
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Thread
-from typing import Any
 
 import safetensors.torch
 import torch
-from safetensors import SafetensorError
-from torch import Tensor
 
 from ffsplat.codebook import lexicon_codebook, rows_of_level
 from ffsplat.config import ModelConfig
@@ -26,6 +22,15 @@ from ffsplat.io.atomic import atomic_outputs
 from ffsplat.io.codebook_file import codebook_bytes, read_codebook
 from ffsplat.model import CHANNELS_LAST, FFSplat
 from ffsplat.types import Codebook
+from ffsplat.weights import (
+    PICKLES,
+    listing,
+    not_finite,
+    read_header,
+    read_weights,
+    refuse_pickle,
+    shown,
+)
 
 CONFIG, WEIGHTS, CODEBOOK, CARD = FILES = (
     "config.json",
@@ -40,9 +45,6 @@ PATIENCE = 3.0
 """Seconds that a dead network may cost."""
 
 MAX_CONFIG = 1 << 20
-MAX_HEADER = 1 << 20
-PICKLES = ("*.pt", "*.pth", "*.ckpt", "*.bin", "*.pkl")
-DTYPES = ("F16", "BF16", "F32")
 
 _FOLDER_HINT = "a model is a folder of " + ", ".join(FILES)
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
@@ -96,20 +98,12 @@ def load_checkpoint(folder: Path) -> tuple[FFSplat, Codebook]:
     """
     config = read_config(folder)
     path = _weights(folder)
-    header = _read_header(path)
+    header = read_header(path)
     if config.view_blocks + config.cross_blocks > len(header):
         raise CheckpointError(f"{CONFIG} has more blocks than {WEIGHTS} has tensors")
     with torch.device("meta"):  # shapes only: nothing is allocated before the file fits them
         network = FFSplat(config)
-    _check_fit(header, network.state_dict())
-    try:
-        tensors = safetensors.torch.load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} is not a safetensors file: {error}") from error
-    tensors = {key: tensor.float() for key, tensor in tensors.items()}
-    broken = [key for key, tensor in tensors.items() if not tensor.isfinite().all()]
-    if broken:
-        raise CheckpointError(f"{WEIGHTS} has values that are not finite: {_listing(broken)}")
+    tensors = read_weights(path, network.state_dict())
     network.load_state_dict(tensors, strict=True, assign=True)
     return network.to(memory_format=CHANNELS_LAST).eval(), _load_codebook(folder, config)
 
@@ -131,9 +125,8 @@ def save_checkpoint(
         key: tensor.detach().to("cpu", dtype).contiguous()
         for key, tensor in network.state_dict().items()
     }
-    broken = [key for key, tensor in tensors.items() if not tensor.isfinite().all()]
-    if broken:
-        raise CheckpointError(f"weights are not finite in {dtype}: {_listing(broken)}")
+    if broken := not_finite(tensors):
+        raise CheckpointError(f"weights are not finite in {dtype}: {listing(broken)}")
     contents = (
         network.config.to_json().encode(),
         safetensors.torch.save(tensors, {"format": "pt"}),
@@ -149,7 +142,7 @@ def save_checkpoint(
 
 def read_config(folder: Path) -> ModelConfig:
     """The description of the network in a checkpoint folder; see `load_checkpoint` for errors."""
-    _refuse_pickle(folder)
+    refuse_pickle(folder)
     path = folder / CONFIG
     try:
         with path.open("rb") as file:
@@ -189,62 +182,9 @@ def _weights(folder: Path) -> Path:
     if not path.is_file():
         for pattern in PICKLES:
             for pickle in sorted(folder.glob(pattern)):
-                _refuse_pickle(pickle)
+                refuse_pickle(pickle)
         raise WeightsMissing(f"{folder} has no {WEIGHTS}", _FOLDER_HINT)
     return path
-
-
-def _refuse_pickle(path: Path) -> None:
-    if any(path.match(pattern) for pattern in PICKLES):
-        raise CheckpointError(
-            f"{path} is a pickle, which can run any code; it is not opened",
-            f"save the weights as {WEIGHTS} where they were trained",
-        )
-
-
-def _read_header(path: Path) -> dict[str, dict[str, Any]]:
-    """Name, dtype and shape of every tensor in a safetensors file, without its data."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if size < 8 or length > min(MAX_HEADER, size - 8):
-            raise CheckpointError(f"{path} is not a safetensors file: its header is broken")
-        content = file.read(length)
-    try:
-        header = json.loads(content, object_pairs_hook=_unique)
-        header.pop("__metadata__", None)
-        return {
-            name: {"dtype": e["dtype"], "shape": list(e["shape"])} for name, e in header.items()
-        }
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise CheckpointError(f"{path} has a broken header: {_shown(error)}") from error
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    if len({key for key, _ in pairs}) != len(pairs):
-        raise ValueError("a name stands twice")
-    return dict(pairs)
-
-
-def _check_fit(header: dict[str, dict[str, Any]], expected: dict[str, Tensor]) -> None:
-    """Refuse weights whose names, shapes or types are not exactly those of the network."""
-    missing = sorted(set(expected) - set(header))
-    unexpected = sorted(set(header) - set(expected))
-    common = sorted(set(expected) & set(header))
-    misshaped = [key for key in common if header[key]["shape"] != list(expected[key].shape)]
-    mistyped = [key for key in common if header[key]["dtype"] not in DTYPES]
-    counts = [
-        f"{len(names)} {what}" + (f" ({_listing(names)})" if names else "")
-        for names, what in (
-            (missing, "missing"),
-            (unexpected, "unexpected"),
-            (misshaped, "shape mismatches"),
-        )
-    ]
-    if missing or unexpected or misshaped:
-        raise CheckpointError(f"{WEIGHTS} does not fit this architecture: {', '.join(counts)}")
-    if mistyped:
-        raise CheckpointError(f"{WEIGHTS} has tensors that are no floats: {_listing(mistyped)}")
 
 
 def _load_codebook(folder: Path, config: ModelConfig) -> Codebook:
@@ -265,11 +205,11 @@ def _split(name: str, revision: str | None) -> tuple[str, str]:
     if not _REPOSITORY.fullmatch(repository):
         known = ", ".join(BUNDLED)
         raise UsageError(
-            f"there is no model {_shown(name)}",
+            f"there is no model {shown(name)}",
             f"give auto, {known}, a folder, or org/name[@revision] on the Hugging Face hub",
         )
     if wanted and revision and wanted != revision:
-        raise UsageError(f"two revisions are given: {_shown(wanted)} and {_shown(revision)}")
+        raise UsageError(f"two revisions are given: {shown(wanted)} and {shown(revision)}")
     return repository, wanted or revision or "main"
 
 
@@ -314,7 +254,7 @@ def _snapshot(repository: str, revision: str, cached: bool) -> Path | None:
         )
     except (HTTPError, OSError) as error:
         if not cached:
-            _log.warning("download of %s failed: %s", repository, _shown(error))
+            _log.warning("download of %s failed: %s", repository, shown(error))
         return None
     complete = all((Path(path) / name).is_file() for name in (CONFIG, WEIGHTS))
     return None if cached and not complete else Path(path)
@@ -351,15 +291,5 @@ def _is_reachable(repository: str, revision: str) -> bool:
         hint = "check the name; a private or gated one needs: hf auth login"
         raise WeightsMissing(f"there is no model {repository} on the hub", hint) from error
     if isinstance(error, RevisionNotFoundError):
-        raise WeightsMissing(f"{repository} has no revision {_shown(revision)}") from error
+        raise WeightsMissing(f"{repository} has no revision {shown(revision)}") from error
     return error is None
-
-
-def _listing(names: list[str]) -> str:
-    """A few names, printable whatever a hostile file calls its tensors."""
-    more = f", and {len(names) - 5} more" if len(names) > 5 else ""
-    return ", ".join(map(_shown, names[:5])) + more
-
-
-def _shown(text: object) -> str:
-    return ascii(str(text)[:80])[1:-1]

@@ -2,8 +2,11 @@
 
 from dataclasses import dataclass
 
-from jaxtyping import Float
+import numpy as np
+from jaxtyping import Float, Float32, Int16, Int32
 from torch import Tensor
+
+from ffsplat.types import Codebook
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,6 +25,9 @@ class Prediction:
     alike at the same surface point, as are the coarser `token_descriptors`, one a token.
     `meaning_opacities`, in [0, 1], blend what Gaussians mean, where the network tells them apart
     from the `opacities` of their colours; else it is None.
+
+    A network without one of these heads gives no rows or no channels: `whole_logits` and
+    `part_logits` have 0 rows, `instances`, `descriptors` and `token_descriptors` 0 channels.
     """
 
     depth: Float[Tensor, "b v h w"]
@@ -40,3 +46,17 @@ class Prediction:
     descriptors: Float[Tensor, "b v m n c"]
     token_descriptors: Float[Tensor, "b v y x c"]
     meaning_opacities: Float[Tensor, "b v h w"] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class PixelMeaning:
+    """What the pixels of v views mean, where no head of the network says it.
+
+    `ids` and `weights` are pairs of a sparse code over `codebook` (see `SparseCode`), ID -1 and
+    weight 0 where there is no evidence. `instances` numbers objects across views, -1 for none.
+    """
+
+    ids: Int16[np.ndarray, "v h w k"]
+    weights: Float32[np.ndarray, "v h w k"]
+    instances: Int32[np.ndarray, "v h w"]
+    codebook: Codebook

@@ -11,11 +11,11 @@ ROOT = Path(__file__).resolve().parents[1]
 
 ORDER = [
     "errors", "types",
-    "geometry", "exif", "decode", "images", "config", "prediction",
-    "codes", "codebook", "color_names", "text",
+    "geometry", "alignment", "exif", "decode", "images", "config", "prediction", "geometric",
+    "codes", "codebook", "color_names", "clip", "text",
     "nn", "model", "refine",
-    "voxels", "instances", "merge", "query", "render", "io",
-    "hub", "api", "cli", "__main__",
+    "voxels", "instances", "semantics", "consistency", "merge", "query", "render", "io",
+    "weights", "zoo", "hub", "chunks", "api", "cli", "__main__",
 ]  # fmt: skip
 """Modules of ffsplat; each imports only those to its left, and the version from the root."""
 
