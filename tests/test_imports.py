@@ -10,12 +10,12 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 ORDER = [
-    "errors", "types",
+    "errors", "types", "weights",
     "geometry", "alignment", "exif", "decode", "images", "config", "prediction", "geometric",
-    "codes", "codebook", "color_names", "clip", "text",
+    "codes", "codebook", "color_names", "clip", "embeddings", "text",
     "nn", "model", "refine",
     "voxels", "instances", "semantics", "consistency", "merge", "query", "render", "io",
-    "weights", "zoo", "hub", "chunks", "api", "cli", "__main__",
+    "zoo", "hub", "chunks", "api", "cli", "__main__",
 ]  # fmt: skip
 """Modules of ffsplat; each imports only those to its left, and the version from the root."""
 

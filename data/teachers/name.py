@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
+from ffsplat.clip import UNKNOWN_LICENSE, ClipName
 from ffsplat.errors import UsageError
 
 Kind = Literal["open_clip", "timm"]
@@ -12,16 +13,6 @@ USUAL = {"open_clip": "clip", "timm": "dino"}
 
 _OPEN_CLIP = re.compile(r"open_clip:([\w.-]{1,80})/([\w.-]{1,80})")
 _TIMM = re.compile(r"timm:(\w{1,80})(?:\.([\w.-]{1,80}))?")
-_STATED = "stated by whoever publishes them"
-_RESEARCH = "MIT, meant for research by their cards"
-_LICENCES = {
-    "laion": _RESEARCH,
-    "openai": _RESEARCH,
-    "datacomp": _RESEARCH,
-    "metaclip": "CC BY-NC 4.0, non-commercial",
-    "dfn": "Apple's own licence, beside the weights",
-}
-"""Licences by what the tag of an OpenCLIP model begins with."""
 
 
 @dataclass(frozen=True)
@@ -81,10 +72,9 @@ def timm_weights(name: NetworkName):
 
 def licence_of(name: NetworkName) -> str:
     """What to read before weights are downloaded: they come under a licence of their own."""
-    licence = None
+    licence = UNKNOWN_LICENSE.text
     if name.kind == "open_clip":
-        found = (text for start, text in _LICENCES.items() if name.tag.startswith(start))
-        licence = next(found, None)
-    elif (published := timm_weights(name)) is not None:
+        licence = ClipName(name.arch, name.tag).license.text
+    elif (published := timm_weights(name)) is not None and published.license:
         licence = published.license
-    return f"{name.space}: you get the weights yourself; their licence: {licence or _STATED}"
+    return f"{name.space}: you get the weights yourself; their licence: {licence}"

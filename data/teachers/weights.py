@@ -4,8 +4,8 @@ import hashlib
 from pathlib import Path
 from typing import Literal
 
+from ffsplat.clip import PATIENCE
 from ffsplat.errors import CheckpointError, WeightsMissing
-from ffsplat.hub import PATIENCE
 
 Weights = Path | Literal["hub", "random"]
 """Where weights come from; "random" ones are for tests and have to be asked for by name."""
