@@ -4,14 +4,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int, Int16, Int32
+from jaxtyping import Bool, Float32
 
 from ffsplat import codes
+from ffsplat.clip import OPEN_CLIP
 from ffsplat.codebook import LEXICON, rows_of_level
 from ffsplat.color_names import BASIC_COLORS, nearest_basic_color
+from ffsplat.embeddings import TextEmbedding
 from ffsplat.errors import SceneFileError, UsageError
-from ffsplat.text import LexiconSpace, Phrase, rows_under, text_space
-from ffsplat.types import LEVELS, NO_ID, Codebook, Scene, SparseCode
+from ffsplat.hits import Hit, Match, hits_of, slots_of
+from ffsplat.text import (
+    LexiconSpace,
+    Phrase,
+    TextSpace,
+    add_text_space,
+    embed,
+    rows_under,
+    text_space,
+)
+from ffsplat.types import LEVELS, Codebook, Scene, SparseCode
 
 LEXICON_THRESHOLD = 0.5
 """Most of the evidence of a Gaussian speaks for the phrase."""
@@ -20,33 +31,11 @@ COSINE_THRESHOLD = 0.25
 """A cosine of text and image embeddings that mostly means a match; LAION-5B keeps pairs of a
 photo and its caption from 0.28 (arXiv 2210.08402), and parts of a photo score lower."""
 
-SUPPORT = 0.002
-"""Share of the scene's Gaussians with which a match's score counts half when matches are ranked:
-a sure handful is more often a slip of the network than a less sure thing of thousands."""
+RELEVANCY_THRESHOLD = 0.5
+"""A text that is nearer than every canonical phrase."""
 
-MIN_SHARE = 0.1
-"""A whole thing is a match where at least this share of its Gaussians is."""
-
-
-@dataclass(frozen=True, eq=False)
-class Hit:
-    """One match: an instance, or all matching Gaussians of one name where none has an instance.
-
-    `score` is the mean over the whole instance for a whole thing, and over the matching Gaussians
-    for a part, a colour or a match without instance (`instance` -1). `count` is the number of
-    matching Gaussians, `rows` their indices in the scene, `center` their centroid weighted by
-    opacity (that for meaning, where there are two); `minimum` and `maximum` are the full box
-    around their means, in world units.
-    """
-
-    name: str
-    instance: int
-    score: float
-    count: int
-    center: Float32[np.ndarray, "3"]
-    minimum: Float32[np.ndarray, "3"]
-    maximum: Float32[np.ndarray, "3"]
-    rows: Int[np.ndarray, " count"]
+TEMPERATURE = 10.0
+"""Factor on cosines before they become a relevancy, as in the code of LERF and its successors."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,22 +47,12 @@ class QueryResult:
     hits: tuple[Hit, ...]
 
 
-@dataclass(frozen=True, eq=False)
-class _Match:
-    """Scores before they are grouped; `named` marks per level the rows that give a hit its name."""
-
-    scores: Float32[np.ndarray, " n"]
-    named: tuple[Bool[np.ndarray, " rows"], ...]
-    prefix: tuple[str, ...]
-    whole: bool
-
-
 def query(
     scene: Scene,
-    text: str,
+    text: str | TextEmbedding,
     *,
     threshold: float | None = None,
-    space: str | None = None,
+    space: str | TextSpace | None = None,
     level: str | None = None,
     max_hits: int = 20,
     min_count: int = 5,
@@ -82,28 +61,70 @@ def query(
 
     In the `lexicon` space a score is the share of a Gaussian's evidence on the rows that the text
     names, level by level, and the product of the levels and colours where it names several ("red
-    chair leg"). A colour is the share of the instance whose own colour is nearest to it. In any
-    other space a score is the cosine of text and coded vector. A Gaussian matches from
-    `threshold` on (0.5 in the lexicon, 0.25 for a cosine, unless given); matches of fewer than
-    `min_count` Gaussians are dropped. `space` defaults to the lexicon where the codebook has it,
-    `level` narrows to "whole" or "part".
+    chair leg"). A colour is the share of the instance whose own colour is nearest to it. In an
+    `open_clip` space a score is the `relevancy` of the text, in any other, and for a text that was
+    embedded without canonical phrases, the cosine of text and coded vector. A Gaussian matches
+    from `threshold` on (0.5, and 0.25 for a cosine, unless given); matches of fewer than
+    `min_count` Gaussians are dropped.
+
+    `text` may be embedded already: then nothing is loaded for it. `space` defaults to that of the
+    text, else to the lexicon where the codebook has it; an `open_clip` space that the codebook
+    lacks is made of the names of its rows. `level` narrows to "whole" or "part".
     Raises SceneFileError if the scene has no codes; UnknownWord or UsageError for the text, and
     UsageError for a threshold that is not finite or a space that the codebook lacks.
     """
-    code, codebook = _meaning(scene)
     if threshold is not None and not np.isfinite(threshold):
         raise UsageError(f"the threshold is {threshold}, not a number to compare with")
-    chosen = _choose_space(codebook, space)
     if level is not None and level not in LEVELS[:2]:
         raise UsageError(f"unknown level {level!r}", "known are whole and part")
-    if chosen == LEXICON:
-        match = _match_lexicon(scene, LexiconSpace().parse(text), text, level)
-        limit = LEXICON_THRESHOLD if threshold is None else threshold
+    if isinstance(text, TextEmbedding):
+        label, match = text.text, _match_embedding(scene, text, space, level)
+    elif (chosen := choose_space(scene, space)).name == LEXICON:
+        label, match = text, _match_lexicon(scene, LexiconSpace().parse(text), text, level)
     else:
-        match = _match_cosine(code, codebook, chosen, text, level)
-        limit = COSINE_THRESHOLD if threshold is None else threshold
-    hits = _hits(scene, match, text, limit, min_count, max_hits)
-    return QueryResult(match.scores, limit, hits)
+        label, match = text, _match_embedding(scene, embed(text, chosen), chosen, level)
+    limit = match.threshold if threshold is None else threshold
+    return QueryResult(
+        match.scores, limit, hits_of(scene, match, label, limit, min_count, max_hits)
+    )
+
+
+def choose_space(scene: Scene, space: str | TextSpace | None) -> TextSpace:
+    """The text space of a query: the one that is named, else the lexicon, else the first.
+
+    Raises UsageError for a space that the codebook lacks and that cannot be made of names, and
+    SceneFileError if the scene has no codes.
+    """
+    spaces = _meaning(scene)[1].spaces
+    chosen = space or (LEXICON if LEXICON in spaces else next(iter(spaces), ""))
+    name = chosen if isinstance(chosen, str) else chosen.name
+    if name not in spaces and not name.startswith(OPEN_CLIP):
+        raise UsageError(f"the scene has no text space {name!r}", f"it has {', '.join(spaces)}")
+    return text_space(chosen) if isinstance(chosen, str) else chosen
+
+
+def with_space(codebook: Codebook, space: str | TextSpace) -> Codebook:
+    """The codebook with a text space, made of the names of its rows where it lacks it.
+
+    Raises as `text_space` and `add_text_space`.
+    """
+    name = space if isinstance(space, str) else space.name
+    if name in codebook.spaces:
+        return codebook
+    return add_text_space(codebook, text_space(space) if isinstance(space, str) else space)
+
+
+def relevancy(
+    positive: Float32[np.ndarray, " n"], canon: Float32[np.ndarray, "n c"]
+) -> Float32[np.ndarray, " n"]:
+    """How much nearer a text is than the canonical phrases: 0 to 1, 0.5 where it is equally near.
+
+    The least, over the phrases, of the softmax of two cosines at `TEMPERATURE`, which is
+    sigmoid(TEMPERATURE * (positive - largest canon)). Source: Kerr et al., "LERF: Language Embedded
+    Radiance Fields", 2023, section 3.4.
+    """
+    gap = positive - canon.max(axis=1)
+    return (1 / (1 + np.exp(-TEMPERATURE * gap))).astype(np.float32)
 
 
 def most_common(scene: Scene, n: int = 3) -> list[tuple[str, float]]:
@@ -135,16 +156,24 @@ def _meaning(scene: Scene) -> tuple[SparseCode, Codebook]:
     return scene.codes, scene.codebook
 
 
-def _choose_space(codebook: Codebook, space: str | None) -> str:
-    chosen = space or (LEXICON if LEXICON in codebook.spaces else next(iter(codebook.spaces), ""))
-    if chosen not in codebook.spaces:
+def _space_of(
+    codebook: Codebook, embedding: TextEmbedding, space: str | TextSpace | None
+) -> str | TextSpace:
+    """The space that an embedded text is compared in; refuse one that it was not made for."""
+    wanted = space.name if isinstance(space, TextSpace) else space
+    others = [name for name in codebook.spaces if name != LEXICON]
+    found = embedding.space or wanted or (others[0] if len(others) == 1 else "")
+    if not found:
         raise UsageError(
-            f"the scene has no text space {chosen!r}", f"it has {', '.join(codebook.spaces)}"
+            "the file does not say in which space the text is embedded",
+            f"--space names it; the scene has {', '.join(codebook.spaces)}",
         )
-    return chosen
+    if wanted not in (None, found):
+        raise UsageError(f"the text is embedded in {found!r}, not in {wanted!r}")
+    return found if space is None or isinstance(space, str) else space
 
 
-def _match_lexicon(scene: Scene, phrase: Phrase, text: str, level: str | None) -> _Match:
+def _match_lexicon(scene: Scene, phrase: Phrase, text: str, level: str | None) -> Match:
     """Product over the levels of the phrase of the share of evidence on its rows."""
     code, codebook = _meaning(scene)
     levels = [name for name in LEVELS[:2] if name in phrase.rows and level in (None, name)]
@@ -161,7 +190,8 @@ def _match_lexicon(scene: Scene, phrase: Phrase, text: str, level: str | None) -
         scores *= _color_share(scene, scores, phrase.colors)
     if not named:
         named.append(codebook.levels == LEVELS.index("whole"))
-    return _Match(scores, tuple(named), phrase.colors, whole=levels == ["whole"])
+    whole = levels == ["whole"]
+    return Match(scores, tuple(named), phrase.colors, whole, LEXICON_THRESHOLD)
 
 
 def _rows_of_space(codebook: Codebook) -> Bool[np.ndarray, "rows lexicon"]:
@@ -197,130 +227,37 @@ def _color_share(
     own = wanted[nearest_basic_color(scene.gaussians.colors)].astype(np.float32)
     if scene.instances is None:
         return own
-    slots, count = _slots(scene.instances)
+    slots, count = slots_of(scene.instances)
     weight = np.bincount(slots, scores, count)
     mean = np.bincount(slots, scores * own, count) / np.maximum(weight, 1e-12)
     return np.where(scene.instances < 0, own, mean[slots]).astype(np.float32)
 
 
-def _match_cosine(
-    code: SparseCode, codebook: Codebook, space: str, text: str, level: str | None
-) -> _Match:
-    """Cosine of the text and the coded vector, of which only one level counts if it is given."""
-    vector = text_space(space).encode([text])[0]
-    embeddings = codebook.spaces[space].astype(np.float32)
-    if embeddings.shape[1] != len(vector):
+def _match_embedding(
+    scene: Scene, text: TextEmbedding, space: str | TextSpace | None, level: str | None
+) -> Match:
+    """Cosine of text and coded vector, or relevancy; only one level counts if it is given."""
+    code, codebook = _meaning(scene)
+    chosen = _space_of(codebook, text, space)
+    codebook = with_space(codebook, chosen)
+    name = chosen if isinstance(chosen, str) else chosen.name
+    embeddings = codebook.spaces[name].astype(np.float32)
+    if embeddings.shape[1] != len(text.vector):
         raise SceneFileError(
-            f"rows of space {space!r} have {embeddings.shape[1]} numbers, its texts {len(vector)}"
+            f"rows of space {name!r} have {embeddings.shape[1]} numbers, its texts "
+            f"{len(text.vector)}"
         )
     counted = np.ones(len(codebook), bool)
     if level is not None:
         counted = codebook.levels == LEVELS.index(level)
         code = codes.keep_rows(code, counted)
-    row_scores = embeddings @ vector
-    if level is not None or space != next(iter(codebook.spaces)):
+    if level is not None or name != next(iter(codebook.spaces)):
         norms = codes.norm_in(code, embeddings).astype(np.float16)
         code = SparseCode(code.ids, code.weights, norms)
-    return _Match(codes.cosine(code, row_scores), (counted,), (), whole=level != "part")
-
-
-def _hits(
-    scene: Scene, match: _Match, text: str, threshold: float, min_count: int, max_hits: int
-) -> tuple[Hit, ...]:
-    """Matching Gaussians in groups: one an instance, and without instance one a name."""
-    code, codebook = _meaning(scene)
-    rows = np.flatnonzero((match.scores >= threshold) & (match.scores > 0))
-    labels = [_labels(code[rows], mask) for mask in match.named]
-    instances = _instances(scene)[rows]
-    keys = np.where(instances >= 0, instances, -2 - labels[0].astype(np.int32))
-    order = np.argsort(keys, kind="stable")
-    starts = np.unique(keys[order], return_index=True)[1]
-    groups = np.split(order, starts[1:]) if len(rows) else []
-    scores = _group_scores(scene, match, rows, groups, min_count)
-    few = SUPPORT * len(scene)
-
-    def rank(g: int) -> tuple[float, int]:
-        return -scores[g] * len(groups[g]) / (len(groups[g]) + few), g
-
-    ranking = sorted(scores, key=rank)[:max_hits]
-    return tuple(
-        _hit(scene, rows[groups[g]], scores[g], _name(codebook, match, labels, groups[g]) or text)
-        for g in ranking
-    )
-
-
-def _group_scores(
-    scene: Scene,
-    match: _Match,
-    rows: Int[np.ndarray, " hits"],
-    groups: Sequence[Int[np.ndarray, " _"]],
-    min_count: int,
-) -> dict[int, float]:
-    """The score of each group that has enough Gaussians, by its index."""
-    instances = _instances(scene)
-    slots, count = _slots(instances)
-    sizes = np.bincount(slots, minlength=count)
-    sums = np.bincount(slots, match.scores, count)
-    scores = {}
-    for g, members in enumerate(groups):
-        first = rows[members[0]]
-        voted = match.whole and instances[first] >= 0
-        size = sizes[slots[first]]
-        if len(members) < max(min_count, 1) or (voted and len(members) < MIN_SHARE * size):
-            continue
-        mean = sums[slots[first]] / size if voted else match.scores[rows[members]].mean()
-        scores[g] = float(mean)
-    return scores
-
-
-def _hit(scene: Scene, rows: Int[np.ndarray, " count"], score: float, name: str) -> Hit:
-    means = scene.gaussians.means[rows]
-    opacities = scene.gaussians.opacities_of_meaning[rows]
-    weights = opacities if opacities.sum() > 0 else np.ones_like(opacities)
-    return Hit(
-        name=name,
-        instance=max(int(_instances(scene)[rows[0]]), NO_ID),
-        score=score,
-        count=len(rows),
-        center=np.average(means.astype(np.float64), axis=0, weights=weights).astype(np.float32),
-        minimum=means.min(axis=0),
-        maximum=means.max(axis=0),
-        rows=rows,
-    )
-
-
-def _labels(code: SparseCode, mask: Bool[np.ndarray, " rows"]) -> Int16[np.ndarray, " n"]:
-    """The heaviest of the marked rows of each code, or -1."""
-    weights = np.where(np.append(mask, False)[code.ids], code.weights, 0)
-    best = weights.argmax(axis=1)[:, None]
-    ids = np.take_along_axis(code.ids, best, axis=1)[:, 0]
-    return np.where(weights.max(axis=1) > 0, ids, NO_ID).astype(np.int16)
-
-
-def _name(
-    codebook: Codebook,
-    match: _Match,
-    labels: Sequence[Int16[np.ndarray, " hits"]],
-    members: Int[np.ndarray, " count"],
-) -> str:
-    """Colours, then the most frequent label of each level: "red chair leg"."""
-    words = list(match.prefix)
-    for column in labels:
-        row = int(np.bincount(column[members] + 1).argmax()) - 1
-        words.append(codebook.names[row] if row >= 0 else "")
-    return " ".join(filter(None, words))
-
-
-def _instances(scene: Scene) -> Int32[np.ndarray, " n"]:
-    return np.full(len(scene), NO_ID, np.int32) if scene.instances is None else scene.instances
-
-
-def _slots(instances: Int32[np.ndarray, " n"]) -> tuple[Int[np.ndarray, " n"], int]:
-    """A small number for each Gaussian's instance, and how many there are.
-
-    Instance numbers themselves serve, shifted by one, unless a file made them huge.
-    """
-    if len(instances) and instances.min() >= NO_ID and instances.max() <= len(instances):
-        return instances + 1, int(instances.max()) + 2
-    values, slots = np.unique(instances, return_inverse=True)
-    return slots, len(values)
+    cosines = codes.cosine(code, embeddings @ np.vstack([text.vector, text.canon]).T)
+    scores, threshold = cosines[:, 0], COSINE_THRESHOLD
+    if len(text.canon):
+        known = code.norms > 0  # without evidence every cosine is 0, which is no half match
+        scores = np.where(known, relevancy(scores, cosines[:, 1:]), 0).astype(np.float32)
+        threshold = RELEVANCY_THRESHOLD
+    return Match(scores, (counted,), (), level != "part", threshold)

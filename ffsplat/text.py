@@ -7,13 +7,25 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Protocol, runtime_checkable
+from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float32
 
-from ffsplat.codebook import LEXICON, lexicon_rows
-from ffsplat.errors import UnknownWord, UsageError, WeightsMissing
+from ffsplat.clip import (
+    OPEN_CLIP,
+    Clip,
+    ClipName,
+    folder_name,
+    load_clip,
+    load_clip_folder,
+    parse_space,
+)
+from ffsplat.codebook import LEXICON, add_space, lexicon_rows
+from ffsplat.embeddings import EmbeddingCache, TextEmbedding
+from ffsplat.errors import UnknownWord, UsageError
+from ffsplat.types import Codebook
 
 _NOTHING = (
     "a an the all any every each some my our your this that these those of "
@@ -28,7 +40,15 @@ IRREGULAR_PLURALS = {"shelf": "shelves", "leaf": "leaves", "foot": "feet", "loaf
 MAX_LETTERS = 500
 """A longer phrase is refused before any work is done on it."""
 
-OPEN_CLIP = "open_clip:"
+CANON = ("object", "things", "stuff", "texture")
+"""Phrases that mean anything: a query must be nearer than all of them. Source: Kerr et al., "LERF",
+2023, section 3.4."""
+
+TEMPLATES = ("{}", "a photo of a {}.")
+"""Prompts that a row's name is embedded in. Source: Radford et al. (CLIP), 2021, section 3.1.4."""
+
+AT_ONCE = 64
+"""Phrases in one pass through a text tower."""
 
 Words = tuple[str, ...]
 
@@ -98,52 +118,105 @@ class LexiconSpace:
 
 
 class OpenClipSpace:
-    """The text tower of an OpenCLIP model: free text. Weights load at the first phrase."""
+    """The text tower of an OpenCLIP model: free text, in unit vectors.
 
-    def __init__(self, arch: str, tag: str):
-        self.arch, self.tag = arch, tag
-        self.name = f"{OPEN_CLIP}{arch}/{tag}"
-        self._loaded: tuple[Any, Any] | None = None
+    Weights load at the first phrase that is not in the cache on disk.
+    """
+
+    def __init__(
+        self,
+        arch: str,
+        tag: str,
+        *,
+        folder: Path | None = None,
+        offline: bool = False,
+        cache: EmbeddingCache | None = None,
+    ):
+        """The published weights of a tag, or those of a folder, which then name the space."""
+        self.clip_name = ClipName(arch, tag) if folder is None else folder_name(folder)
+        self.name = self.clip_name.space
+        self._folder, self._offline = folder, offline
+        self._cache = EmbeddingCache() if cache is None else cache
+        self._loaded: Clip | None = None
+
+    @classmethod
+    def of_folder(cls, folder: Path) -> "OpenClipSpace":
+        """The space of a folder with weights, as `load_clip_folder` takes it."""
+        return cls("", "", folder=folder)
 
     def encode(self, phrases: Sequence[str]) -> Float32[np.ndarray, "t d"]:
-        """Unit text embeddings. Raises UsageError for an unknown model, WeightsMissing offline."""
+        """Unit text embeddings of the phrases as they are, without a template.
+
+        Raises UsageError for an unknown model and for an empty or overlong phrase; WeightsMissing
+        and CheckpointError as `load_clip`.
+        """
+        for phrase in phrases:
+            if not phrase.strip() or len(phrase) > MAX_LETTERS:
+                raise UsageError(f"a phrase has 1 to {MAX_LETTERS} letters, not {len(phrase)}")
+        known = {phrase: self._cache.get(self.name, phrase) for phrase in dict.fromkeys(phrases)}
+        missing = [phrase for phrase, vector in known.items() if vector is None]
+        for start in range(0, len(missing), AT_ONCE):
+            some = missing[start : start + AT_ONCE]
+            for phrase, vector in zip(some, self._embedded(some), strict=True):
+                known[phrase] = vector
+                self._cache.put(self.name, phrase, vector)
+        if not phrases:
+            return np.zeros((0, 0), np.float32)
+        return np.stack([vector for phrase in phrases if (vector := known[phrase]) is not None])
+
+    def _embedded(self, phrases: list[str]) -> Float32[np.ndarray, "t d"]:
         import torch
 
         if self._loaded is None:
-            self._loaded = self._load()
-        model, tokenizer = self._loaded
-        with torch.inference_mode():
-            vectors = model.encode_text(tokenizer(list(phrases)), normalize=True)
-        return vectors.float().numpy()
-
-    def _load(self) -> tuple[Any, Any]:
-        import open_clip
-
-        if self.tag not in open_clip.list_pretrained_tags_by_model(self.arch):
-            raise UsageError(
-                f"OpenCLIP has no model {self.arch!r} with weights {self.tag!r}",
-                "the scene's codebook names a text encoder that this version does not know",
+            self._loaded = (
+                load_clip(self.clip_name, offline=self._offline, text_only=True)
+                if self._folder is None
+                else load_clip_folder(self._folder, text_only=True)
             )
-        try:
-            model = open_clip.create_model(self.arch, pretrained=self.tag)
-        except (OSError, RuntimeError) as error:
-            raise WeightsMissing(
-                f"weights of the text encoder {self.name} are not to be had: {error}",
-                "connect to the network once, or ask in the lexicon space",
-            ) from error
-        return model.eval(), open_clip.get_tokenizer(self.arch)
+        clip = self._loaded
+        with torch.inference_mode():
+            return clip.model.encode_text(clip.tokenizer(phrases), normalize=True).float().numpy()
 
 
 def text_space(name: str) -> TextSpace:
     """The text space of this name in `Codebook.spaces`; UsageError if it is of no known kind."""
     if name == LEXICON:
         return LexiconSpace()
-    arch, _, tag = name.removeprefix(OPEN_CLIP).partition("/")
-    if name.startswith(OPEN_CLIP) and arch and tag:
-        return OpenClipSpace(arch, tag)
+    if clip := parse_space(name):
+        return OpenClipSpace(clip.arch, clip.tag)
     raise UsageError(
         f"unknown text space {name!r}", f'known are "{LEXICON}" and "{OPEN_CLIP}<arch>/<tag>"'
     )
+
+
+def embed(text: str, space: TextSpace) -> TextEmbedding:
+    """A phrase in a text space, with the canonical phrases where the space is an OpenCLIP's."""
+    canon = CANON if space.name.startswith(OPEN_CLIP) else ()
+    vectors = space.encode([text, *canon])
+    return TextEmbedding(text, space.name, vectors[0], vectors[1:])
+
+
+def add_text_space(codebook: Codebook, space: TextSpace) -> Codebook:
+    """The codebook with its row names embedded in a further text space.
+
+    A row is the mean of its name in each of `TEMPLATES`, scaled to length 1, as Radford et al.
+    (CLIP, 2021, section 3.1.4) make a class of several prompts; a row without a name is 0 and so
+    never found. Raises UsageError if no row has a name.
+    """
+    names = sorted({name for name in codebook.names if name})
+    if not names:
+        raise UsageError(
+            f"the codebook has no rows in {space.name} and no names to make them of",
+            f"it has {', '.join(codebook.spaces)}",
+        )
+    prompts = [template.format(name) for name in names for template in TEMPLATES]
+    vectors = space.encode(prompts).reshape(len(names), len(TEMPLATES), -1).mean(1)
+    rows = np.zeros((len(codebook), vectors.shape[1]), np.float32)
+    order = {name: i for i, name in enumerate(names)}
+    for row, name in enumerate(codebook.names):
+        if name:
+            rows[row] = vectors[order[name]]
+    return add_space(codebook, space.name, rows)
 
 
 def rows_under(hypernym: str) -> frozenset[str]:

@@ -223,7 +223,7 @@ def test_bad_texts_and_spaces_are_refused(room):
     with pytest.raises(UnknownWord):
         query.query(room, "chiar")
     with pytest.raises(UsageError, match="no text space"):
-        query.query(room, "chair", space="open_clip:ViT-B-32/openai")
+        query.query(room, "chair", space="colors")
 
 
 class FakeSpace:
@@ -236,6 +236,17 @@ class FakeSpace:
 
     def encode(self, phrases):
         return np.tile(self.vector, (len(phrases), 1))
+
+
+class Words:
+    """A space in which every phrase has a vector of its own, drawn by its letters."""
+
+    name = "open_clip:made/up"
+
+    def encode(self, phrases):
+        seeds = [list(phrase.encode()) for phrase in phrases]
+        drawn = np.array([np.random.default_rng(seed).standard_normal(64) for seed in seeds])
+        return (drawn / np.linalg.norm(drawn, axis=1, keepdims=True)).astype(np.float32)
 
 
 def test_other_spaces_score_by_cosine(room, monkeypatch):
@@ -257,6 +268,80 @@ def test_other_spaces_score_by_cosine(room, monkeypatch):
     cut = codes.keep_rows(scene.codes, book.levels == 0)
     np.testing.assert_allclose(whole.scores, explicit(cut), atol=1e-3)
     assert found(whole) == [("table", 5)]
+
+
+def test_relevancy_is_the_least_softmax_against_a_canonical_phrase():
+    rng = np.random.default_rng(1)
+    positive, canon = rng.uniform(-1, 1, 30), rng.uniform(-1, 1, (30, 4))
+    pairs = np.exp(10 * np.stack([np.repeat(positive[:, None], 4, 1), canon]))
+    expected = (pairs[0] / pairs.sum(0)).min(1)
+    found = query.relevancy(positive.astype(np.float32), canon.astype(np.float32))
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    even = query.relevancy(np.float32([0.3]), np.float32([[0.3, 0.1]]))
+    np.testing.assert_allclose(even, [0.5])
+
+
+def test_an_open_clip_space_is_made_of_names_and_scored_by_relevancy(room):
+    space = Words()
+    result = query.query(room, "table", space=space)
+    assert result.threshold == query.RELEVANCY_THRESHOLD
+    prompts = [[template.format(name) for template in text.TEMPLATES] for name in ROW]
+    rows = np.array([space.encode(two).mean(0) for two in prompts])
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    features = codes.to_dense(room.codes, len(room.codebook)) @ rows
+    features /= np.linalg.norm(features, axis=1, keepdims=True)
+    positive = features @ space.encode(["table"])[0]
+    canon = features @ space.encode(["object", "things", "stuff", "texture"]).T
+    expected = 1 / (1 + np.exp(-10 * (positive - canon.max(1))))
+    np.testing.assert_allclose(result.scores, expected, atol=5e-3)
+    assert found(result)[0] == ("table", 5)
+
+
+def test_gaussians_without_evidence_are_never_relevant():
+    scene = scene_of(thing({}, count=10), thing({"sofa": 1}, instance=2))
+    result = query.query(scene, "sofa", space=Words(), threshold=0.0)
+    np.testing.assert_array_equal(result.scores[:10], 0)
+
+
+def test_a_saved_text_gives_what_the_text_gives(room):
+    book = query.with_space(room.codebook, Words())
+    scene = replace(room, codebook=book)
+    saved = text.embed("table", Words())
+    expected = query.query(scene, "table", space=Words())
+    for space in (None, Words.name, Words()):
+        result = query.query(scene, saved, space=space)
+        np.testing.assert_array_equal(result.scores, expected.scores)
+        assert result.threshold == expected.threshold
+
+
+def test_a_saved_vector_alone_is_scored_by_cosine_in_the_one_space_that_it_can_be_of(room):
+    scene = replace(room, codebook=query.with_space(room.codebook, Words()))
+    vector = Words().encode(["table"])
+    bare = text.TextEmbedding("table", "", vector[0], vector[1:])
+    result = query.query(scene, bare)
+    assert result.threshold == query.COSINE_THRESHOLD
+    assert found(result)[0] == ("table", 5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "space", "error", "message"),
+    [
+        ({"space": "other"}, Words.name, UsageError, "embedded in 'other'"),
+        ({"space": "other"}, None, UsageError, "unknown text space 'other'"),
+        ({"vector": np.ones(8), "canon": np.ones((4, 8))}, None, SceneFileError, "64 numbers"),
+        ({"space": ""}, None, UsageError, "does not say"),
+    ],
+)
+def test_a_saved_text_of_another_space_is_refused(room, changes, space, error, message):
+    book = room.codebook
+    if changes != {"space": ""}:
+        book = query.with_space(book, Words())
+    saved = replace(text.embed("table", Words()), **{
+        key: np.asarray(value, np.float32) if key != "space" else value
+        for key, value in changes.items()
+    })  # fmt: skip
+    with pytest.raises(error, match=message):
+        query.query(replace(room, codebook=book), saved, space=space)
 
 
 def test_a_text_of_another_size_is_refused(room, monkeypatch):

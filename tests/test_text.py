@@ -1,12 +1,24 @@
+import hashlib
 import json
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from ffsplat.codebook import lexicon_rows
+from ffsplat.embeddings import EmbeddingCache
 from ffsplat.errors import UnknownWord, UsageError, WeightsMissing
-from ffsplat.text import LexiconSpace, OpenClipSpace, plural_of, rows_under, text_space
+from ffsplat.text import (
+    LexiconSpace,
+    OpenClipSpace,
+    add_text_space,
+    embed,
+    plural_of,
+    rows_under,
+    text_space,
+)
+from ffsplat.types import Codebook
 
 SPACE = LexiconSpace()
 
@@ -116,42 +128,138 @@ def test_spaces_by_name():
     assert text_space("open_clip:ViT-B-32/laion2b_s34b_b79k").name.endswith("laion2b_s34b_b79k")
 
 
-def test_unknown_open_clip_weights_are_refused():
-    with pytest.raises(UsageError, match="no model"):
-        OpenClipSpace("ViT-B-32", "no-such-tag").encode(["chair"])
+def test_unknown_open_clip_weights_are_refused(cache):
+    with pytest.raises(UsageError, match="no weights 'no-such-tag' of ViT-B-32"):
+        OpenClipSpace("ViT-B-32", "no-such-tag", cache=cache).encode(["chair"])
 
 
-def test_missing_open_clip_weights_are_named(monkeypatch):
+@pytest.fixture
+def cache(tmp_path) -> EmbeddingCache:
+    return EmbeddingCache(tmp_path / "cache")
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    """A tiny OpenCLIP with random weights as a folder of files."""
     import open_clip
-
-    def offline(*_, **__):
-        raise OSError("no network")
-
-    monkeypatch.setattr(open_clip, "create_model", offline)
-    with pytest.raises(WeightsMissing, match="no network"):
-        OpenClipSpace("ViT-B-32", "laion2b_s34b_b79k").encode(["chair"])
-
-
-def test_open_clip_encodes_with_the_text_tower(tmp_path, monkeypatch):
-    import open_clip
+    import safetensors.torch
     import torch
 
     tower = {"context_length": 16, "vocab_size": 49408, "width": 8, "heads": 2, "layers": 1}
     vision = {"image_size": 32, "layers": 1, "width": 8, "head_width": 4, "patch_size": 16}
     config = {"embed_dim": 6, "vision_cfg": vision, "text_cfg": tower}
-    (tmp_path / "tiny-clip.json").write_text(json.dumps(config))
-    open_clip.add_model_config(tmp_path / "tiny-clip.json")
-    model = open_clip.create_model("tiny-clip").eval()
-    monkeypatch.setattr(open_clip, "list_pretrained_tags_by_model", lambda _: ["random"])
-    monkeypatch.setattr(open_clip, "create_model", lambda *_, **__: model)
+    path = tmp_path / "tiny-clip"
+    path.mkdir()
+    (path / "open_clip_config.json").write_text(json.dumps({"model_cfg": config}))
+    torch.manual_seed(0)
+    weights = open_clip.CLIP(**config).state_dict()
+    safetensors.torch.save_file(weights, path / "open_clip_model.safetensors")
+    return path
 
-    space = text_space("open_clip:tiny-clip/random")
-    vectors = space.encode(["a red chair", "sofa"])
+
+def test_open_clip_encodes_with_the_text_tower(folder, cache):
+    import open_clip
+    import safetensors.torch
+    import torch
+
+    config = json.loads((folder / "open_clip_config.json").read_text())["model_cfg"]
+    model = open_clip.CLIP(**config).eval()
+    model.load_state_dict(safetensors.torch.load_file(folder / "open_clip_model.safetensors"))
+    space = OpenClipSpace("", "", folder=folder, cache=cache)
+    vectors = space.encode(["a red chair", "sofa", "a red chair"])
+    tokens = open_clip.SimpleTokenizer(context_length=16)(["a red chair", "sofa", "a red chair"])
     with torch.inference_mode():
-        raw = model.encode_text(open_clip.get_tokenizer("tiny-clip")(["sofa"])).numpy()
-    assert vectors.shape == (2, 6)
-    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
-    np.testing.assert_allclose(vectors[1:], raw / np.linalg.norm(raw), atol=1e-5)
+        raw = model.encode_text(tokens).numpy()
+    assert vectors.shape == (3, 6)
+    expected = raw / np.linalg.norm(raw, axis=1, keepdims=True)
+    np.testing.assert_allclose(vectors, expected, atol=1e-6)
+    assert space.encode([]).shape[0] == 0
+
+
+def test_a_folder_names_its_space_by_its_weights(folder, cache):
+    space = OpenClipSpace("", "", folder=folder, cache=cache)
+    digest = hashlib.sha256((folder / "open_clip_model.safetensors").read_bytes()).hexdigest()
+    assert space.name == f"open_clip:tiny-clip/sha256-{digest[:16]}"
+    assert OpenClipSpace.of_folder(folder).name == space.name
+
+
+def test_a_phrase_is_embedded_once(folder, cache, monkeypatch):
+    first = OpenClipSpace("", "", folder=folder, cache=cache).encode(["sofa", "lamp"])
+    asked = []
+    space = OpenClipSpace("", "", folder=folder, cache=cache)
+    embedded = space._embedded
+    monkeypatch.setattr(space, "_embedded", lambda some: asked.append(some) or embedded(some))
+    again = space.encode(["lamp", "rug", "sofa"])
+    assert asked == [["rug"]]
+    np.testing.assert_array_equal(again[[2, 0]], first)
+
+
+def test_a_known_phrase_needs_no_weights(cache):
+    """Neither the network nor open_clip is there: the cache answers."""
+    vector = np.float32([0.6, 0.8])
+    space = OpenClipSpace("ViT-B-32", "laion2b_s34b_b79k", cache=cache, offline=True)
+    cache.put(space.name, "sofa", vector)
+    np.testing.assert_array_equal(space.encode(["sofa"]), [vector])
+    with pytest.raises(WeightsMissing, match="not in the local cache"):
+        space.encode(["lamp"])
+
+
+@pytest.mark.parametrize("phrase", ["", "  ", "a" * 501])
+def test_phrases_of_no_or_too_many_letters_are_refused(phrase, cache):
+    with pytest.raises(UsageError, match="letters"):
+        OpenClipSpace("ViT-B-32", "laion2b_s34b_b79k", cache=cache).encode([phrase])
+
+
+class Letters:
+    """A space of letter counts, which can be added up by hand."""
+
+    name = "open_clip:letters/2"
+
+    def encode(self, phrases):
+        counts = np.float32([[phrase.count("a"), phrase.count("o")] for phrase in phrases])
+        return counts / np.linalg.norm(counts, axis=1, keepdims=True)
+
+
+def test_rows_are_made_of_their_names():
+    book = Codebook(
+        ("sofa", "", "sofa"),
+        np.zeros(3, np.int8),
+        np.full(3, -1, np.int16),
+        np.zeros(3, np.float32),
+        {"timm:x": np.eye(3, dtype=np.float16)},
+    )
+    rows = add_text_space(book, Letters()).spaces[Letters.name]
+    # "sofa" has one of each letter, "a photo of a sofa." three of each: a, a, a and o, o, o, o.
+    plain, prompt = np.array([1, 1]) / 2**0.5, np.array([3, 4]) / 5
+    expected = (plain + prompt) / np.linalg.norm(plain + prompt)
+    np.testing.assert_allclose(rows[[0, 2]], [expected] * 2, atol=1e-3)
+    np.testing.assert_array_equal(rows[1], 0)
+
+
+def test_rows_without_any_name_cannot_be_made():
+    book = Codebook(
+        ("",),
+        np.zeros(1, np.int8),
+        np.full(1, -1, np.int16),
+        np.zeros(1, np.float32),
+        {"open_clip:a/b": np.eye(1, dtype=np.float16)},
+    )
+    with pytest.raises(UsageError, match="no rows in open_clip:letters/2 and no names") as caught:
+        add_text_space(book, Letters())
+    assert caught.value.hint == "it has open_clip:a/b"
+
+
+def test_canonical_phrases_come_with_free_text_alone():
+    assert embed("sofa", LexiconSpace()).canon.shape[0] == 0
+
+    class Fixed(Letters):
+        def encode(self, phrases):
+            return np.eye(len(phrases), dtype=np.float32)
+
+    embedding = embed("sofa", Fixed())
+    assert (embedding.text, embedding.space) == ("sofa", Fixed.name)
+    np.testing.assert_array_equal(embedding.vector, np.eye(5)[0])
+    np.testing.assert_array_equal(embedding.canon, np.eye(5)[1:])
 
 
 def test_the_lexicon_needs_neither_torch_nor_numba():

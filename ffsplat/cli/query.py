@@ -8,10 +8,12 @@ import click
 
 from ffsplat.cli.app import COMMANDS
 from ffsplat.cli.console import FILE, Console, common_options, printable
-from ffsplat.errors import FFSplatError
+from ffsplat.errors import FFSplatError, UsageError
 
 if TYPE_CHECKING:
+    from ffsplat.embeddings import TextEmbedding
     from ffsplat.query import Hit, QueryResult
+    from ffsplat.text import TextSpace
     from ffsplat.types import Scene
 
 HIT_COLOR = (1.0, 0.25, 0.0)
@@ -22,23 +24,32 @@ TINT = 0.7
 
 @click.command("query", short_help=COMMANDS["query"])
 @click.argument("scene", type=FILE)
-@click.argument("text")
+@click.argument("text", required=False)
 @click.option("--threshold", type=float, help="Score from which a Gaussian matches.")
 @click.option("--level", type=click.Choice(["whole", "part"]), help="Only things, or only parts.")
-@click.option("--space", help="Text space, if the codebook has several.")
+@click.option("--space", help="Text space: lexicon, or open_clip:ARCH/TAG for any words.")
+@click.option("--clip", type=FILE, help="Take the text encoder of that space from a folder.")
+@click.option("--offline", is_flag=True, help="Load the text encoder from the cache only.")
+@click.option("--embedding", type=FILE, help="Ask with a saved text in place of TEXT.")
+@click.option("--save-embedding", type=FILE, help="Also write TEXT as its space embeds it.")
 @click.option("--max-hits", type=click.IntRange(min=1), default=20, help="List at most so many.")
 @click.option("--codebook", type=FILE, help="The codebook of the scene, if not beside it.")
 @click.option("-o", "--out", type=FILE, help="Also write a scene (PLY) ...")
 @click.option("--out-mode", type=click.Choice(["hit", "colored"]), default="hit",
               help="... of the hits alone, or of everything with the hits coloured.")  # fmt: skip
-@click.option("--overwrite", is_flag=True, help="Replace that file if it exists.")
+@click.option("--overwrite", is_flag=True, help="Replace files that exist.")
 @click.option("--json", "as_json", is_flag=True, help="Print the hits as JSON.")
 @common_options
 @click.pass_obj
 def command(
     console: Console,
     scene: Path,
-    text: str,
+    text: str | None,
+    space: str | None,
+    clip: Path | None,
+    offline: bool,
+    embedding: Path | None,
+    save_embedding: Path | None,
     codebook: Path | None,
     out: Path | None,
     out_mode: str,
@@ -50,17 +61,81 @@ def command(
     from ffsplat.io import check_output, load_scene, save_scene, scene_outputs
     from ffsplat.query import query
 
-    for path in scene_outputs(out) if out else []:
+    for path in [*(scene_outputs(out) if out else ()), *filter(None, [save_embedding])]:
         check_output(path, overwrite)
+    question, encoder = _question(text, embedding), _encoder(space, clip, offline)
     console.progress("reading the scene")
-    loaded = load_scene(scene, codebook)
-    found = query(loaded, text, **options)
+    loaded = _with_space(load_scene(scene, codebook), encoder)
+    if save_embedding:
+        question = _save_embedding(question, encoder, loaded, save_embedding, overwrite)
+    found = query(loaded, question, space=encoder, **options)
+    label = question if isinstance(question, str) else question.text
     if out:
-        save_scene(_extract(loaded, found, text, out_mode), out, overwrite=overwrite)
+        save_scene(_extract(loaded, found, label, out_mode), out, overwrite=overwrite)
     if as_json:
-        console.json(_facts(text, found))
+        console.json(_facts(label, found))
     else:
-        _show(console, scene, text, found)
+        _show(console, scene, label, found)
+
+
+def _question(text: str | None, embedding: Path | None) -> "str | TextEmbedding":
+    from ffsplat.embeddings import read_embedding
+
+    if embedding and text is None:
+        return read_embedding(embedding)
+    if text is None or embedding:
+        raise UsageError("give either TEXT or --embedding FILE")
+    return text
+
+
+def _encoder(space: str | None, clip: Path | None, offline: bool) -> "TextSpace | None":
+    """The text space that was asked for, None for the scene's own."""
+    from ffsplat.clip import parse_space
+    from ffsplat.text import OpenClipSpace, text_space
+
+    if clip:
+        encoder = OpenClipSpace.of_folder(clip)
+        if space not in (None, encoder.name):
+            raise UsageError(f"the encoder in {clip} is that of {encoder.name}, not of {space}")
+        return encoder
+    name = parse_space(space or "")
+    if name and offline:
+        return OpenClipSpace(name.arch, name.tag, offline=True)
+    return text_space(space) if space else None
+
+
+def _with_space(scene: "Scene", encoder: "TextSpace | None") -> "Scene":
+    """The scene with its row names in that space, so that --out keeps what was made of them."""
+    from ffsplat.clip import OPEN_CLIP
+    from ffsplat.query import with_space
+
+    if scene.codebook is None or encoder is None or not encoder.name.startswith(OPEN_CLIP):
+        return scene
+    return replace(scene, codebook=with_space(scene.codebook, encoder))
+
+
+def _save_embedding(
+    question: "str | TextEmbedding",
+    encoder: "TextSpace | None",
+    scene: "Scene",
+    path: Path,
+    overwrite: bool,
+) -> "TextEmbedding":
+    """The question in its space, after it was written to a file."""
+    from ffsplat.codebook import LEXICON
+    from ffsplat.embeddings import embedding_bytes
+    from ffsplat.io.atomic import atomic_output
+    from ffsplat.query import choose_space
+    from ffsplat.text import embed
+
+    if isinstance(question, str):
+        space = encoder or choose_space(scene, None)
+        if space.name == LEXICON:
+            raise UsageError("a lexicon needs no embeddings", "--space open_clip:ARCH/TAG")
+        question = embed(question, space)
+    with atomic_output(path, overwrite) as file:
+        file.write(embedding_bytes(question))
+    return question
 
 
 def _extract(scene: "Scene", found: "QueryResult", text: str, mode: str) -> "Scene":
