@@ -1,138 +1,113 @@
 """The any-view network: photos without poses in, pixel-aligned Gaussians with meaning out."""
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from ffsplat.config import ModelConfig
+from ffsplat.geometric import geometric_gaussians
 from ffsplat.geometry import image_size, intrinsics_from_focal, rigid, rotation_from_vector
-from ffsplat.nn.blocks import Block, causal_mask, normalized_positions, rotary_embedding
+from ffsplat.nn.camera import CameraDecoder, CameraEncoder, relative_poses
+from ffsplat.nn.dense import DenseHeads
+from ffsplat.nn.gaussians import activate_harmonic_gaussians
 from ffsplat.nn.heads import (
     ERROR_PRIOR,
     CameraHead,
     CodeHead,
     PixelHead,
     activate_gaussians,
-    start_at,
 )
-from ffsplat.nn.matching import MatchInjection
-from ffsplat.nn.stem import Decoder, Stem
+from ffsplat.nn.stem import Decoder
+from ffsplat.nn.trunk import Encoded, Trunk
 from ffsplat.prediction import Prediction
 
-POSITION_FREQUENCIES = 4
 ALL_PIXELS = (slice(None), slice(None))
 CHANNELS_LAST = torch.channels_last
 """Where convolutions keep their channels: a tenth of a training step is saved."""
 
+ERROR_OF_CONFIDENCE = 0.2
+"""Expected error of log depth at confidence 1, for networks that were trained to be confident."""
 
-class FFSplat(nn.Module):
-    """One plain transformer for any number of views.
 
-    Tokens of a view attend within the view first, then alternately within and across views
-    (Wang et al., "VGGT", 2025). View 0 is the reference; the order of the others carries no
-    meaning. Every view brings a camera token and registers of its own.
+class FFSplat(Trunk):
+    """One plain transformer for any number of views, and what is read off its tokens.
+
+    View 0 is the world. What networks of different families have in common is here and in `Trunk`;
+    where they differ is said by the config.
     """
 
     def __init__(self, config: ModelConfig):
-        super().__init__()
-        self.config = config
+        super().__init__(config)
+        width = config.width
+        if config.read_out == "pixel":
+            self._add_pixel_heads(config)
+        else:
+            self.camera_decoder = CameraDecoder(2 * width)
+            self.dense = DenseHeads(config)
+        if config.camera_encoder:
+            self.camera_encoder = CameraEncoder(width, config.camera_encoder)
+        self.to(memory_format=CHANNELS_LAST)
+
+    def _add_pixel_heads(self, config: ModelConfig) -> None:
         width, channels = config.width, config.decoder
-        skips = tuple(reversed(channels[:-1]))
-        self.stem = Stem(width, skips)
-        self.position = nn.Linear(4 * POSITION_FREQUENCIES, width)
-        self.prefix = 1 + config.registers
-        # Row 0 serves the reference view, row 1 all others.
-        self.special = start_at(0.02, 2, self.prefix, width)
-        self.role = start_at(0.02, 2, 1, width)
-        blocks = config.view_blocks + config.cross_blocks
-        self.blocks = nn.ModuleList(Block(width, config.heads) for _ in range(blocks))
-        self.matching = MatchInjection(width, config.match_width)
-        self.norm = nn.LayerNorm(width)
         self.camera_head = CameraHead(width)
-        self.decoder = Decoder(width, channels, skips)
+        self.decoder = Decoder(width, channels, tuple(reversed(channels[:-1])))
         self.match_map = (config.patch // config.match_stride).bit_length() - 2
         self.describe = nn.Linear(channels[self.match_map], config.match_width)
         self.pixel_head = PixelHead(channels[-1], config)
         self.whole_head = CodeHead(config.code_width, config.whole_rows)
         self.part_head = CodeHead(config.code_width, config.part_rows)
-        self.to(memory_format=CHANNELS_LAST)
 
     def forward(
         self,
         images: Float[Tensor, "b v 3 h w"],
         valid: Bool[Tensor, "b v h w"] | None = None,
         code_pixels: tuple[slice, slice] = ALL_PIXELS,
+        *,
+        cameras: tuple[Float[Tensor, "b v 4 4"], Float[Tensor, "b v 3 3"]] | None = None,
+        rays: bool = False,
     ) -> Prediction:
         """Predict everything about b sets of v views, sRGB in [0, 1].
 
         h and w must be multiples of the patch; `valid` is False on padding, which must fill
         whole patches to the right of and below a photo. `code_pixels` are the rows and columns
         that are scored against the codebook: training is content with a quarter of them.
-        Raises ValueError on other sizes.
+        `cameras` are poses (world from camera) and intrinsics that are known; the network heeds
+        them, and yet predicts its own. `rays` asks for those too, where the network has them.
+        Raises ValueError on other sizes, and for cameras that the network has no encoder for.
         """
-        b, v, _, h, w = images.shape
+        h, w = images.shape[-2:]
         patch = self.config.patch
         if h % patch or w % patch:
             raise ValueError(f"image size {h}x{w} is not a multiple of the patch {patch}")
-        flat = images.flatten(0, 1)
-        flat_valid = None if valid is None else valid.reshape(b * v, 1, h, w).to(images)
-        grid, skips = self.stem(flat, flat_valid)
-        token_valid = None if valid is None else valid[..., ::patch, ::patch].flatten(2)
-        size = (h // patch, w // patch)
-        tokens = self._embed(grid.flatten(2).mT.unflatten(0, (b, v)), size)
-        tokens, matches = self._attend(tokens, size, token_valid)
-        tokens = self.norm(tokens)
-        cameras = self.camera_head(tokens[:, :, 0])
-        grid = tokens[:, :, self.prefix :].flatten(0, 1).mT.unflatten(-1, size)
-        maps = self.decoder(grid, skips, flat, flat_valid)
-        return self._read(maps, cameras, matches, images, valid, code_pixels)
-
-    def _embed(
-        self, tokens: Float[Tensor, "b v n c"], grid: tuple[int, int]
-    ) -> Float[Tensor, "b v m c"]:
-        positions = normalized_positions(*grid, tokens)
-        octaves = 2.0 ** torch.arange(POSITION_FREQUENCIES, device=tokens.device) * torch.pi
-        angles = (positions[..., None] * octaves).flatten(1)
-        where = self.position(torch.cat([angles.sin(), angles.cos()], dim=1).to(tokens.dtype))
-        role = (torch.arange(tokens.shape[1], device=tokens.device) > 0).long()
-        special = self.special[role].expand(len(tokens), -1, -1, -1).to(tokens.dtype)
-        return torch.cat([special, tokens + where + self.role[role]], dim=2)
-
-    def _attend(
-        self,
-        tokens: Float[Tensor, "b v m c"],
-        grid: tuple[int, int],
-        valid: Bool[Tensor, "b v n"] | None,
-    ) -> tuple[Float[Tensor, "b v m c"], Float[Tensor, "b v n d"]]:
-        b, v, m, _ = tokens.shape
-        positions = normalized_positions(*grid, tokens)
-        head_width = self.config.width // self.config.heads
-        within = rotary_embedding(positions, head_width, self.prefix).to(tokens.dtype)
-        across = within.repeat(v, 1)
-        admitted = None if valid is None else F.pad(valid, (self.prefix, 0), value=True)
-        window = self.config.window
-        causal = causal_mask(v, m, window, tokens.device) if window else None
-        matches = None
-        for index, block in enumerate(self.blocks):
-            crossing = index >= self.config.view_blocks and (index - self.config.view_blocks) % 2
-            shape = (b, v * m, -1) if crossing else (b * v, m, -1)
-            mask = None if admitted is None else admitted.reshape(shape[0], 1, 1, shape[1])
-            if crossing and causal is not None:
-                mask = causal if mask is None else causal & mask
-            tokens = block(tokens.reshape(shape), across if crossing else within, mask)
-            tokens = tokens.reshape(b, v, m, -1)
-            if index + 1 == self.config.match_block:
-                special, patches = tokens[:, :, : self.prefix], tokens[:, :, self.prefix :]
-                patches, matches = self.matching(patches, grid, valid)
-                tokens = torch.cat([special, patches], dim=2)
-        assert matches is not None  # the config puts match_block among the blocks
-        return tokens, matches
-
-    def _read(self, maps, cameras, matches, images, valid, code_pixels) -> Prediction:
-        b, v, _, h, w = images.shape
-        rotation, translation, focal, scale = cameras
         extent = _extents(images, valid)
+        encoded = self.encode(images, valid, self._camera_tokens(cameras, extent))
+        if self.config.read_out == "pixel":
+            return self._read_pixels(encoded, images, valid, extent, code_pixels)
+        return self._read_dense(encoded, images, valid, extent, rays)
+
+    def _camera_tokens(self, cameras, extent) -> Float[Tensor, "b v c"] | None:
+        if cameras is None:
+            return None
+        if not self.config.camera_encoder:
+            raise ValueError(f"{self.config.name} has no encoder of known cameras")
+        with torch.autocast(extent.device.type, enabled=False):
+            return self.camera_encoder(*cameras, extent)
+
+    def _read_pixels(self, encoded: Encoded, images, valid, extent, code_pixels) -> Prediction:
+        b, v, _, h, w = images.shape
+        grid = (h // self.config.patch, w // self.config.patch)
+        tokens = self.norm(encoded.tokens)
+        rotation, translation, focal, scale = self.camera_head(tokens[:, :, 0])
+        patches = tokens[:, :, self.prefix :]
+        flat_valid = None if valid is None else valid.reshape(b * v, 1, h, w).to(images)
+        maps = self.decoder(
+            patches.flatten(0, 1).mT.unflatten(-1, grid), encoded.skips, images.flatten(0, 1),
+            flat_valid,
+        )  # fmt: skip
         intrinsics = intrinsics_from_focal(focal * max(h, w), h, w)
         intrinsics = torch.cat(
             [intrinsics[..., :2], torch.cat([extent / 2, extent[..., :1] * 0 + 1], -1)[..., None]],
@@ -140,26 +115,57 @@ class FFSplat(nn.Module):
         )
         with torch.autocast(images.device.type, enabled=False):  # a rotation keeps its digits
             turned = rotation_from_vector(rotation)
-        pose = rigid(turned, translation * scale[:, None, None])
         pixels = maps[-1].permute(0, 2, 3, 1).unflatten(0, (b, v))
         raw = self.pixel_head(pixels)
         depth = scale[:, None, None, None] * raw["depth"][..., 0].clamp(-6, 6).exp()
         footprint = depth / (focal * max(h, w))[..., None, None]
         described = self.describe(maps[self.match_map].permute(0, 2, 3, 1)).float()
         code = raw["code"][:, :, code_pixels[0], code_pixels[1]]
-        stride = self.config.patch
+        assert encoded.matches is not None  # the config puts match_block among the blocks
         return Prediction(
             depth=depth,
             depth_error=ERROR_PRIOR * raw["error"][..., 0].clamp(-5, 5).exp(),
             scale=scale,
-            world_from_camera=pose,
+            world_from_camera=rigid(turned, translation * scale[:, None, None]),
             intrinsics=intrinsics,
             whole_logits=self.whole_head(code),
             part_logits=self.part_head(code),
             instances=F.normalize(raw["instance"], dim=-1),
             descriptors=F.normalize(described, dim=-1).unflatten(0, (b, v)),
-            token_descriptors=matches.unflatten(2, (h // stride, w // stride)),
+            token_descriptors=encoded.matches.unflatten(2, grid),
+            features=patches.unflatten(2, grid),
             **activate_gaussians(raw, footprint, images.float().movedim(2, -1)),
+        )
+
+    def _read_dense(self, encoded: Encoded, images, valid, extent, rays: bool) -> Prediction:
+        maps = self.dense(encoded, self.norm, images, rays)
+        depth, confidence = maps["depth"], maps["confidence"]
+        with torch.autocast(images.device.type, enabled=False):
+            poses, intrinsics = self.camera_decoder(encoded.camera_tokens().float(), extent)
+        depth_error = ERROR_OF_CONFIDENCE / confidence
+        pixels = images.float().movedim(2, -1)
+        if "gaussians" in maps:
+            gaussians = activate_harmonic_gaussians(maps["gaussians"], depth, intrinsics, poses)
+        else:
+            shaped = geometric_gaussians(depth, depth_error, intrinsics, pixels, valid)
+            gaussians = cast(dict[str, Tensor], shaped)
+        seen = torch.ones_like(depth) if valid is None else valid.to(depth)
+        none = depth[..., None][..., :0]
+        return Prediction(
+            depth=depth,
+            depth_error=depth_error,
+            scale=(depth * seen).sum((1, 2, 3)) / seen.sum((1, 2, 3)).clamp(min=1),
+            world_from_camera=relative_poses(poses),
+            intrinsics=intrinsics,
+            whole_logits=none,
+            part_logits=none,
+            instances=none,
+            descriptors=none,
+            token_descriptors=maps["features"][..., :0],
+            features=maps["features"],
+            rays=maps.get("rays"),
+            ray_confidence=maps.get("ray_confidence"),
+            **gaussians,
         )
 
 

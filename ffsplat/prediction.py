@@ -26,6 +26,15 @@ class Prediction:
     `meaning_opacities`, in [0, 1], blend what Gaussians mean, where the network tells them apart
     from the `opacities` of their colours; else it is None.
 
+    What only some networks give is None with the others. `features` are the tokens of the last
+    block, one a patch, normalised: alike where the network sees one surface or object.
+    `depth_offsets` is added to `depth` for a Gaussian's centre, which lies at
+    (depth + depth_offset) times the ray (z = 1) through its pixel moved by `offsets`; these may
+    then leave the pixel. `harmonics` are SH coefficients in the camera's frame, all k of them, with
+    colour = 0.5 + sum of basis times coefficient; `colors` then holds their constant band.
+    `rays` (direction, then origin, in the network's own world) and `ray_confidence` (from 1 on)
+    are at 8 pixels a patch, and only there if they were asked for.
+
     A network without one of these heads gives no rows or no channels: `whole_logits` and
     `part_logits` have 0 rows, `instances`, `descriptors` and `token_descriptors` 0 channels.
     """
@@ -46,6 +55,11 @@ class Prediction:
     descriptors: Float[Tensor, "b v m n c"]
     token_descriptors: Float[Tensor, "b v y x c"]
     meaning_opacities: Float[Tensor, "b v h w"] | None = None
+    features: Float[Tensor, "b v y x d"] | None = None
+    depth_offsets: Float[Tensor, "b v h w"] | None = None
+    harmonics: Float[Tensor, "b v h w k 3"] | None = None
+    rays: Float[Tensor, "b v ray_h ray_w 6"] | None = None
+    ray_confidence: Float[Tensor, "b v ray_h ray_w"] | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,34 +18,37 @@ SCORES_AT_ONCE = 1 << 21
 
 
 class Attention(nn.Module):
-    """Every token of a group looks at every admitted one; queries and keys have unit variance.
+    """Every token of a group looks at every admitted one.
 
+    With `query_norm`, queries and keys have unit variance.
     Sources: Su et al., "RoFormer", 2021 (rotary positions); Dehghani et al., "Scaling Vision
     Transformers to 22 Billion Parameters", 2023 (normalised queries and keys).
     """
 
-    def __init__(self, width: int, heads: int):
+    def __init__(self, width: int, heads: int, query_norm: bool = True):
         super().__init__()
         self.heads = heads
         self.qkv = nn.Linear(width, 3 * width)
-        self.q_norm = nn.LayerNorm(width // heads)
-        self.k_norm = nn.LayerNorm(width // heads)
+        self.q_norm = nn.LayerNorm(width // heads) if query_norm else nn.Identity()
+        self.k_norm = nn.LayerNorm(width // heads) if query_norm else nn.Identity()
         self.proj = nn.Linear(width, width)
 
     def forward(
         self,
         tokens: Float[Tensor, "g t c"],
-        rotary: Float[Tensor, "t r"],
-        mask: Bool[Tensor, "#g 1 #t t"] | None,
+        rotary: Float[Tensor, "t r"] | None = None,
+        mask: Bool[Tensor, "#g 1 #t t"] | None = None,
     ) -> Float[Tensor, "g t c"]:
         """Attend; `rotary` is the sines and cosines of each token's angles, side by side.
 
         `mask` says which keys are seen, by all queries or by each.
         """
         q, k, v = rearrange(self.qkv(tokens), "g t (n h c) -> n g h t c", n=3, h=self.heads)
-        q = rotate(self.q_norm(q), rotary).to(v.dtype)
-        k = rotate(self.k_norm(k), rotary).to(v.dtype)
-        return self.proj(rearrange(attend(q, k, v, mask), "g h t c -> g t (h c)"))
+        q, k = self.q_norm(q), self.k_norm(k)
+        if rotary is not None:
+            q, k = rotate(q, rotary), rotate(k, rotary)
+        attended = attend(q.to(v.dtype), k.to(v.dtype), v, mask)
+        return self.proj(rearrange(attended, "g h t c -> g t (h c)"))
 
 
 def rotate(x: Float[Tensor, "*b t c"], rotary: Float[Tensor, "t r"]) -> Float[Tensor, "*b t c"]:
@@ -80,9 +83,24 @@ def attend(
     return torch.cat(parts, dim=2)
 
 
-def perceptron(width: int, hidden: int) -> nn.Sequential:
-    """Two linear layers with a GELU between."""
-    layers = {"fc1": nn.Linear(width, hidden), "act": nn.GELU(), "fc2": nn.Linear(hidden, width)}
+class Gate(nn.Module):
+    """The second half of the channels, let through by the first (Shazeer, "GLU Variants", 2020)."""
+
+    def forward(self, x: Float[Tensor, "*b c"]) -> Float[Tensor, "*b d"]:
+        """Half as many channels."""
+        gate, value = x.chunk(2, dim=-1)
+        return F.silu(gate) * value
+
+
+def perceptron(
+    inputs: int, hidden: int, outputs: int | None = None, gated: bool = False
+) -> nn.Sequential:
+    """Two linear layers with a GELU, or a gate by SiLU, between; as many outputs as inputs."""
+    layers = {
+        "fc1": nn.Linear(inputs, 2 * hidden if gated else hidden),
+        "act": Gate() if gated else nn.GELU(),
+        "fc2": nn.Linear(hidden, inputs if outputs is None else outputs),
+    }
     return nn.Sequential(OrderedDict(layers))
 
 
@@ -101,8 +119,8 @@ class LayerScale(nn.Module):
 class ChannelNorm(nn.LayerNorm):
     """Layer norm over the channels of an image, which come before its rows and columns."""
 
-    def __init__(self, channels: int):
-        super().__init__(channels, eps=1e-6)
+    def __init__(self, channels: int, epsilon: float = 1e-6):
+        super().__init__(channels, epsilon)
 
     def forward(self, input: Float[Tensor, "n c y x"]) -> Float[Tensor, "n c y x"]:
         """Normalised."""

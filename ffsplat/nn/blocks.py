@@ -33,6 +33,29 @@ def rotary_embedding(
     return torch.cat([angles.sin(), angles.cos()], dim=1)
 
 
+def grid_rotary(
+    rows: int, columns: int, head_width: int, prefix: int, like: Tensor
+) -> tuple[Float[Tensor, "m r"], Float[Tensor, "m r"]]:
+    """Sines and cosines of whole-token positions: those within a view, and those across views.
+
+    Rows and columns count from 1; the `prefix` tokens stand at 0. Half of the channels turn with
+    the row, half with the column, at frequencies 1 to almost 1/100 a token. Across views all
+    patches stand at 1, so that attention is blind to where they are.
+    Source: Lin et al., "Depth Anything 3", 2025, and its code.
+    """
+    y = torch.arange(1.0, rows + 1, device=like.device)
+    x = torch.arange(1.0, columns + 1, device=like.device)
+    positions = torch.stack(torch.meshgrid(y, x, indexing="ij"), dim=-1).reshape(-1, 2)
+    exponents = torch.arange(head_width // 4, device=like.device) / (head_width // 4)
+    tables = []
+    for where in (positions, torch.ones_like(positions)):
+        angles = where[:, :, None] * 100.0**-exponents
+        angles = angles.flatten(1).repeat_interleave(2, dim=1)
+        angles = torch.cat([angles.new_zeros(prefix, head_width), angles])
+        tables.append(torch.cat([angles.sin(), angles.cos()], dim=1).to(like.dtype))
+    return tables[0], tables[1]
+
+
 def causal_mask(
     views: int, tokens: int, window: int, device: torch.device
 ) -> Bool[Tensor, "1 1 n n"]:
@@ -49,20 +72,29 @@ def causal_mask(
 class Block(nn.Module):
     """Pre-norm attention and MLP; which tokens meet is decided by how the caller groups them."""
 
-    def __init__(self, width: int, heads: int):
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        *,
+        epsilon: float = 1e-5,
+        gated: bool = False,
+        query_norm: bool = True,
+    ):
         super().__init__()
-        self.norm1 = nn.LayerNorm(width)
-        self.attention = Attention(width, heads)
+        hidden = -(-width // 3) * 8 if gated else 4 * width
+        self.norm1 = nn.LayerNorm(width, epsilon)
+        self.attention = Attention(width, heads, query_norm)
         self.scale1 = LayerScale(width, 0.1)
-        self.norm2 = nn.LayerNorm(width)
-        self.mlp = perceptron(width, 4 * width)
+        self.norm2 = nn.LayerNorm(width, epsilon)
+        self.mlp = perceptron(width, hidden, gated=gated)
         self.scale2 = LayerScale(width, 0.1)
 
     def forward(
         self,
         tokens: Float[Tensor, "g t c"],
-        rotary: Float[Tensor, "t r"],
-        mask: Bool[Tensor, "#g 1 #t t"] | None,
+        rotary: Float[Tensor, "t r"] | None = None,
+        mask: Bool[Tensor, "#g 1 #t t"] | None = None,
     ) -> Float[Tensor, "g t c"]:
         """Let the t tokens of each group attend to those of them that `mask` admits."""
         attended = self.attention(self.norm1(tokens), rotary, mask)

@@ -1,14 +1,18 @@
-"""Image to tokens by strided convolutions, and tokens back to pixels with the stem's skips.
+"""Image to tokens by convolutions, and tokens back to pixels with the stem's skips.
 
 Padding never leaks into a photo: features outside its valid area are held at zero, which is what
 a convolution sees beyond the border of an unpadded photo, and no norm looks across pixels.
 """
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from ffsplat.nn.attention import ChannelNorm
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
 
 
 def mask_features(
@@ -50,6 +54,29 @@ class Stem(nn.Module):
             features = mask_features(stage(features), valid)
             skips.append(features)
         return self.project(features), skips
+
+
+class PatchStem(nn.Module):
+    """One linear map of each patch (Dosovitskiy et al., "An Image is Worth 16x16 Words", 2021)."""
+
+    def __init__(self, width: int, patch: int):
+        super().__init__()
+        self.project = nn.Conv2d(3, width, patch, stride=patch)
+
+    def forward(
+        self, images: Float[Tensor, "n 3 h w"], valid: Float[Tensor, "n 1 h w"] | None
+    ) -> tuple[Float[Tensor, "n c y x"], list[Tensor]]:
+        """The token grid of sRGB in [0, 1], and no feature maps."""
+        return self.project(normalize_colors(images)), []
+
+
+def normalize_colors(images: Float[Tensor, "*b 3 h w"]) -> Float[Tensor, "*b 3 h w"]:
+    """Each channel with the mean and deviation of ImageNet's photos taken out."""
+    mean, deviation = (
+        torch.tensor(values, device=images.device, dtype=images.dtype)[:, None, None]
+        for values in (IMAGENET_MEAN, IMAGENET_DEVIATION)
+    )
+    return (images - mean) / deviation
 
 
 class Decoder(nn.Module):
