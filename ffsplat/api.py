@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool
@@ -17,7 +17,7 @@ from torch import Tensor
 from ffsplat import __version__
 from ffsplat.config import ModelConfig
 from ffsplat.errors import ImageError, MemoryLimit, UsageError
-from ffsplat.hub import load_checkpoint, resolve
+from ffsplat.hub import load_checkpoint, push_checkpoint, resolve
 from ffsplat.images import ImageInput, Skipped, load_views
 from ffsplat.merge import to_scene, with_known_intrinsics
 from ffsplat.model import FFSplat
@@ -80,6 +80,23 @@ class Model:
         self.network = network.eval().to(self.device)
         self.codebook = codebook
         self.provenance = dict(provenance or {})
+
+    @classmethod
+    def from_pretrained(cls, name: str, **options: Any) -> "Model":
+        """The model of a name, folder or repository on the hub, as `load` gives it."""
+        return load(name, **options)
+
+    def push_to_hub(self, repository: str, **options: Any) -> str:
+        """Publish the network and its codebook as "org/name" on the hub; returns the commit.
+
+        `options` are those of `hub.push_checkpoint`, which tells the errors; the licence is that of
+        the weights it was loaded from unless `license` is given.
+        """
+        license = options.pop("license", None) or self.provenance.get("license")
+        return push_checkpoint(
+            repository, self.network, self.codebook, license=license or self.config.license,
+            **options,
+        )  # fmt: skip
 
     @property
     def config(self) -> ModelConfig:
@@ -178,21 +195,18 @@ def load(
     dtype: Dtype = "auto",
     revision: str | None = None,
     offline: bool = False,
+    accept_license: bool = False,
 ) -> Model:
     """Load a model by name, folder or "org/repo[@revision]"; "auto" is the recommended one.
 
     `device` is auto (CUDA where there is one), cpu, cuda, cuda:N or mps; `dtype` auto computes in
-    bfloat16 where the hardware is fast at it. `offline` uses no network. Raises WeightsMissing,
-    CheckpointError and UsageError as `hub.resolve` and `hub.load_checkpoint` do.
+    bfloat16 where the hardware is fast at it. `offline` uses no network; `accept_license` accepts a
+    non-commercial licence, once for all. Raises WeightsMissing, CheckpointError and UsageError as
+    `hub.resolve` and `hub.load_checkpoint` do.
     """
-    folder = resolve(name, revision=revision, offline=offline)
+    folder = resolve(name, revision=revision, offline=offline, accept_license=accept_license)
     network, codebook = load_checkpoint(folder.path)
-    provenance = {
-        "model": folder.name,
-        "revision": folder.revision,
-        "license": folder.license,
-        "ffsplat": __version__,
-    }
+    provenance = folder.provenance | {"ffsplat": __version__}
     return Model(network, codebook, device=device, dtype=dtype, provenance=provenance)
 
 

@@ -6,7 +6,9 @@ FFSplatError
 ├── ImageError        1  a photo cannot be read
 ├── SceneFileError    1  a PLY, codebook or camera file breaks its format
 ├── CheckpointError   1  weights or their config do not fit
-│   └── WeightsMissing 6 weights are neither here nor to be had
+│   ├── WeightsMissing 6 weights are neither here nor to be had
+│   │   └── LicenseNotAccepted 6  nobody has accepted their non-commercial licence yet
+│   └── WeightsDamaged 6 weights are not what the hub promises
 ├── MemoryLimit       4  out of memory after every fall-back
 └── OutputError       5  the result cannot be written
 """
@@ -46,6 +48,16 @@ class CheckpointError(FFSplatError):
 
 class WeightsMissing(CheckpointError):
     """Weights are neither in the package, nor on disk, nor to be had from the hub."""
+
+    exit_code = 6
+
+
+class LicenseNotAccepted(WeightsMissing):
+    """Weights have a non-commercial licence that the user has not accepted yet."""
+
+
+class WeightsDamaged(CheckpointError):
+    """The content of weights is not what the hub promises; nothing was deleted."""
 
     exit_code = 6
 

@@ -1,10 +1,17 @@
 """Shared fixtures; annotated shapes are checked while tests run."""
 
 import os
+import tempfile
 from pathlib import Path
 
 # Set before torch: threads that spin on shared cores cost five times the work they do.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Set before huggingface_hub: "auto" must be the same model on every machine, so there is no network
+# and, in a folder that nobody makes, no cache.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["HF_HOME"] = os.environ["HF_HUB_CACHE"] = f"{tempfile.gettempdir()}/ffsplat-tests/hub"
+os.environ.pop("HF_TOKEN", None)
 
 import pytest
 from jaxtyping import install_import_hook

@@ -1,22 +1,17 @@
 import json
-import logging
 import re
-import shutil
 import struct
-import threading
 from dataclasses import replace
 
-import huggingface_hub.constants
-import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from fake_hub import COMMIT, FakeHub
 
 from ffsplat import hub
 from ffsplat.codebook import lexicon_codebook
 from ffsplat.config import ModelConfig
-from ffsplat.errors import CheckpointError, OutputError, UsageError, WeightsMissing
+from ffsplat.errors import CheckpointError, OutputError
+from ffsplat.io.codebook_file import codebook_bytes
 from ffsplat.model import FFSplat
 
 CONFIG = ModelConfig(
@@ -197,7 +192,7 @@ def test_pickles_are_refused_and_never_opened(folder, tmp_path, name):
     ):
         with pytest.raises(CheckpointError, match="is a pickle") as caught:
             attempt()
-        assert "model.safetensors" in caught.value.hint
+        assert "convert-weights" in caught.value.hint
     assert not marker.exists()
 
 
@@ -206,142 +201,7 @@ def test_a_codebook_must_fit_the_network(folder):
     assert hub.load_checkpoint(folder)[1].names == lexicon_codebook().names
     levels = lexicon_codebook().levels.copy()
     levels[0] = 1
-    content = hub.codebook_bytes(replace(lexicon_codebook(), levels=levels))
+    content = codebook_bytes(replace(lexicon_codebook(), levels=levels))
     (folder / "codebook.safetensors").write_bytes(content)
     with pytest.raises(CheckpointError, match="57 rows of level whole, the network has 58"):
         hub.load_checkpoint(folder)
-
-
-def test_resolve_a_folder(folder, tmp_path, monkeypatch):
-    found = hub.resolve(str(folder))
-    assert (found.path, found.name, found.license) == (folder, "model", "CC0-1.0")
-    assert re.fullmatch("sha256:[0-9a-f]{16}", found.revision)
-    weights(folder, lambda tensors: tensors["role"].zero_())
-    assert hub.resolve(str(folder)).revision != found.revision
-    monkeypatch.chdir(tmp_path)
-    assert hub.resolve("model").path.samefile(folder)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert hub.resolve("~/model").path.samefile(folder)
-    with pytest.raises(UsageError, match="no revisions"):
-        hub.resolve(str(folder), revision="main")
-
-
-def test_resolve_what_is_not_there(folder, tmp_path):
-    for name in (str(tmp_path / "absent"), "./absent", ".", str(folder / "README.md")):
-        with pytest.raises(WeightsMissing, match=r"has no config.json") as caught:
-            hub.resolve(name)
-        assert "config.json, model.safetensors" in caught.value.hint
-    with pytest.raises(CheckpointError, match="File name too long"):
-        hub.resolve("/" + "x" * 5000)
-    (folder / "model.safetensors").unlink()
-    with pytest.raises(WeightsMissing, match=r"has no model.safetensors") as caught:
-        hub.resolve(str(folder))
-    assert caught.value.exit_code == 6
-    for name in (
-        "nonsense",
-        "a/b/c",
-        "a/../b",
-        "-x/y",
-        "org/name\n",
-        "org/na me",
-        "",
-        "x" * 5000,
-        "a\0b",
-    ):
-        with pytest.raises(UsageError, match="there is no model"):
-            hub.resolve(name)
-    with pytest.raises(UsageError, match="two revisions"):
-        hub.resolve("org/name@a", revision="b")
-
-
-def test_the_bundled_model_is_found_in_a_checkout_and_in_a_wheel(folder, tmp_path, monkeypatch):
-    package = tmp_path / "site" / "ffsplat"
-    package.mkdir(parents=True)
-    monkeypatch.setattr(hub, "__file__", str(package / "hub.py"))
-    with pytest.raises(WeightsMissing, match="not in this installation"):
-        hub.resolve("ffsplat-tiny")
-    for root in (tmp_path / "site", package):
-        place = root / "checkpoints" / "ffsplat-tiny"
-        shutil.copytree(folder, place)
-        found = hub.resolve("ffsplat-tiny")
-        assert (found.path, found.name) == (place, "ffsplat-tiny")
-
-
-def test_auto_is_the_bundled_model_with_one_line_of_notice(folder, monkeypatch, caplog):
-    monkeypatch.setattr(hub, "_bundled", lambda name: folder)
-    with caplog.at_level(logging.INFO):
-        assert hub.resolve("auto").path == folder
-    assert [record.message for record in caplog.records] == [
-        "model ffsplat-tiny comes with the package; --model chooses another"
-    ]
-
-
-@pytest.fixture
-def fake_hub(folder, tmp_path, monkeypatch):
-    (folder / "pytorch_model.bin").write_bytes(b"not to be downloaded")
-    server = FakeHub(folder)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    constants = huggingface_hub.constants
-    template = server.url + "/{repo_id}/resolve/{revision}/{filename}"
-    monkeypatch.setattr(constants, "ENDPOINT", server.url)
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(hub, "PATIENCE", 0.5)
-    yield server
-    server.ended.set()
-    server.shutdown()
-    server.server_close()
-
-
-def test_download_then_work_without_the_network(fake_hub, caplog):
-    found = hub.resolve("org/m")
-    assert (found.name, found.revision, found.license) == ("org/m", COMMIT, "CC0-1.0")
-    assert sorted(path.name for path in found.path.iterdir()) == sorted(hub.FILES)
-    assert not any(".bin" in request for request in fake_hub.requests)
-    hub.load_checkpoint(found.path)
-
-    fake_hub.requests.clear()
-    assert hub.resolve("org/m", offline=True) == found
-    assert hub.resolve(f"org/m@{COMMIT}") == found
-    assert fake_hub.requests == []
-
-    fake_hub.silent.set()
-    assert hub.resolve("org/m") == found
-    assert "the hub cannot be reached; using org/m from the local cache" in caplog.text
-
-
-def test_offline_and_not_cached(fake_hub, monkeypatch):
-    for name in ("org/m", f"org/m@{COMMIT}"):
-        with pytest.raises(WeightsMissing, match="not in the local cache and --offline is set"):
-            hub.resolve(name, offline=True)
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(WeightsMissing, match="--offline is set"):
-        hub.resolve("org/m")
-    assert fake_hub.requests == []
-
-
-def test_a_dead_network_ends_in_one_clear_error(fake_hub, monkeypatch):
-    fake_hub.silent.set()
-    with pytest.raises(WeightsMissing, match="the hub cannot be reached"):
-        hub.resolve("org/m")
-    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")
-    with pytest.raises(WeightsMissing, match="the hub cannot be reached"):
-        hub.resolve("org/m")
-
-
-def test_a_model_or_revision_that_the_hub_does_not_have(fake_hub):
-    with pytest.raises(WeightsMissing, match="there is no model org/other on the hub"):
-        hub.resolve("org/other")
-    with pytest.raises(WeightsMissing, match="org/m has no revision v9"):
-        hub.resolve("org/m@v9")
-
-
-def test_a_half_written_cache_is_completed(fake_hub, tmp_path):
-    found = hub.resolve("org/m")
-    (found.path / "model.safetensors").unlink()
-    with pytest.raises(WeightsMissing, match="--offline is set"):
-        hub.resolve(f"org/m@{COMMIT}", offline=True)
-    assert hub.resolve(f"org/m@{COMMIT}") == found
-    network, _ = hub.load_checkpoint(found.path)
-    assert np.isfinite(network.role.detach().numpy()).all()
