@@ -10,11 +10,21 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float32
 from torch import Tensor
 
 from ffsplat import __version__
+from ffsplat.chunks import (
+    Bound,
+    Passes,
+    Placement,
+    free_memory,
+    plan,
+    run_passes,
+    views_per_pass,
+)
 from ffsplat.config import ModelConfig
 from ffsplat.errors import ImageError, MemoryLimit, UsageError
 from ffsplat.hub import load_checkpoint, push_checkpoint, resolve
@@ -27,11 +37,8 @@ from ffsplat.types import Codebook, Scene, Views
 
 _log = logging.getLogger(__name__)
 
-MAX_VIEWS = 24
-"""Photos in one pass unless told otherwise; of more, evenly spaced ones are used."""
-
 LOW_PARALLAX = 0.01
-"""Largest distance between cameras, over the mean depth, that is worth a warning."""
+"""Largest distance from the first camera, over the mean depth, that is worth a warning."""
 
 Dtype = Literal["auto", "float32", "bfloat16"]
 
@@ -40,12 +47,16 @@ Dtype = Literal["auto", "float32", "bfloat16"]
 class InferReport:
     """How a scene came about.
 
-    `seconds` is the wall time of each stage: images, network, cameras, scene. `prediction` is on
-    the CPU, one set of the views in `views`.
+    `depth` is the z-depth of each view in `views`, in the unit of the scene. `passes` says how each
+    pass through the network was placed beside the one before. `prediction` is what the network
+    said, on the CPU, one set of all views; None if it took several passes. `seconds` is the wall
+    time of each stage: images, network, cameras, scene (which includes placing and joining).
     """
 
     views: Views
-    prediction: Prediction
+    depth: Float32[np.ndarray, "v h w"]
+    passes: tuple[Placement, ...]
+    prediction: Prediction | None
     skipped: tuple[Skipped, ...]
     warnings: tuple[str, ...]
     seconds: Mapping[str, float]
@@ -112,7 +123,8 @@ class Model:
         inputs: Sequence[ImageInput] | ImageInput,
         *,
         resolution: int | None = None,
-        max_views: int = MAX_VIEWS,
+        max_views: int | None = None,
+        chunk_views: int | None = None,
         max_megapixels: int | float = 64,
         on_error: Literal["skip", "fail"] = "skip",
         refine: bool = True,
@@ -126,13 +138,16 @@ class Model:
 
         `inputs`, `max_megapixels` and `on_error` are those of `images.load_views`; `resolution`
         is the longer side for the network in pixels (the model's own unless given). Of more than
-        `max_views` photos, evenly spaced ones are used. `refine` corrects the regressed cameras by
-        the network's matches; the rest is for `merge.to_scene`. On a CPU the scene is reproducible.
+        `max_views` photos, evenly spaced ones are used; without it, all. At most `chunk_views` go
+        through the network at once - by default `chunks.views_per_pass` - and further passes are
+        placed by views that they share (`chunks.run_passes`). `refine` corrects the regressed
+        cameras by the network's matches; the rest is for `merge.to_scene`. On a CPU the scene is
+        reproducible as far as the passes are: by default they depend on the free memory.
 
         Raises UsageError for options, ImageError for photos (also if no pixel is usable), and
-        MemoryLimit when the device cannot hold so many views at once.
+        MemoryLimit when the device cannot hold the views of a pass at once.
         """
-        _check_options(topk, min_confidence, voxel, max_gaussians)
+        _check_options(topk, min_confidence, voxel, max_gaussians, chunk_views)
         seconds: dict[str, float] = {}
         size = self.config.resolution if resolution is None else resolution
         with _timed(seconds, "images"):
@@ -142,21 +157,56 @@ class Model:
                 max_views=max_views, max_megapixels=max_megapixels,
             )  # fmt: skip
         views = loaded.views
-        with _memory_errors(len(views), size, self.device), torch.inference_mode():
-            with _timed(seconds, "network"):
-                prediction = self.predict(views)
-            with _timed(seconds, "cameras"):
-                prediction = _to_cpu(self._place_cameras(prediction, views, refine))
-            with _timed(seconds, "scene"):
-                scene = to_scene(
-                    prediction, views, self.codebook, topk=topk, min_confidence=min_confidence,
-                    prune_edges=prune_edges, voxel=voxel, max_gaussians=max_gaussians,
-                    metric=self.config.metric, provenance=self.provenance,
-                )  # fmt: skip
-        if not len(scene):
+        chunks = self._chunks(views, chunk_views)
+        lifting = {
+            "topk": topk, "min_confidence": min_confidence, "prune_edges": prune_edges,
+            "max_gaussians": max_gaussians,
+        }  # fmt: skip
+        with _memory_errors(len(chunks[0]), size, self.device), torch.inference_mode():
+            bound = Bound(voxel, max_gaussians)
+            done = self._run(views, chunks, bound, refine, lifting, seconds)
+        if not len(done.scene):
             raise ImageError("the photos have no usable pixel: they are transparent")
-        warnings = loaded.warnings + _parallax_warning(prediction)
-        return InferResult(scene, InferReport(views, prediction, loaded.skipped, warnings, seconds))
+        warnings = loaded.warnings + done.warnings(views, chunks) + _parallax_warning(done)
+        report = InferReport(
+            views, done.depth, done.placements, done.prediction, loaded.skipped, warnings, seconds
+        )
+        return InferResult(done.scene, report)
+
+    def _run(
+        self,
+        views: Views,
+        chunks: list[range],
+        bound: Bound,
+        refine: bool,
+        lifting: Mapping[str, Any],
+        seconds: dict[str, float],
+    ) -> Passes:
+        """All passes; `lifting` is for `merge.to_scene`, `seconds` grows by what they take."""
+        begin = time.perf_counter()
+
+        def predict(chunk: Views) -> Prediction:
+            with _timed(seconds, "network"):
+                prediction = self.predict(chunk)
+            with _timed(seconds, "cameras"):
+                return _to_cpu(self._place_cameras(prediction, chunk, refine))
+
+        def build(prediction: Prediction, chunk: Views, cell: float | None) -> Scene:
+            return to_scene(
+                prediction, chunk, self.codebook, voxel=cell, metric=self.config.metric,
+                provenance=self.provenance, **lifting,
+            )  # fmt: skip
+
+        done = run_passes(views, chunks, predict, build, bound)
+        seconds["scene"] = time.perf_counter() - begin - seconds["network"] - seconds["cameras"]
+        return done
+
+    def _chunks(self, views: Views, chunk_views: int | None) -> list[range]:
+        """Which views go through the network together."""
+        if chunk_views is not None:
+            return plan(len(views), chunk_views)
+        free = free_memory(self.device)
+        return plan(len(views), views_per_pass(self.config, views.valid.shape, free))
 
     def _place_cameras(self, prediction: Prediction, views: Views, refine: bool) -> Prediction:
         """Cameras with the focal lengths that photos tell, and refined by the network's matches."""
@@ -211,7 +261,11 @@ def load(
 
 
 def _check_options(
-    topk: int, min_confidence: float, voxel: float | None, max_gaussians: int | None
+    topk: int,
+    min_confidence: float,
+    voxel: float | None,
+    max_gaussians: int | None,
+    chunk_views: int | None,
 ) -> None:
     if not 1 <= topk <= 16:
         raise UsageError(f"topk is {topk}, expected 1 to 16")
@@ -221,6 +275,8 @@ def _check_options(
         raise UsageError(f"voxel is {voxel}, expected more than 0")
     if max_gaussians is not None and max_gaussians < 1:
         raise UsageError(f"max_gaussians is {max_gaussians}, expected at least 1")
+    if chunk_views is not None and chunk_views < 2:
+        raise UsageError(f"chunk_views is {chunk_views}, expected at least 2")
 
 
 def _device(name: str) -> torch.device:
@@ -265,7 +321,7 @@ def _cpu_has_bfloat16() -> bool:
 def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
     start = time.perf_counter()
     yield
-    seconds[stage] = time.perf_counter() - start
+    seconds[stage] = seconds.get(stage, 0.0) + time.perf_counter() - start
 
 
 @contextmanager
@@ -278,7 +334,7 @@ def _memory_errors(views: int, resolution: int, device: torch.device) -> Iterato
         ended = isinstance(error, MemoryError | torch.OutOfMemoryError)
         if not ended and "allocate memory" not in text and "not enough memory" not in text:
             raise
-        fewer = f"--max-views {max(1, views // 2)} or " if views > 1 else ""
+        fewer = f"--chunk-views {max(2, views // 2)} or " if views > 2 else ""
         raise MemoryLimit(
             f"out of memory at {views} views x {resolution} px on {device}",
             f"try {fewer}--resolution {resolution // 2}",
@@ -290,9 +346,10 @@ def _to_cpu(prediction: Prediction) -> Prediction:
     return replace(prediction, **{key: value.cpu() for key, value in present.items()})
 
 
-def _parallax_warning(prediction: Prediction) -> tuple[str, ...]:
-    centres = prediction.world_from_camera[0, :, :3, 3]
-    widest = torch.cdist(centres, centres).max()
-    if len(centres) < 2 or widest >= LOW_PARALLAX * prediction.scale[0]:
+def _parallax_warning(done: Passes) -> tuple[str, ...]:
+    assert done.scene.cameras is not None
+    centres = done.scene.cameras.world_from_camera[:, :3, 3]
+    widest = np.linalg.norm(centres - centres[0], axis=1).max()
+    if len(centres) < 2 or widest >= LOW_PARALLAX * done.depth.mean():
         return ()
     return ("the photos seem to be taken from one place: depth comes from single views",)

@@ -7,6 +7,7 @@ from PIL import Image
 
 import ffsplat
 from ffsplat import api, hub
+from ffsplat.chunks import CHUNK_VIEWS, plan
 from ffsplat.codebook import lexicon_codebook
 from ffsplat.config import ModelConfig
 from ffsplat.errors import ImageError, MemoryLimit, UsageError, WeightsMissing
@@ -132,11 +133,34 @@ def test_options_reach_the_stages(model, photos):
         model.infer(photos, on_error="fail")
 
 
-def test_more_photos_than_fit_are_thinned_with_a_warning(model):
-    image = Image.new("RGB", (16, 16), "red")
-    result = model.infer_with_report([image] * 30, resolution=16)
-    assert len(result.scene.cameras) == api.MAX_VIEWS
-    assert "used 24 of 30 images, evenly spaced" in result.report.warnings
+def test_more_photos_than_one_pass_holds_are_all_used(model):
+    images = [noise(i) for i in range(30)]
+    result = model.infer_with_report(images, resolution=16)
+    scene, report = result.scene, result.report
+    assert len(scene.cameras) == len(report.views) == 30
+    assert report.passes[0].by == "first"
+    assert len(report.passes) == len(plan(30, CHUNK_VIEWS))
+    assert report.prediction is None
+    assert report.depth.shape == report.views.valid.shape
+    assert (report.depth > 0).all()
+    assert is_finite(scene)
+    assert list(report.seconds) == ["images", "network", "cameras", "scene"]
+    thinned = model.infer_with_report(images, resolution=16, max_views=20)
+    assert "used 20 of 30 images, evenly spaced" in thinned.report.warnings
+    assert [one.by for one in thinned.report.passes] == ["first"]
+
+
+def test_the_views_of_a_pass_can_be_chosen(model, photos):
+    result = model.infer_with_report(photos, chunk_views=2)
+    assert len(result.report.passes) == 2
+    assert result.scene.cameras.names == ("0.png", "1.png", "2.png")
+    whole = model.infer_with_report(photos, chunk_views=3)
+    np.testing.assert_array_equal(whole.scene.gaussians.means, model.infer(photos).gaussians.means)
+    np.testing.assert_array_equal(
+        whole.report.depth, whole.report.prediction.depth[0].float().numpy()
+    )
+    again = model.infer(photos, chunk_views=2)
+    np.testing.assert_array_equal(again.gaussians.means, result.scene.gaussians.means)
 
 
 @pytest.mark.parametrize(
@@ -151,6 +175,7 @@ def test_more_photos_than_fit_are_thinned_with_a_warning(model):
         ({"min_confidence": float("nan")}, "min_confidence is nan"),
         ({"max_gaussians": 0}, "max_gaussians is 0"),
         ({"max_views": 0}, "max_views is 0"),
+        ({"chunk_views": 1}, "chunk_views is 1"),
         ({"resolution": 4}, "resolution 4"),
     ],
 )
@@ -219,7 +244,7 @@ def test_out_of_memory_says_what_to_lower(model, monkeypatch, error):
     monkeypatch.setattr(model.network, "forward", fail)
     with pytest.raises(MemoryLimit, match="out of memory at 4 views x 48 px on cpu") as caught:
         model.infer([noise(i) for i in range(4)])
-    assert caught.value.hint == "try --max-views 2 or --resolution 24"
+    assert caught.value.hint == "try --chunk-views 2 or --resolution 24"
     assert caught.value.exit_code == 4
 
 

@@ -31,6 +31,8 @@ MAX_LISTED = 5
               help="Precision of the network.")  # fmt: skip
 @click.option("--resolution", type=COUNT, help="Longer side for the network, in pixels.")
 @click.option("--max-views", type=COUNT, help="Use so many of the photos, evenly spaced.")
+@click.option("--chunk-views", type=click.IntRange(min=2),
+              help="Photos that go through the network together, at most.")  # fmt: skip
 @click.option("--max-megapixels", type=click.FloatRange(0, 178, min_open=True), default=64,
               help="Refuse larger photos; Pillow reads none beyond 178.")  # fmt: skip
 @click.option("--on-error", type=click.Choice(["skip", "fail"]), default="skip",
@@ -146,7 +148,7 @@ def _write(
         write_cameras(scene.cameras, cameras_out, overwrite=overwrite)
         written.append(cameras_out)
     if depth_out:
-        depth = report.prediction.depth[0].float().numpy() * report.views.valid
+        depth = report.depth * report.views.valid
         names = tuple(source.name for source in report.views.sources)
         originals = np.stack([source.original_from_view for source in report.views.sources])
         write_depth(
@@ -170,6 +172,9 @@ def _facts(result: "InferResult", seconds: dict[str, float], written: list[Path]
         "files": [str(path) for path in written],
         "gaussians": len(scene),
         "views": [source.name for source in report.views.sources],
+        "passes": [
+            {"placed": one.by, "agreement": round(one.agreement, 3)} for one in report.passes
+        ],
         "skipped": [{"name": one.name, "reason": one.reason} for one in report.skipped],
         "warnings": list(report.warnings),
         "seen": [{"name": name, "share": share} for name, share in most_common(scene)],
@@ -183,8 +188,9 @@ def _show(console: Console, facts: dict[str, Any]) -> None:
     used, skipped, model = len(facts["views"]), len(facts["skipped"]), facts["model"]
     seen = [f"{one['name']} {one['share']:.0%}" for one in facts["seen"]]
     times = [f"{stage} {seconds:.2f} s" for stage, seconds in facts["seconds"].items()]
+    passes = len(facts["passes"])
     rows = {
-        "views": f"{used} used, {skipped} skipped",
+        "views": f"{used} used, {skipped} skipped" + (f", {passes} passes" if passes > 1 else ""),
         "Gaussians": f"{facts['gaussians']}",
         "seen": ", ".join(seen) or "nothing",
         "time": ", ".join([*times, f"all {sum(facts['seconds'].values()):.2f} s"]),

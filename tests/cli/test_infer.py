@@ -253,4 +253,4 @@ def test_out_of_memory_is_told_with_what_to_lower(infer, monkeypatch):
     outcome = infer()
     assert outcome.code == 4
     assert "3 views x 32 px" in outcome.err
-    assert "--max-views" in outcome.err
+    assert "--chunk-views" in outcome.err
