@@ -1,0 +1,138 @@
+"""From dense 2-D features to codes per pixel that agree between views."""
+
+import numpy as np
+from jaxtyping import Bool, Float32, Int16, Int32, Int64
+
+from ffsplat.prediction import PixelMeaning
+from ffsplat.semantics.associate import associate_masks
+from ffsplat.semantics.bank import Bank
+from ffsplat.semantics.calibration import calibrate
+from ffsplat.semantics.objects import code_objects, connected_objects
+from ffsplat.semantics.upsample import at_centres, spacing, upsample
+from ffsplat.semantics.vote import mask_mode, vote
+from ffsplat.types import NO_ID
+from ffsplat.voxels import cell_keys, group
+
+CELL = 0.5
+"""Side of the cells in which views vote, over the distance between neighbouring features."""
+
+
+def label_pixels(
+    features: Float32[np.ndarray, "v y x d"],
+    points: Float32[np.ndarray, "v h w 3"],
+    confidence: Float32[np.ndarray, "v h w"],
+    valid: Bool[np.ndarray, "v h w"],
+    *,
+    space: str,
+    bank: Bank | None = None,
+    masks: Int32[np.ndarray, "v h w"] | None = None,
+    colors: Float32[np.ndarray, "v h w 3"] | None = None,
+    topk: int = 4,
+    min_confidence: float = 0.05,
+    hard: bool = False,
+) -> PixelMeaning:
+    """Codes and object numbers for all pixels of some views, from features of a 2-D teacher.
+
+    `features` are unit, or 0 where there is none, on a grid of y x x cells over each view; `points`
+    are where pixels lie in the world; `confidence` is that of their depth, in (0, 1]; pixels below
+    `min_confidence` do not vote. `colors`, sRGB in [0, 1], sharpen the edges. `masks` number the
+    objects of each view by itself, -1 for none: the pixels of a mask then mean one thing, and masks
+    are associated over views; without them an object is a connected piece of one row. `hard` gives
+    every object a codebook row of its own, the mean feature of all its pixels, and K = 1
+    (SLGaussian, arXiv 2412.08331; SegSplat, arXiv 2511.18386).
+
+    A `bank` keeps its rows between calls and the IDs are its own; without one, rows are numbered
+    from 0. Raises ValueError for a bank of another feature size.
+    """
+    size, grid = features.shape[-1], features.shape[1:3]
+    if bank is not None and bank.size != size:
+        raise ValueError(f"a bank of {bank.size} numbers a row, features of {size}")
+    points = np.where(valid[..., None], points, np.float32(0))
+    votes = valid & (confidence >= min_confidence)
+    places = at_centres(points, grid)
+    gap = spacing(places, at_centres(valid, grid))
+    once = bank is None
+    ids, bank = _rows(features, at_centres(confidence * votes, grid), bank)
+    view = np.arange(len(ids)).repeat(grid[0] * grid[1])
+    seen = None if colors is None else at_centres(colors, grid).reshape(-1, 3)
+    bank.observe(ids.ravel(), view, places.reshape(-1, 3), seen)
+    if once:
+        ids = np.append(bank.compact(), np.int16(NO_ID))[ids]
+
+    pixel_ids, share = upsample(ids, points, gap, colors)
+    if masks is not None:
+        pixel_ids = mask_mode(np.where(votes, pixel_ids, np.int16(NO_ID)), masks)
+    pixel_ids = np.where(votes, pixel_ids, np.int16(NO_ID))
+    world = group(cell_keys(points[valid], CELL * gap))
+    cells = np.full(valid.shape, NO_ID, np.int64)
+    cells[valid] = world.index
+    numbers = np.broadcast_to(np.arange(len(valid))[:, None, None], valid.shape)[valid]
+    code = vote(
+        pixel_ids[valid], (share * confidence)[valid], numbers, world.index, len(world), topk
+    )
+    if masks is not None:
+        instances = associate_masks(masks, cells)
+    else:
+        corners = points[valid][world.order[world.starts]]
+        instances = _spread(connected_objects(code.ids[:, 0], corners, gap), cells, NO_ID)
+    if hard:
+        return code_objects(features, instances, confidence * votes, space)
+    return PixelMeaning(
+        _spread(code.ids, cells, NO_ID),
+        _spread(code.weights.astype(np.float32), cells, 0),
+        instances,
+        bank.codebook(space),
+    )
+
+
+def purity(features: Float32[np.ndarray, "v y x d"]) -> Float32[np.ndarray, "v y x"]:
+    """How well each feature agrees with its neighbours in the view: its rank in (0, 1].
+
+    A feature at the border of two things sees both: it should neither open a row nor shift one.
+    """
+    total = np.zeros(features.shape[:3], np.float32)
+    count = np.zeros(features.shape[1:3], np.float32)
+    for one, other in _sides():
+        cosine = np.einsum("vyxd,vyxd->vyx", features[one], features[other])
+        for side in (one, other):
+            total[side] += cosine
+            count[side[1:]] += 1
+    agreement = (total / np.maximum(count, 1)).ravel()
+    rank = np.empty(agreement.size, np.float32)
+    rank[np.argsort(agreement, kind="stable")] = np.arange(1, agreement.size + 1)
+    return (rank / max(agreement.size, 1)).reshape(features.shape[:3])
+
+
+def _sides() -> list[tuple[tuple[slice, slice, slice], tuple[slice, slice, slice]]]:
+    """Both halves of all pairs of neighbours: down a column, along a row."""
+    every, head, tail = slice(None), slice(None, -1), slice(1, None)
+    return [
+        ((every, head, every), (every, tail, every)),
+        ((every, every, head), (every, every, tail)),
+    ]
+
+
+def _neighbours(shape: tuple[int, ...]) -> Int64[np.ndarray, "p 2"]:
+    """Flat indices of all pairs of cells that lie side by side in a view."""
+    index = np.arange(int(np.prod(shape))).reshape(shape)
+    pairs = [np.stack([index[one].ravel(), index[other].ravel()], 1) for one, other in _sides()]
+    return np.concatenate(pairs)
+
+
+def _rows(
+    features: Float32[np.ndarray, "v y x d"],
+    confidence: Float32[np.ndarray, "v y x"],
+    bank: Bank | None,
+) -> tuple[Int16[np.ndarray, "v y x"], Bank]:
+    """The row of each feature, and the bank that has them: the given one, or a calibrated one."""
+    table = features.reshape(-1, features.shape[-1])
+    if bank is None:
+        bank = Bank(table.shape[1], calibrate(table, _neighbours(features.shape[:3])))
+    weights = confidence * np.square(purity(features))
+    return bank.update(table, weights.ravel()).reshape(features.shape[:3]), bank
+
+
+def _spread(values: np.ndarray, cells: Int64[np.ndarray, "v h w"], none: int) -> np.ndarray:
+    """The value of each pixel's cell, `none` for a pixel in no cell."""
+    padding = np.full((1, *values.shape[1:]), none, values.dtype)
+    return np.concatenate([values, padding])[cells]
