@@ -7,7 +7,7 @@ averaged as the published evaluations average their scores, and so are sizes, wi
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -36,6 +36,9 @@ WINDOWS: dict[Way, int] = {"value": 224, "self": 224, "proxy": 336}
 STRIDE = 112
 """Pixels between windows, from the authors' code."""
 
+SQUARE = 0.2
+"""How far the sides of another network's patches may differ where its size was rounded."""
+
 Span = tuple[int, int]
 
 
@@ -59,7 +62,7 @@ class DenseClip:
         tag: str = TAG,
         *,
         clip: Clip | None = None,
-        way: Way | Literal["auto"] = "auto",
+        way: str = "auto",
         scales: tuple[int, ...] = SCALES,
         window: int | None = None,
         stride: int = STRIDE,
@@ -75,11 +78,12 @@ class DenseClip:
         UsageError for options that make no sense.
         """
         self.clip = load_clip(ClipName(arch, tag), offline=offline) if clip is None else clip
-        if way != "auto" and way not in get_args(Way):
-            raise UsageError(f"unknown way {way!r}", f"known are auto, {', '.join(get_args(Way))}")
+        ways: tuple[Way, ...] = get_args(Way)
+        if way not in ("auto", *ways):
+            raise UsageError(f"unknown way {way!r}", f"known are auto, {', '.join(ways)}")
         if not scales or min(scales) < 1 or stride < 1 or (window or 0) < 0:
             raise UsageError(f"sizes {scales}, {window} and {stride} are not all positive")
-        self.way: Way | Literal["auto"] = way
+        self.way: Way | None = next((known for known in ways if known == way), None)
         self.scales, self.window, self.stride = scales, window, stride
         self.device, self.dtype = torch.device(device), dtype
         self.tower: Any = self.clip.model.visual.to(self.device)
@@ -139,7 +143,7 @@ class DenseClip:
         return out
 
     def _way(self, with_affinity: bool) -> Way:
-        way: Way = ("proxy" if with_affinity else "self") if self.way == "auto" else self.way
+        way: Way = self.way or ("proxy" if with_affinity else "self")
         if (way == "proxy") != with_affinity:
             problem = "needs" if way == "proxy" else "has no use for"
             raise UsageError(f"the way {way!r} {problem} the features of another network")
@@ -212,10 +216,11 @@ def patched_size(size: Span, patch: Span, shorter: int | None) -> Span:
 
 
 def affinity_grid(canvas: Span, count: int) -> Span:
-    """Rows and columns of `count` square patches over a canvas; UsageError if none fit."""
+    """Rows and columns of `count` patches over a canvas, about square; UsageError if none are."""
     side = (canvas[0] * canvas[1] / max(count, 1)) ** 0.5
-    rows, columns = round(canvas[0] / side), round(canvas[1] / side)
-    if rows * columns != count or rows * columns == 0:
+    rows, columns = max(1, round(canvas[0] / side)), max(1, round(canvas[1] / side))
+    height, width = canvas[0] / rows, canvas[1] / columns
+    if rows * columns != count or abs(height - width) > SQUARE * max(height, width):
         raise UsageError(f"{count} patches are no grid of squares over {canvas[0]}x{canvas[1]}")
     return rows, columns
 
