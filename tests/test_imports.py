@@ -19,8 +19,9 @@ ORDER = [
 ]  # fmt: skip
 """Modules of ffsplat; each imports only those to its left, and the version from the root."""
 
-CONVENIENCE = {("types", "io"), ("types", "query"), ("types", "render")}
-"""Methods of Scene that call the layers above; they import inside the method."""
+CONVENIENCE = {("types", "io"), ("types", "query"), ("types", "render"), ("weights", "io")}
+"""Methods of Scene that call the layers above; they import inside the method. And the conversion of
+foreign weights, which writes a file and is loaded when it is first used."""
 
 HEAVY = ("torch", "timm", "open_clip", "lightning", "numba", "huggingface_hub", "gsplat")
 
