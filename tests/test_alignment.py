@@ -128,6 +128,17 @@ def test_outliers_do_not_count(share, seed):
     np.testing.assert_allclose(found.residuals[~wrong], 0, atol=1e-6)
 
 
+def test_far_outliers_do_not_shrink_the_rest_to_a_point():
+    """What a source puts far off has such a leverage that no scale at all fits best."""
+    random = np.random.default_rng(6)
+    truth, source = drawn(6), cloud(6, 500)
+    target = truth.points(source)
+    wrong = random.random(500) < 0.3
+    source[wrong] *= random.uniform(20, 100, (wrong.sum(), 1))
+    assert fit_similarity(source, target).scale < 0.1 * truth.scale
+    assert_same(robust_similarity(source, target).similarity, truth)
+
+
 def test_outliers_hardly_move_what_noise_allows():
     random = np.random.default_rng(40)
     truth, source = drawn(4), cloud(4, 2000)

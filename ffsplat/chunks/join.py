@@ -53,16 +53,15 @@ def join_scenes(a: Scene, b: Scene, cell: float) -> Scene:
     Objects of `b` that lie where objects of `a` do get their numbers (`link_instances`); `cell` is
     the side of the cells that decide that, in the unit of the world.
     """
+    a, b = _with_one_codebook(a, b)
     instances = None
     if a.instances is not None and b.instances is not None:
         instances = np.concatenate([a.instances, link_instances(a, b, cell)])
-    joined_codes, codebook = _join_codes(a, b)
     return replace(
         a,
         gaussians=_join_gaussians(a.gaussians, b.gaussians),
-        codes=joined_codes,
+        codes=_join_codes(a.codes, b.codes),
         instances=instances,
-        codebook=codebook,
         cameras=_join_cameras(a.cameras, b.cameras),
     )
 
@@ -146,15 +145,20 @@ def _join_gaussians(a: Gaussians, b: Gaussians) -> Gaussians:
     return Gaussians(sh=np.concatenate(sh), **both)
 
 
-def _join_codes(a: Scene, b: Scene) -> tuple[SparseCode | None, Codebook | None]:
-    if a.codes is None or b.codes is None or a.codebook is None or b.codebook is None:
-        return None, a.codebook
-    codebook, code = a.codebook, b.codes
-    if b.codebook is not a.codebook:
-        codebook, _, rows = join_codebooks(a.codebook, b.codebook)
-        code = codes.remap(code, rows, _gram(codebook))
-    pairs = zip(vars(a.codes).values(), vars(code).values(), strict=True)
-    return SparseCode(*(np.concatenate(both) for both in pairs)), codebook
+def _with_one_codebook(a: Scene, b: Scene) -> tuple[Scene, Scene]:
+    """The scenes with codes that point into one table."""
+    if a.codebook is None or b.codebook is None or b.codebook is a.codebook:
+        return a, b
+    codebook, _, rows = join_codebooks(a.codebook, b.codebook)
+    code = None if b.codes is None else codes.remap(b.codes, rows, _gram(codebook))
+    return replace(a, codebook=codebook), replace(b, codebook=codebook, codes=code)
+
+
+def _join_codes(a: SparseCode | None, b: SparseCode | None) -> SparseCode | None:
+    if a is None or b is None:
+        return None
+    pairs = zip(vars(a).values(), vars(b).values(), strict=True)
+    return SparseCode(*(np.concatenate(both) for both in pairs))
 
 
 def _gram(codebook: Codebook) -> codes.Gram:

@@ -149,6 +149,6 @@ def _judge(
     if not len(source):
         return Placement(similarity, by, 0.0, np.inf)
     apart = np.linalg.norm(similarity.points(source) - target, axis=1) / depth
-    weights = np.square(depth / errors)
-    agreement = float(weights @ (apart < AGREE) / weights.sum())
+    weights = np.square(depth / errors, dtype=np.float64)
+    agreement = 1 - float(weights[apart >= AGREE].sum() / weights.sum())
     return Placement(similarity, by, agreement, float(np.median(apart)))
