@@ -6,6 +6,7 @@ Both are small safetensors files, read without torch and without the network tha
 import hashlib
 import os
 import secrets
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,22 +125,26 @@ class EmbeddingCache:
             os.utime(path)
         return found.vector
 
-    def put(self, space: str, text: str, vector: Float[np.ndarray, " d"]) -> None:
-        """Keep the unit vector of a phrase, in place of what was there."""
-        vector = vector.astype(np.float32)
-        content = embedding_bytes(
-            TextEmbedding(text, space, vector, np.zeros((0, len(vector)), np.float32))
-        )
-        path = self._path(space, text)
-        partial = path.with_name(f".{secrets.token_hex(8)}.partial")
+    def put(self, space: str, vectors: Mapping[str, Float[np.ndarray, " d"]]) -> None:
+        """Keep the unit vectors of phrases, in place of what was there."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            partial.write_bytes(content)
-            partial.replace(path)
+            for text, vector in vectors.items():
+                self._write(
+                    TextEmbedding(text, space, vector.astype(np.float32), _no_canon(vector))
+                )
             self._prune()
         except OSError:
-            with suppress(OSError):
-                partial.unlink()
+            pass  # a full or read-only disk costs time, not the answer
+
+    def _write(self, embedding: TextEmbedding) -> None:
+        path = self._path(embedding.space, embedding.text)
+        partial = path.with_name(f".{secrets.token_hex(8)}.partial")
+        try:
+            partial.write_bytes(embedding_bytes(embedding))
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
 
     def _path(self, space: str, text: str) -> Path:
         key = hashlib.sha256(f"{space}\0{text}".encode("utf-8", "surrogatepass")).hexdigest()
@@ -156,6 +161,10 @@ class EmbeddingCache:
             return
         for _, name in sorted(ages)[: len(ages) - self.limit + self.limit // 8]:
             (self.folder / name).unlink(missing_ok=True)
+
+
+def _no_canon(vector: Float[np.ndarray, " d"]) -> Float32[np.ndarray, "0 d"]:
+    return np.zeros((0, len(vector)), np.float32)
 
 
 def default_folder() -> Path:

@@ -157,9 +157,9 @@ class OpenClipSpace:
         missing = [phrase for phrase, vector in known.items() if vector is None]
         for start in range(0, len(missing), AT_ONCE):
             some = missing[start : start + AT_ONCE]
-            for phrase, vector in zip(some, self._embedded(some), strict=True):
-                known[phrase] = vector
-                self._cache.put(self.name, phrase, vector)
+            fresh = dict(zip(some, self._embedded(some), strict=True))
+            self._cache.put(self.name, fresh)
+            known |= fresh
         if not phrases:
             return np.zeros((0, 0), np.float32)
         return np.stack([vector for phrase in phrases if (vector := known[phrase]) is not None])

@@ -111,13 +111,13 @@ def test_a_missing_file_is_named(tmp_path):
 def test_the_cache_keeps_phrases_apart_by_space_and_text(tmp_path):
     cache = EmbeddingCache(tmp_path / "new" / "folder")
     assert cache.get(SPACE, "sofa") is None
-    cache.put(SPACE, "sofa", unit(1, 0))
-    cache.put(SPACE, "Sofa", unit(0, 1))
-    cache.put("other", "sofa", unit(1, 1))
+    cache.put(SPACE, {"sofa": unit(1, 0)})
+    cache.put(SPACE, {"Sofa": unit(0, 1)})
+    cache.put("other", {"sofa": unit(1, 1)})
     np.testing.assert_array_equal(cache.get(SPACE, "sofa"), unit(1, 0))
     np.testing.assert_array_equal(cache.get(SPACE, "Sofa"), unit(0, 1))
     np.testing.assert_array_equal(cache.get("other", "sofa"), unit(1, 1))
-    cache.put(SPACE, "sofa", unit(1, 2))
+    cache.put(SPACE, {"sofa": unit(1, 2)})
     np.testing.assert_allclose(cache.get(SPACE, "sofa"), unit(1, 2), atol=1e-7)
     assert len(list(cache.folder.iterdir())) == 3
 
@@ -125,24 +125,24 @@ def test_the_cache_keeps_phrases_apart_by_space_and_text(tmp_path):
 @pytest.mark.parametrize("damage", [b"", b"\xff" * 50, None, "other"])
 def test_damaged_and_foreign_files_are_written_anew(tmp_path, damage):
     cache = EmbeddingCache(tmp_path)
-    cache.put(SPACE, "sofa", unit(1, 0))
+    cache.put(SPACE, {"sofa": unit(1, 0)})
     (path,) = tmp_path.iterdir()
     whole = path.read_bytes()
     if damage == "other":  # whole, but for another phrase
         damage = embedding_bytes(replace(SOFA, text="lamp"))
     path.write_bytes(whole[:-3] if damage is None else damage)
     assert cache.get(SPACE, "sofa") is None
-    cache.put(SPACE, "sofa", unit(1, 0))
+    cache.put(SPACE, {"sofa": unit(1, 0)})
     np.testing.assert_array_equal(cache.get(SPACE, "sofa"), unit(1, 0))
 
 
 def test_the_longest_unused_phrases_go_first(tmp_path):
     cache = EmbeddingCache(tmp_path, limit=8)
     for number in range(8):
-        cache.put(SPACE, str(number), unit(1, number))
+        cache.put(SPACE, {str(number): unit(1, number)})
         os.utime(cache._path(SPACE, str(number)), (number, number))
     assert cache.get(SPACE, "0") is not None  # and so used now
-    cache.put(SPACE, "8", unit(1, 8))
+    cache.put(SPACE, {"8": unit(1, 8)})
     kept = [number for number in range(9) if cache.get(SPACE, str(number)) is not None]
     assert kept == [0, 3, 4, 5, 6, 7, 8]
 
@@ -150,7 +150,7 @@ def test_the_longest_unused_phrases_go_first(tmp_path):
 def test_a_cache_that_cannot_be_written_stays_empty(tmp_path):
     (tmp_path / "file").write_bytes(b"")
     cache = EmbeddingCache(tmp_path / "file")
-    cache.put(SPACE, "sofa", unit(1, 0))
+    cache.put(SPACE, {"sofa": unit(1, 0)})
     assert cache.get(SPACE, "sofa") is None
 
 
@@ -160,7 +160,7 @@ def test_processes_may_write_at_once(tmp_path):
         "cache = EmbeddingCache(pathlib.Path(sys.argv[1]), limit=40)\n"
         "for i in range(120):\n"
         "    text = str(i % 50)\n"
-        "    cache.put('space', text, np.float32([i % 50, 1]))\n"
+        "    cache.put('space', {text: np.float32([i % 50, 1])})\n"
         "    found = cache.get('space', text)\n"
         "    assert found is None or abs(found[0] / found[1] - i % 50) < 1e-3\n"
         "assert 'torch' not in sys.modules\n"

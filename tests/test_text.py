@@ -198,7 +198,7 @@ def test_a_known_phrase_needs_no_weights(cache):
     """Neither the network nor open_clip is there: the cache answers."""
     vector = np.float32([0.6, 0.8])
     space = OpenClipSpace("ViT-B-32", "laion2b_s34b_b79k", cache=cache, offline=True)
-    cache.put(space.name, "sofa", vector)
+    cache.put(space.name, {"sofa": vector})
     np.testing.assert_array_equal(space.encode(["sofa"]), [vector])
     with pytest.raises(WeightsMissing, match="not in the local cache"):
         space.encode(["lamp"])

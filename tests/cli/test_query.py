@@ -1,6 +1,8 @@
 """`ffsplat query`: the hits, the files it writes, and what it refuses."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -144,3 +146,97 @@ def test_check_of_a_broken_codebook(tmp_path):
     outcome = run("check", path)
     assert outcome.code == 1
     assert "readable" in outcome.out
+
+
+@pytest.fixture
+def clip_folder(tmp_path, monkeypatch):
+    """A tiny OpenCLIP with random weights, and a cache of its own."""
+    import open_clip
+    import safetensors.torch
+    import torch
+
+    tower = {"context_length": 16, "vocab_size": 49408, "width": 8, "heads": 2, "layers": 1}
+    vision = {"image_size": 32, "layers": 1, "width": 8, "head_width": 4, "patch_size": 16}
+    config = {"embed_dim": 6, "vision_cfg": vision, "text_cfg": tower}
+    folder = tmp_path / "tiny-clip"
+    folder.mkdir()
+    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": config}))
+    torch.manual_seed(0)
+    weights = open_clip.CLIP(**config).state_dict()
+    safetensors.torch.save_file(weights, folder / "open_clip_model.safetensors")
+    monkeypatch.setenv("FFSPLAT_CACHE", str(tmp_path / "cache"))
+    return folder
+
+
+def test_free_text_is_embedded_by_the_encoder_of_a_folder(scene, scene_file, clip_folder, tmp_path):
+    out = tmp_path / "everything.ply"
+    outcome = run(
+        "query", scene_file, "a thing for tea", "--clip", clip_folder, "--json",
+        "--threshold", 0, "--out", out, "--out-mode", "colored",
+    )  # fmt: skip
+    assert outcome.code == 0
+    assert {hit["name"] for hit in json.loads(outcome.out)["hits"]} >= {"table", "sofa"}
+    (space,) = set(load_scene(out).codebook.spaces) - set(scene.codebook.spaces)
+    assert space.startswith("open_clip:tiny-clip/sha256-")
+    # The scene that was written has the space, so the text is asked in it by name.
+    again = run("query", out, "a thing for tea", "--clip", clip_folder, "--space", space, "--json",
+                "--threshold", 0)  # fmt: skip
+    assert json.loads(again.out)["hits"] == json.loads(outcome.out)["hits"]
+
+
+def test_a_saved_text_needs_no_encoder_any_more(scene_file, clip_folder, tmp_path):
+    saved, out = tmp_path / "sofa.safetensors", tmp_path / "out.ply"
+    asked = ["query", scene_file, "sofa", "--clip", clip_folder, "--threshold", 0.3, "--json"]
+    first = run(*asked, "--save-embedding", saved, "--out", out, "--out-mode", "colored")
+    assert first.code == 0
+    (clip_folder / "open_clip_model.safetensors").unlink()
+    code = """
+import sys
+from ffsplat.cli import main
+code = main()
+heavy = {"torch", "open_clip", "huggingface_hub", "timm"} & set(sys.modules)
+assert not heavy, heavy
+sys.exit(code)
+"""
+    for asked_scene in (out, scene_file):  # with the space, and with names and the cache alone
+        command = [sys.executable, "-c", code, "query", str(asked_scene), "--embedding", str(saved)]
+        command += ["--threshold", "0.3", "--json"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.stderr == ""
+        assert json.loads(done.stdout) == json.loads(first.out)
+    assert run(*asked[:3], "--save-embedding", saved).code == 5  # it exists
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "TEXT or --embedding"),
+        (["sofa", "--embedding", "x.npy"], "TEXT or --embedding"),
+        (["sofa", "--space", "open_clip:x"], "unknown text space"),
+        (["sofa", "--space", "open_clip:ViT-B-16/openai"], "another activation"),
+        (["sofa", "--save-embedding", "x.safetensors"], "lexicon needs no embeddings"),
+    ],
+)
+def test_questions_that_make_no_sense(scene_file, arguments, message, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    outcome = run("query", scene_file, *arguments)
+    assert outcome.code == 2
+    assert message in outcome.err
+    assert not (tmp_path / "x.safetensors").exists()
+
+
+def test_an_encoder_of_another_space_is_refused(scene_file, clip_folder, tmp_path):
+    outcome = run("query", scene_file, "sofa", "--clip", clip_folder, "--space", "open_clip:a/b")
+    assert outcome.code == 2
+    assert "not of open_clip:a/b" in outcome.err
+    vector = tmp_path / "five.npy"
+    np.save(vector, np.ones(5))
+    assert run("query", scene_file, "--embedding", vector).code == 2
+
+
+def test_weights_that_are_not_here_are_an_error_of_their_own(scene_file, tmp_path, monkeypatch):
+    monkeypatch.setenv("FFSPLAT_CACHE", str(tmp_path / "cache"))
+    outcome = run("query", scene_file, "sofa", "--offline", "--space",
+                  "open_clip:ViT-B-32/laion2b_s34b_b79k")  # fmt: skip
+    assert outcome.code == 6
+    assert "not in the local cache" in outcome.err
