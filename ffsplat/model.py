@@ -87,7 +87,8 @@ class FFSplat(Trunk):
         encoded = self.encode(images, valid, self._camera_tokens(cameras, extent))
         if self.config.read_out == "pixel":
             return self._read_pixels(encoded, images, valid, extent, code_pixels)
-        return self._read_dense(encoded, images, valid, extent, rays)
+        with torch.autocast(images.device.type, enabled=False):  # depth keeps its digits
+            return self._read_dense(encoded, images, valid, extent, rays)
 
     def _camera_tokens(self, cameras, extent) -> Float[Tensor, "b v c"] | None:
         if cameras is None:
@@ -138,16 +139,16 @@ class FFSplat(Trunk):
         )
 
     def _read_dense(self, encoded: Encoded, images, valid, extent, rays: bool) -> Prediction:
+        images = images.float()
         maps = self.dense(encoded, self.norm, images, rays)
-        depth, confidence = maps["depth"], maps["confidence"]
-        with torch.autocast(images.device.type, enabled=False):
-            poses, intrinsics = self.camera_decoder(encoded.camera_tokens().float(), extent)
+        depth, confidence, features = maps["depth"], maps["confidence"], maps["features"]
         depth_error = ERROR_OF_CONFIDENCE / confidence
-        pixels = images.float().movedim(2, -1)
+        poses, intrinsics = self.camera_decoder(encoded.camera_tokens().float(), extent)
         if "gaussians" in maps:
             gaussians = activate_harmonic_gaussians(maps["gaussians"], depth, intrinsics, poses)
         else:
-            shaped = geometric_gaussians(depth, depth_error, intrinsics, pixels, valid)
+            colors = images.movedim(2, -1)
+            shaped = geometric_gaussians(depth, depth_error, intrinsics, colors, valid)
             gaussians = cast(dict[str, Tensor], shaped)
         seen = torch.ones_like(depth) if valid is None else valid.to(depth)
         none = depth[..., None][..., :0]
@@ -161,8 +162,8 @@ class FFSplat(Trunk):
             part_logits=none,
             instances=none,
             descriptors=none,
-            token_descriptors=maps["features"][..., :0],
-            features=maps["features"],
+            token_descriptors=features[..., :0],
+            features=features,
             rays=maps.get("rays"),
             ray_confidence=maps.get("ray_confidence"),
             **gaussians,

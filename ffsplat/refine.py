@@ -100,9 +100,10 @@ def refine_cameras(
     """The same prediction with better `world_from_camera` and `intrinsics`.
 
     `valid` is False on padding, `known` is True where the intrinsics are exact. The size of a
-    Gaussian follows that of its pixel. One view alone is returned as it is.
+    Gaussian follows that of its pixel. One view alone is returned as it is, and so are views of a
+    network that does not describe them.
     """
-    if prediction.depth.shape[1] < 2:
+    if prediction.depth.shape[1] < 2 or not prediction.descriptors.shape[-1]:
         return prediction
     matches = find_matches(prediction, valid)
     start = prediction.world_from_camera.double()

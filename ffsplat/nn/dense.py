@@ -85,7 +85,7 @@ class GaussianHead(nn.Module):
     def forward(self, taps: list[Tensor], photo: Float[Tensor, "n 3 h w"], aspect: float) -> Maps:
         """Channels in the order of `activate_harmonic_gaussians`; `photo` is sRGB in [0, 1]."""
         fused = self.neck(self.fusion(self.pyramid(taps, aspect)))
-        seen = normalize_colors(photo.float())
+        seen = normalize_colors(photo)
         for layer in self.photo:
             seen = F.gelu(layer(seen))
         seen = seen + stretch(fused, photo.shape[-2:])
@@ -109,20 +109,19 @@ class DenseHeads(nn.Module):
     ) -> Maps:
         """Depth, confidence and features of all views, and rays where they are asked for.
 
-        `norm` is that of the trunk's last tokens. Always in float32, as depth needs its digits.
+        `norm` is that of the trunk's last tokens.
         """
         b, v, _, h, w = images.shape
         grid = (h // self.patch, w // self.patch)
         sizes = [grid] * (b * v) if encoded.sizes is None else encoded.sizes
         device = images.device.type
         order, parts = [], []
-        with torch.autocast(device, enabled=False):
-            for views, size in _some_views(sizes, VIEWS_AT_ONCE.get(device, 8)):
-                taps = self._taps(encoded, norm, views, grid, size)
-                height, width = (side * self.patch for side in size)
-                maps = self._read(taps, images.flatten(0, 1)[views, :, :height, :width], rays)
-                parts.append({key: _pad(key, m, size, grid) for key, m in maps.items()})
-                order += views
+        for views, size in _some_views(sizes, VIEWS_AT_ONCE.get(device, 8)):
+            taps = self._taps(encoded, norm, views, grid, size)
+            height, width = (side * self.patch for side in size)
+            maps = self._read(taps, images.flatten(0, 1)[views, :, :height, :width], rays)
+            parts.append({key: _pad(key, m, size, grid) for key, m in maps.items()})
+            order += views
         joined = {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
         if order != sorted(order):
             back = torch.tensor(order, device=images.device).argsort()

@@ -14,6 +14,7 @@ import torch
 from ffsplat.config import ModelConfig
 from ffsplat.errors import CheckpointError
 from ffsplat.model import FFSplat
+from ffsplat.refine import refine_cameras
 from ffsplat.zoo import CONFIG, WEIGHTS
 from ffsplat.zoo.da3 import expected_tensors, from_original, is_da3, load_da3
 from ffsplat.zoo.da3_names import PRESETS
@@ -263,3 +264,23 @@ def test_a_network_without_some_heads_gives_no_channels(network):
     assert out.features.shape == (1, 2, 3, 4, network.config.width)
     assert out.rays is None
     assert (out.harmonics is not None) == network.config.gaussian_head
+
+
+@torch.inference_mode()
+def test_half_precision_is_for_the_trunk_alone(network):
+    images = torch.from_numpy(draw_photos(2, 42, 56, 8))
+    exact = network(images)
+    with torch.autocast("cpu", torch.bfloat16):
+        rough = network(images)
+    for key, value in vars(exact).items():
+        if value is not None and value.numel():
+            assert getattr(rough, key).dtype == torch.float32, key
+    assert (rough.depth.log() - exact.depth.log()).abs().mean() < 0.05
+    turn = rough.world_from_camera[0, 1, :3, :3]
+    torch.testing.assert_close(turn @ turn.T, torch.eye(3))
+
+
+@torch.inference_mode()
+def test_cameras_stay_where_nothing_describes_the_views(network):
+    out = network(torch.from_numpy(draw_photos(2, 42, 56, 8)))
+    assert refine_cameras(out) is out
