@@ -7,7 +7,7 @@ READERS := tests/readers
 # On example photos that the room generator made: infer, then query and render the result.
 demo: .venv/installed
 	@mkdir -p out
-	$(BIN)/ffsplat infer data/examples --out out/scene.ply --cameras-out out/cameras.json --overwrite
+	$(BIN)/ffsplat infer data/examples --model ffsplat-tiny --out out/scene.ply --cameras-out out/cameras.json --overwrite
 	$(BIN)/ffsplat query out/scene.ply furniture
 	$(BIN)/ffsplat render out/scene.ply --cameras out/cameras.json --view 2 --out out/view.png --overwrite
 	$(BIN)/ffsplat render out/scene.ply --cameras out/cameras.json --view 2 --query furniture --out out/furniture.png --overwrite

@@ -17,6 +17,8 @@ COMMANDS = {
     "render": "Draw a scene as an image or an orbit.",
     "check": "Check a scene or codebook file against its format.",
     "info": "Say what a scene or codebook file holds.",
+    "models": "List, show, download and remove published models.",
+    "convert-weights": "Make safetensors of a foreign checkpoint.",
 }
 """Name and short help of every command; its module of the same name is imported only to run it."""
 
@@ -35,7 +37,7 @@ class LazyGroup(click.Group):
         """Import the command's module."""
         if cmd_name not in COMMANDS:
             return None
-        return importlib.import_module(f"ffsplat.cli.{cmd_name}").command
+        return importlib.import_module(f"ffsplat.cli.{cmd_name.replace('-', '_')}").command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands from the table."""

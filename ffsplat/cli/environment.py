@@ -63,6 +63,11 @@ class StopSignals:
         raise Interrupted
 
 
+def silence_downloads() -> None:
+    """Let the hub's library draw no bars; it reads this when it is imported."""
+    os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
+
+
 def prepare_environment() -> None:
     """Set what libraries read when they are imported; what the user has set is left alone."""
     # Threads that spin while they wait cost five times the work they do on shared cores.

@@ -9,6 +9,7 @@ import click
 
 from ffsplat.cli.app import COMMANDS
 from ffsplat.cli.console import FILE, Console, common_options, printable
+from ffsplat.cli.environment import silence_downloads
 from ffsplat.cli.failures import SKIPPED
 from ffsplat.errors import UsageError
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from ffsplat.api import InferResult
 
 COUNT = click.IntRange(min=1)
+LOADING = ("model", "revision", "offline", "accept_license", "device", "dtype")
 MAX_LISTED = 5
 """The warning names this many photos and counts the others; `--json` names all."""
 
@@ -26,6 +28,7 @@ MAX_LISTED = 5
 @click.option("--model", default="auto", help="auto, a name, a folder, or org/repo@revision.")
 @click.option("--revision", help="Revision of the weights on the hub.")
 @click.option("--offline", is_flag=True, help="Use no network.")
+@click.option("--accept-license", is_flag=True, help="Accept a non-commercial licence, for good.")
 @click.option("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps.")
 @click.option("--dtype", type=click.Choice(["auto", "float32", "bfloat16"]), default="auto",
               help="Precision of the network.")  # fmt: skip
@@ -58,7 +61,9 @@ def command(console: Console, inputs: tuple[str, ...], as_json: bool, **options:
     _refuse_early(inputs, options)
     files = {name: options.pop(name) for name in ("out", "cameras_out", "depth_out")}
     profile, overwrite = options.pop("ply_profile"), options.pop("overwrite")
-    loading = {n: options.pop(n) for n in ("model", "revision", "offline", "device", "dtype")}
+    loading = {name: options.pop(name) for name in LOADING}
+    if console.quiet or as_json:
+        silence_downloads()
 
     console.progress("loading the network")
     start = time.perf_counter()

@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 from ffsplat.config import ModelConfig
 from ffsplat.errors import CheckpointError, WeightsMissing
@@ -32,7 +31,9 @@ def is_da3_folder(folder: Path) -> bool:
         return False  # `read_config` says what is wrong
     if not isinstance(settings, dict) or set(settings) <= _OURS:
         return False
-    return _is_da3(settings)
+    from ffsplat.zoo.da3 import is_da3
+
+    return is_da3(settings)
 
 
 def folder_license(folder: Path, repository: str | None = None) -> str:
@@ -61,14 +62,6 @@ def weights_path(folder: Path) -> Path:
                 refuse_pickle(pickle)
         raise WeightsMissing(f"{folder} has no {WEIGHTS}", _FOLDER_HINT)
     return path
-
-
-def _is_da3(settings: dict[str, Any]) -> bool:
-    try:
-        from ffsplat.zoo.da3 import is_da3
-    except ModuleNotFoundError:
-        return False
-    return is_da3(settings)
 
 
 def _config_text(folder: Path) -> str:

@@ -142,6 +142,22 @@ def repository_of(name: str, revision: str | None = None) -> tuple[Published, bo
     )
 
 
+def wanted_parts(wanted: ModelName, revision: str | None = None) -> list[Wanted]:
+    """What a model on the hub consists of: its geometry, and its text encoder if that is fetched.
+
+    Raises UsageError as `repository_of`.
+    """
+    entry, follow = repository_of(wanted.geometry, revision)
+    encoder = _encoder(wanted)
+    geometry = Wanted(entry.repository, entry.revision, follow)
+    return [geometry, encoder] if encoder else [geometry]
+
+
+def local_folder(name: str) -> Path | None:
+    """The folder that a name without text space means here, bundled or on disk; or None."""
+    return bundled_folder(name) if name in BUNDLED else _local(name)
+
+
 def _auto(options: _Options) -> ModelFolder:
     try:
         return _resolve(RECOMMENDED, None, options)
@@ -153,9 +169,9 @@ def _auto(options: _Options) -> ModelFolder:
 
 
 def _resolve(name: str, revision: str | None, options: _Options) -> ModelFolder:
-    wanted = ModelName(name) if _exists(name) else parse_name(name)
+    wanted = parts_of(name)
     geometry = wanted.geometry
-    folder = bundled_folder(geometry) if geometry in BUNDLED else _local(geometry)
+    folder = local_folder(geometry)
     if folder is None:
         return _from_hub(wanted, revision, options)
     if revision is not None:
@@ -167,6 +183,11 @@ def _resolve(name: str, revision: str | None, options: _Options) -> ModelFolder:
     encoder = _encoder(wanted)
     encoders = _fetch([encoder], options) if encoder else []
     return _with_text(found, wanted, encoders)
+
+
+def parts_of(name: str) -> ModelName:
+    """A name split into geometry and text space, unless a folder here has that very name."""
+    return ModelName(name) if _exists(name) else parse_name(name)
 
 
 def _local(name: str) -> Path | None:
@@ -201,11 +222,10 @@ def _encoder(wanted: ModelName) -> Wanted | None:
 
 
 def _from_hub(wanted: ModelName, revision: str | None, options: _Options) -> ModelFolder:
-    entry, asked = repository_of(wanted.geometry, revision)
-    encoder = _encoder(wanted)
-    geometry = Wanted(entry.repository, entry.revision, follow=asked)
-    snapshots = _fetch([geometry, encoder] if encoder else [geometry], options)
-    license = _license_of(geometry, snapshots[0])
+    entry, _ = repository_of(wanted.geometry, revision)
+    parts = wanted_parts(wanted, revision)
+    snapshots = _fetch(parts, options)
+    license = _license_of(parts[0], snapshots[0])
     found = ModelFolder(
         snapshots[0], entry.name, snapshots[0].name, license, repository=entry.repository
     )

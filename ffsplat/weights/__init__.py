@@ -17,13 +17,16 @@ from ffsplat.weights.header import (
 )
 
 if TYPE_CHECKING:
+    from ffsplat.weights.foreign import Converted, convert_weights
     from ffsplat.weights.tensors import check_fit, not_finite, read_weights
 
 __all__ = [
     "DTYPES",
     "PICKLES",
+    "Converted",
     "Header",
     "check_fit",
+    "convert_weights",
     "listing",
     "not_finite",
     "read_header",
@@ -33,6 +36,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "ffsplat.weights.foreign": ("Converted", "convert_weights"),
     "ffsplat.weights.tensors": ("check_fit", "not_finite", "read_weights"),
 }
 

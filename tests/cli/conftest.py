@@ -7,6 +7,7 @@ from types import ModuleType
 
 import click
 import pytest
+from fake_hub import fake_hub, impatient  # noqa: F401 - fixtures
 from small_room import small_room
 
 from ffsplat.cli import app
