@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float32
@@ -57,12 +57,18 @@ class Passes:
 
 
 def run_passes(
-    views: Views, chunks: list[range], predict: Predict, build: Build, bound: Bound
+    views: Views,
+    chunks: list[range],
+    predict: Predict,
+    build: Build,
+    bound: Bound,
+    growing: bool = False,
 ) -> Passes:
     """Predict pass by pass; each view's Gaussians come from the first pass that sees it.
 
     The world is that of the first pass. Of a pass no more is kept than its scene and depth, and
-    what it says of the views that the next one shares.
+    what it says of the views that the next one shares. `growing` says that the codebook of a later
+    scene has the rows of all earlier ones under the same IDs.
     """
     depth = np.zeros(views.valid.shape, np.float32)
     placements: list[Placement] = []
@@ -78,6 +84,8 @@ def run_passes(
         depth[rows.start + old : rows.stop] = placed.similarity.scale * _numbers(prediction, new)
         footprint = _footprint(prediction) * placed.similarity.scale
         cell = median_cell(depth[rows.start : rows.stop].ravel())
+        if growing and scene is not None:
+            scene = replace(scene, codebook=part.codebook)
         scene = part if scene is None else join_scenes(scene, part, cell)
         if len(chunks) > 1:
             scene, bound = keep_within(scene, bound, footprint)

@@ -52,7 +52,8 @@ def label_pixels(
     places = at_centres(points, grid)
     gap = spacing(places, at_centres(valid, grid))
     once = bank is None
-    ids, bank = _rows(features, at_centres(confidence * votes, grid), bank)
+    bank = new_bank(features) if bank is None else bank
+    ids = _rows(features, at_centres(confidence * votes, grid), bank)
     view = np.arange(len(ids)).repeat(grid[0] * grid[1])
     seen = None if colors is None else at_centres(colors, grid).reshape(-1, 3)
     bank.observe(ids.ravel(), view, places.reshape(-1, 3), seen)
@@ -85,6 +86,12 @@ def label_pixels(
     )
 
 
+def new_bank(features: Float32[np.ndarray, "v y x d"]) -> Bank:
+    """An empty bank with thresholds calibrated on some features, which it does not take in."""
+    size = features.shape[-1]
+    return Bank(size, calibrate(features.reshape(-1, size), _neighbours(features.shape[:3])))
+
+
 def purity(features: Float32[np.ndarray, "v y x d"]) -> Float32[np.ndarray, "v y x"]:
     """How well each feature agrees with its neighbours in the view: its rank in (0, 1].
 
@@ -112,24 +119,20 @@ def _sides() -> list[tuple[tuple[slice, slice, slice], tuple[slice, slice, slice
     ]
 
 
+def _rows(
+    features: Float32[np.ndarray, "v y x d"], confidence: Float32[np.ndarray, "v y x"], bank: Bank
+) -> Int16[np.ndarray, "v y x"]:
+    """The row of each feature."""
+    weights = confidence * np.square(purity(features))
+    ids = bank.update(features.reshape(-1, features.shape[-1]), weights.ravel())
+    return ids.reshape(features.shape[:3])
+
+
 def _neighbours(shape: tuple[int, ...]) -> Int64[np.ndarray, "p 2"]:
     """Flat indices of all pairs of cells that lie side by side in a view."""
     index = np.arange(int(np.prod(shape))).reshape(shape)
     pairs = [np.stack([index[one].ravel(), index[other].ravel()], 1) for one, other in _sides()]
     return np.concatenate(pairs)
-
-
-def _rows(
-    features: Float32[np.ndarray, "v y x d"],
-    confidence: Float32[np.ndarray, "v y x"],
-    bank: Bank | None,
-) -> tuple[Int16[np.ndarray, "v y x"], Bank]:
-    """The row of each feature, and the bank that has them: the given one, or a calibrated one."""
-    table = features.reshape(-1, features.shape[-1])
-    if bank is None:
-        bank = Bank(table.shape[1], calibrate(table, _neighbours(features.shape[:3])))
-    weights = confidence * np.square(purity(features))
-    return bank.update(table, weights.ravel()).reshape(features.shape[:3]), bank
 
 
 def _spread(values: np.ndarray, cells: Int64[np.ndarray, "v h w"], none: int) -> np.ndarray:
