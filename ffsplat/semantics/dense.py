@@ -165,7 +165,7 @@ class DenseClip:
             resized = F.interpolate(photo.float(), size, mode="bicubic", antialias=True)
             resized = (resized.clamp(0, 1) - self._mean) / self._std
             mean = torch.zeros_like(total)
-            for top, left, height, width in self._windows(way, size):
+            for top, left, height, width in self.windows(way, size):
                 rows, v = _cells(grid[0], box.canvas[0], box.top, box.height, size[0], top, height)
                 columns, u = _cells(
                     grid[1], box.canvas[1], box.left, box.width, size[1], left, width
@@ -193,7 +193,7 @@ class DenseClip:
         placed = F.grid_sample(maps, places, padding_mode="border", align_corners=False)
         return F.normalize(placed[0].movedim(0, -1), dim=-1)
 
-    def _windows(self, way: Way, size: Span) -> Iterator[tuple[int, int, int, int]]:
+    def windows(self, way: Way, size: Span) -> Iterator[tuple[int, int, int, int]]:
         """Top, left, height and width of windows of whole patches that cover an image."""
         side = WINDOWS[way] if self.window is None else self.window
         sides = [

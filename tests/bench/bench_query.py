@@ -12,15 +12,18 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
 from ffsplat import codes
-from ffsplat.codebook import lexicon_codebook
+from ffsplat.codebook import add_space, lexicon_codebook
+from ffsplat.embeddings import TextEmbedding
 from ffsplat.query import query
-from ffsplat.types import Gaussians, Scene
+from ffsplat.types import Codebook, Gaussians, Scene
 
 ROWS, WIDTH, K, REPEATS = 1024, 512, 4, 15
+SPACE = "open_clip:ViT-B-16/laion2b_s34b_b88k"
 
 
 def milliseconds(work: Callable[[], object], repeats: int = REPEATS) -> tuple[float, float]:
@@ -46,6 +49,16 @@ def random_scene(n: int, rng: np.random.Generator) -> Scene:
     book = lexicon_codebook()
     code = codes.from_pairs(rng.integers(0, 120, (n, K)), rng.random((n, K), np.float32), K)
     return Scene(gaussians, code, rng.integers(-1, 200, n).astype(np.int32), book)
+
+
+def embedded(scene: Scene, rng: np.random.Generator) -> tuple[Codebook, TextEmbedding]:
+    """The scene's codebook with random vectors for its one space, and a text near row 5."""
+    assert scene.codebook is not None
+    bare = replace(scene.codebook, spaces={})
+    book = add_space(bare, SPACE, rng.standard_normal((len(bare), WIDTH)))
+    vectors = np.vstack([book.spaces[SPACE][5], rng.standard_normal((4, WIDTH))])
+    vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    return book, TextEmbedding("row 5", SPACE, vectors[0], vectors[1:])
 
 
 def main() -> None:
@@ -77,6 +90,11 @@ def main() -> None:
     for phrase in ("chair", "red chair leg", "furniture"):
         median, least = milliseconds(lambda phrase=phrase: query(scene, phrase), 5)
         print(f"query {phrase!r:16s} {median:8.2f} ({least:.2f}) ms   scores, hits and boxes")
+
+    book, saved = embedded(scene, rng)
+    free = Scene(scene.gaussians, scene.codes, scene.instances, book)
+    median, least = milliseconds(lambda: query(free, saved), 5)
+    print(f"saved text, relevancy  {median:8.2f} ({least:.2f}) ms   scores, hits and boxes")
 
 
 if __name__ == "__main__":
