@@ -6,8 +6,6 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cache
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -26,21 +24,22 @@ from ffsplat.chunks import (
     views_per_pass,
 )
 from ffsplat.config import ModelConfig
-from ffsplat.errors import ImageError, MemoryLimit, UsageError
+from ffsplat.device import Dtype, choose_device, choose_dtype, memory_errors
+from ffsplat.errors import ImageError, UsageError
 from ffsplat.hub import load_checkpoint, push_checkpoint, resolve
 from ffsplat.images import ImageInput, Skipped, load_views
-from ffsplat.merge import to_scene, with_known_intrinsics
+from ffsplat.merge import confidences, to_scene, with_known_intrinsics
 from ffsplat.model import FFSplat
 from ffsplat.prediction import Prediction
 from ffsplat.refine import refine_cameras
+from ffsplat.semantics.dense import DenseClip
+from ffsplat.semantics.vocabulary import OpenVocabulary, dense_clip
 from ffsplat.types import Codebook, Scene, Views
 
 _log = logging.getLogger(__name__)
 
 LOW_PARALLAX = 0.01
 """Largest distance from the first camera, over the mean depth, that is worth a warning."""
-
-Dtype = Literal["auto", "float32", "bfloat16"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +49,8 @@ class InferReport:
     `depth` is the z-depth of each view in `views`, in the unit of the scene. `passes` says how each
     pass through the network was placed beside the one before. `prediction` is what the network
     said, on the CPU, one set of all views; None if it took several passes. `seconds` is the wall
-    time of each stage: images, network, cameras, scene (which includes placing and joining).
+    time of each stage: images, network, cameras, meaning (where it is lifted from a network of its
+    own), scene (which includes placing and joining).
     """
 
     views: Views
@@ -80,16 +80,20 @@ class Model:
         *,
         device: str = "auto",
         dtype: Dtype = "auto",
+        dense: DenseClip | None = None,
         provenance: Mapping[str, str] | None = None,
     ):
         """Put a network in evaluation mode on a device.
 
-        `provenance` is recorded in every scene. Raises UsageError for a device that is not there.
+        With `dense`, meaning is lifted from that network's features, in place of what the first
+        one may say of it. `provenance` is recorded in every scene. Raises UsageError for a device
+        that is not there.
         """
-        self.device = _device(device)
-        self.dtype = _dtype(dtype, self.device)
+        self.device = choose_device(device)
+        self.dtype = choose_dtype(dtype, self.device)
         self.network = network.eval().to(self.device)
         self.codebook = codebook
+        self.dense = dense
         self.provenance = dict(provenance or {})
 
     @classmethod
@@ -162,7 +166,7 @@ class Model:
             "topk": topk, "min_confidence": min_confidence, "prune_edges": prune_edges,
             "max_gaussians": max_gaussians,
         }  # fmt: skip
-        with _memory_errors(len(chunks[0]), size, self.device), torch.inference_mode():
+        with memory_errors(len(chunks[0]), size, self.device), torch.inference_mode():
             bound = Bound(voxel, max_gaussians)
             done = self._run(views, chunks, bound, refine, lifting, seconds)
         if not len(done.scene):
@@ -184,6 +188,7 @@ class Model:
     ) -> Passes:
         """All passes; `lifting` is for `merge.to_scene`, `seconds` grows by what they take."""
         begin = time.perf_counter()
+        vocabulary = None if self.dense is None else OpenVocabulary(self.dense)
 
         def predict(chunk: Views) -> Prediction:
             with _timed(seconds, "network"):
@@ -192,13 +197,22 @@ class Model:
                 return _to_cpu(self._place_cameras(prediction, chunk, refine))
 
         def build(prediction: Prediction, chunk: Views, cell: float | None) -> Scene:
+            meaning = None
+            if vocabulary is not None:
+                with _timed(seconds, "meaning"):
+                    sure = confidences(prediction)[0].float().numpy()
+                    meaning = vocabulary.label(prediction, chunk, sure, topk=lifting["topk"])
             return to_scene(
                 prediction, chunk, self.codebook, voxel=cell, metric=self.config.metric,
-                provenance=self.provenance, **lifting,
+                provenance=self.provenance, **({} if meaning is None else {"meaning": meaning}),
+                **lifting,
             )  # fmt: skip
 
-        done = run_passes(views, chunks, predict, build, bound)
-        seconds["scene"] = time.perf_counter() - begin - seconds["network"] - seconds["cameras"]
+        done = run_passes(views, chunks, predict, build, bound, growing=vocabulary is not None)
+        if vocabulary is not None:
+            done = replace(done, scene=vocabulary.finish(done.scene))
+        others = sum(seconds.get(stage, 0) for stage in ("network", "cameras", "meaning"))
+        seconds["scene"] = time.perf_counter() - begin - others
         return done
 
     def _chunks(self, views: Views, chunk_views: int | None) -> list[range]:
@@ -256,8 +270,16 @@ def load(
     """
     folder = resolve(name, revision=revision, offline=offline, accept_license=accept_license)
     network, codebook = load_checkpoint(folder.path)
-    provenance = folder.provenance | {"ffsplat": __version__}
-    return Model(network, codebook, device=device, dtype=dtype, provenance=provenance)
+    model = Model(
+        network, codebook, device=device, dtype=dtype,
+        provenance=folder.provenance | {"ffsplat": __version__},
+    )  # fmt: skip
+    if folder.text_space is not None:
+        model.dense = dense_clip(
+            folder.text_space, folder.text_weights, device=model.device, dtype=model.dtype,
+            offline=offline,
+        )  # fmt: skip
+    return model
 
 
 def _check_options(
@@ -279,66 +301,11 @@ def _check_options(
         raise UsageError(f"chunk_views is {chunk_views}, expected at least 2")
 
 
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    hint = "choose auto, cpu, cuda, cuda:N or mps"
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise UsageError(f"there is no device {name!r}", hint) from error
-    counts = {
-        "cpu": 1,
-        "cuda": torch.cuda.device_count(),
-        "mps": int(torch.backends.mps.is_available()),
-    }
-    if (device.index or 0) >= counts.get(device.type, 0):
-        raise UsageError(f"device {name} is not on this machine", hint)
-    return device
-
-
-def _dtype(name: str, device: torch.device) -> torch.dtype:
-    if name == "auto":
-        fast = _cpu_has_bfloat16() if device.type == "cpu" else device.type == "cuda"
-        return torch.bfloat16 if fast else torch.float32
-    known = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-    if name not in known:
-        raise UsageError(f"unknown dtype {name!r}", f"choose auto, {' or '.join(known)}")
-    return known[name]
-
-
-@cache
-def _cpu_has_bfloat16() -> bool:
-    """Whether the CPU multiplies in bfloat16; where it must emulate that, float32 is faster."""
-    try:
-        flags = Path("/proc/cpuinfo").read_text("ascii", "replace").split()
-    except OSError:
-        return False
-    return not {"avx512_bf16", "amx_bf16"}.isdisjoint(flags)
-
-
 @contextmanager
 def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
     start = time.perf_counter()
     yield
     seconds[stage] = seconds.get(stage, 0.0) + time.perf_counter() - start
-
-
-@contextmanager
-def _memory_errors(views: int, resolution: int, device: torch.device) -> Iterator[None]:
-    """Turn whatever Python or torch raises when memory ends into MemoryLimit."""
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:
-        text = str(error)
-        ended = isinstance(error, MemoryError | torch.OutOfMemoryError)
-        if not ended and "allocate memory" not in text and "not enough memory" not in text:
-            raise
-        fewer = f"--chunk-views {max(2, views // 2)} or " if views > 2 else ""
-        raise MemoryLimit(
-            f"out of memory at {views} views x {resolution} px on {device}",
-            f"try {fewer}--resolution {resolution // 2}",
-        ) from error
 
 
 def _to_cpu(prediction: Prediction) -> Prediction:

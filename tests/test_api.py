@@ -10,6 +10,7 @@ from ffsplat import api, hub
 from ffsplat.chunks import CHUNK_VIEWS, plan
 from ffsplat.codebook import lexicon_codebook
 from ffsplat.config import ModelConfig
+from ffsplat.device import choose_dtype
 from ffsplat.errors import ImageError, MemoryLimit, UsageError, WeightsMissing
 from ffsplat.merge import gaussians_from_prediction
 from ffsplat.model import FFSplat
@@ -278,9 +279,9 @@ def test_devices_and_types(network):
     for name in ("cuda:99", "nonsense", "xpu", "meta"):
         with pytest.raises(UsageError, match=name):
             api.Model(network, lexicon_codebook(), device=name)
-    assert api._dtype("auto", torch.device("cuda")) == torch.bfloat16
+    assert choose_dtype("auto", torch.device("cuda")) == torch.bfloat16
     with pytest.raises(UsageError, match="float8"):
-        api._dtype("float8", torch.device("cpu"))
+        choose_dtype("float8", torch.device("cpu"))
     model = api.Model(network.train(), lexicon_codebook(), device="cpu")
     assert not model.network.training
 

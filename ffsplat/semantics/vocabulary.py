@@ -4,16 +4,42 @@ What CLIP sees in each place of each photo becomes rows of a bank and votes of a
 surfaces that the geometry network found; both networks are used as they were published.
 """
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import torch
-from jaxtyping import Bool, Float32, Int16
+from jaxtyping import Bool, Float32
 
+from ffsplat import codes
+from ffsplat.clip import load_clip, parse_space
+from ffsplat.codebook import gram
+from ffsplat.errors import UsageError
 from ffsplat.geometry import transform_points, unproject
 from ffsplat.prediction import PixelMeaning, Prediction
 from ffsplat.semantics.bank import Bank
 from ffsplat.semantics.dense import DenseClip
 from ffsplat.semantics.lift import label_pixels, new_bank
-from ffsplat.types import Codebook, Views
+from ffsplat.types import Scene, Views
+
+
+def dense_clip(
+    space: str,
+    weights: Path | None = None,
+    *,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.float32,
+    offline: bool = False,
+) -> DenseClip:
+    """The network of a text space, from a file with its `weights` if they are here already.
+
+    Raises UsageError for a space without images (the lexicon), and as `clip.load_clip`.
+    """
+    name = parse_space(space)
+    if name is None:
+        raise UsageError(f"{space!r} is no space of photos", "give open_clip:<arch>/<tag>")
+    clip = load_clip(name, weights=weights, offline=offline)
+    return DenseClip(clip=clip, device=device, dtype=dtype)
 
 
 class OpenVocabulary:
@@ -59,11 +85,17 @@ class OpenVocabulary:
             min_confidence=min_confidence,
         )
 
-    def finish(self) -> tuple[Codebook, Int16[np.ndarray, " rows"]]:
-        """The codebook without rows that merged or went, and the new ID of each old one."""
+    def finish(self, scene: Scene) -> Scene:
+        """The scene with a codebook of the rows that are left, and codes that point into it."""
         assert self.bank is not None  # a view was labelled
+        assert scene.codes is not None
         rows = self.bank.compact()
-        return self.bank.codebook(self.dense.name), rows
+        codebook = self.bank.codebook(self.dense.name)
+        return replace(
+            scene,
+            codes=codes.remap(scene.codes, rows, gram(codebook, self.dense.name)),
+            codebook=codebook,
+        )
 
 
 def _points(prediction: Prediction) -> Float32[np.ndarray, "v h w 3"]:
@@ -73,8 +105,6 @@ def _points(prediction: Prediction) -> Float32[np.ndarray, "v h w 3"]:
     return world.reshape(points.shape)[0].numpy()
 
 
-def _usable(
-    prediction: Prediction, valid: Bool[np.ndarray, "v h w"]
-) -> Bool[np.ndarray, "v h w"]:
+def _usable(prediction: Prediction, valid: Bool[np.ndarray, "v h w"]) -> Bool[np.ndarray, "v h w"]:
     depth = prediction.depth[0].float()
     return valid & (depth.isfinite() & (depth > 0)).numpy()
