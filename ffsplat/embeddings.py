@@ -6,6 +6,7 @@ Both are small safetensors files, read without torch and without the network tha
 import hashlib
 import os
 import secrets
+import stat
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -55,8 +56,9 @@ def read_embedding(path: Path) -> TextEmbedding:
     Raises SceneFileError for a file that is missing, too large, of another form or not finite.
     """
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise SceneFileError(f"{path} is larger than {MAX_BYTES} bytes, no embedded phrase")
+        facts = path.stat()
+        if not stat.S_ISREG(facts.st_mode) or facts.st_size > MAX_BYTES:
+            raise SceneFileError(f"{path} is no file of at most {MAX_BYTES} bytes", _HINT)
         return _read_npy(path) if path.suffix == ".npy" else _read_safetensors(path)
     except OSError as error:
         raise SceneFileError(f"cannot read {path}: {error.strerror or error}") from error

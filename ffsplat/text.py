@@ -6,7 +6,7 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -137,7 +137,6 @@ class OpenClipSpace:
         self.name = self.clip_name.space
         self._folder, self._offline = folder, offline
         self._cache = EmbeddingCache() if cache is None else cache
-        self._loaded: Clip | None = None
 
     @classmethod
     def of_folder(cls, folder: Path) -> "OpenClipSpace":
@@ -153,6 +152,8 @@ class OpenClipSpace:
         for phrase in phrases:
             if not phrase.strip() or len(phrase) > MAX_LETTERS:
                 raise UsageError(f"a phrase has 1 to {MAX_LETTERS} letters, not {len(phrase)}")
+            if any("\ud800" <= letter <= "\udfff" for letter in phrase):
+                raise UsageError(f"{phrase!r:.80} is not text")  # bytes of another encoding
         known = {phrase: self._cache.get(self.name, phrase) for phrase in dict.fromkeys(phrases)}
         missing = [phrase for phrase, vector in known.items() if vector is None]
         for start in range(0, len(missing), AT_ONCE):
@@ -167,15 +168,17 @@ class OpenClipSpace:
     def _embedded(self, phrases: list[str]) -> Float32[np.ndarray, "t d"]:
         import torch
 
-        if self._loaded is None:
-            self._loaded = (
-                load_clip(self.clip_name, offline=self._offline, text_only=True)
-                if self._folder is None
-                else load_clip_folder(self._folder, text_only=True)
-            )
-        clip = self._loaded
+        clip = _text_tower(self.clip_name, self._folder, self._offline)
         with torch.inference_mode():
             return clip.model.encode_text(clip.tokenizer(phrases), normalize=True).float().numpy()
+
+
+@lru_cache(maxsize=1)
+def _text_tower(name: ClipName, folder: Path | None, offline: bool) -> Clip:
+    """The tower that was used last stays loaded, for the next phrase of a session."""
+    if folder is None:
+        return load_clip(name, offline=offline, text_only=True)
+    return load_clip_folder(folder, text_only=True)
 
 
 def text_space(name: str) -> TextSpace:

@@ -103,6 +103,13 @@ def test_arrays_that_are_no_vector_are_refused(tmp_path, array):
         read_embedding(tmp_path / "x.npy")
 
 
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.npy")
+    for path in (tmp_path / "pipe.npy", tmp_path):
+        with pytest.raises(SceneFileError, match="is no file"):
+            read_embedding(path)
+
+
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(SceneFileError, match=r"nothing\.safetensors: No such file"):
         read_embedding(tmp_path / "nothing.safetensors")

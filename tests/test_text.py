@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ffsplat import text as text_module
 from ffsplat.codebook import lexicon_rows
 from ffsplat.embeddings import EmbeddingCache
 from ffsplat.errors import UnknownWord, UsageError, WeightsMissing
@@ -194,6 +195,12 @@ def test_a_phrase_is_embedded_once(folder, cache, monkeypatch):
     np.testing.assert_array_equal(again[[2, 0]], first)
 
 
+def test_a_text_tower_stays_loaded(folder, cache, monkeypatch):
+    OpenClipSpace("", "", folder=folder, cache=cache).encode(["sofa"])
+    monkeypatch.setattr(text_module, "load_clip_folder", None)
+    assert OpenClipSpace("", "", folder=folder, cache=cache).encode(["lamp"]).shape == (1, 6)
+
+
 def test_a_known_phrase_needs_no_weights(cache):
     """Neither the network nor open_clip is there: the cache answers."""
     vector = np.float32([0.6, 0.8])
@@ -204,9 +211,12 @@ def test_a_known_phrase_needs_no_weights(cache):
         space.encode(["lamp"])
 
 
-@pytest.mark.parametrize("phrase", ["", "  ", "a" * 501])
-def test_phrases_of_no_or_too_many_letters_are_refused(phrase, cache):
-    with pytest.raises(UsageError, match="letters"):
+@pytest.mark.parametrize(
+    ("phrase", "message"),
+    [("", "letters"), ("  ", "letters"), ("a" * 501, "letters"), ("s\udcf6fa", "is not text")],
+)
+def test_phrases_that_are_no_phrases_are_refused(phrase, message, cache):
+    with pytest.raises(UsageError, match=message):
         OpenClipSpace("ViT-B-32", "laion2b_s34b_b79k", cache=cache).encode([phrase])
 
 
