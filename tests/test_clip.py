@@ -283,6 +283,21 @@ def test_hostile_configurations_are_refused(folder, settings):
         load_clip_folder(folder, text_only=True)
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"preprocess_cfg": {"mean": 0.5}},
+        {"preprocess_cfg": {"std": [0.5, "x", 0.5]}},
+        {"model_cfg": CONFIG | {"text_cfg": CONFIG["text_cfg"] | {"tokenizer_kwargs": {"x": 1}}}},
+        {"model_cfg": CONFIG | {"text_cfg": CONFIG["text_cfg"] | {"tokenizer_kwargs": [1]}}},
+    ],
+)
+def test_preprocessing_that_makes_no_sense_is_refused(folder, settings):
+    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": CONFIG} | settings))
+    with pytest.raises(CheckpointError):
+        load_clip_folder(folder)
+
+
 # The hub
 
 

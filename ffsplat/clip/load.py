@@ -96,9 +96,12 @@ def _ready(
     import open_clip
 
     text = config["text_cfg"]
-    tokenizer = open_clip.SimpleTokenizer(
-        context_length=text.get("context_length", 77), **text.get("tokenizer_kwargs", {})
-    )
+    try:
+        tokenizer = open_clip.SimpleTokenizer(
+            context_length=text.get("context_length", 77), **text.get("tokenizer_kwargs", {})
+        )
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"{name.arch} has no tokenizer of open_clip: {error}") from error
     mean = _three(preprocess.get("mean"), open_clip.OPENAI_DATASET_MEAN)
     std = _three(preprocess.get("std"), open_clip.OPENAI_DATASET_STD)
     return Clip(name, model.requires_grad_(False).eval(), tokenizer, mean, std, weights)
@@ -107,9 +110,10 @@ def _ready(
 def _three(given: Any, usual: tuple[float, ...]) -> tuple[float, ...]:
     if given is None:
         return usual
-    if len(given) != 3 or not all(isinstance(value, int | float) for value in given):
+    listed = given if isinstance(given, list | tuple) else ()
+    if len(listed) != 3 or not all(isinstance(value, int | float) for value in listed):
         raise CheckpointError(f"not three numbers for three colours: {given!r:.80}")
-    return tuple(map(float, given))
+    return tuple(map(float, listed))
 
 
 def _filled(config: Mapping[str, Any], path: Path, text_only: bool, arch: str) -> Any:
