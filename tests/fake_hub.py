@@ -18,6 +18,8 @@ from pathlib import Path
 import huggingface_hub.constants as constants
 import pytest
 
+from ffsplat import hub
+
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 NEXT_COMMIT = "89abcdef0123456789abcdef0123456789abcdef"
 
@@ -321,9 +323,23 @@ def impatient(monkeypatch):
     monkeypatch.setattr("ffsplat.hub.download.STALL", 0.8)
 
 
-def blobs(cache: Path) -> dict[str, bytes]:
+def cache() -> Path:
+    return Path(constants.HF_HUB_CACHE)
+
+
+def blobs() -> dict[str, bytes]:
     """Contents in the cache by their name."""
-    return {file.name: file.read_bytes() for file in cache.glob("models--*/blobs/*")}
+    return {file.name: file.read_bytes() for file in cache().glob("models--*/blobs/*")}
+
+
+def right(found: hub.ModelFolder, folder: Path) -> bool:
+    """Whether what was found has the content of the model's files, and no others."""
+    ours = {file.name: file.read_bytes() for file in found.path.iterdir()}
+    return ours == {name: (folder / name).read_bytes() for name in hub.FILES}
+
+
+def nothing_broken_in_the_cache() -> bool:
+    return not any("incomplete" in name for name in blobs())
 
 
 def decoded(commit: dict) -> dict[str, bytes]:

@@ -117,7 +117,12 @@ class Store:
             if not isinstance(digest, str) or (not again and known == {"digest": digest, **state}):
                 continue
             if digest_of(place, len(digest) == 64, sign) != digest:
-                raise damaged(place, digest)
+                kind = "sha256" if len(digest) == 64 else "git hash"
+                raise WeightsDamaged(
+                    f"{place} is damaged: its {kind} is not {digest[:12]}...,"
+                    " which the hub promises",
+                    "nothing was deleted; ffsplat models remove NAME, then download it again",
+                )
             verdicts[key] = {"digest": digest, **state}
         if verdicts != before:
             self._keep(verdicts)
@@ -154,15 +159,6 @@ def digest_of(path: Path, sha256: bool, sign: Sign = lambda: None) -> str:
             digest.update(chunk)
             sign()
     return digest.hexdigest()
-
-
-def damaged(path: Path, digest: str) -> WeightsDamaged:
-    """The error for a content that is not what it should be."""
-    kind = "sha256" if len(digest) == 64 else "git hash"
-    return WeightsDamaged(
-        f"{path} is damaged: its {kind} is not {digest[:12]}..., which the hub promises",
-        "nothing was deleted; ffsplat models remove NAME, then download it again",
-    )
 
 
 def _state(path: Path) -> dict[str, int]:

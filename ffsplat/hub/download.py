@@ -14,8 +14,9 @@ from ffsplat.hub.watch import Watch
 from ffsplat.weights import PICKLES
 from ffsplat.zoo import CARD, CODEBOOK, CONFIG, WEIGHTS
 
-PATIENCE = 3.0
-"""Seconds that a dead network may cost."""
+PATIENCE = 2.5
+"""Seconds without a sign of life after which a network counts as dead; with what it takes to load
+the hub's library, it then costs less than 3."""
 
 STALL = 30.0
 """Seconds without progress after which a download that the user asked for by name is given up."""

@@ -8,6 +8,7 @@ from ffsplat.errors import CheckpointError, WeightsMissing
 from ffsplat.hub.licenses import UNKNOWN, card_license
 from ffsplat.weights import PICKLES, refuse_pickle
 from ffsplat.zoo import CONFIG, FILES, WEIGHTS, is_non_commercial, published
+from ffsplat.zoo.da3_names import PRESETS, is_da3
 
 MAX_CONFIG = 1 << 20
 
@@ -31,8 +32,6 @@ def is_da3_folder(folder: Path) -> bool:
         return False  # `read_config` says what is wrong
     if not isinstance(settings, dict) or set(settings) <= _OURS:
         return False
-    from ffsplat.zoo.da3 import is_da3
-
     return is_da3(settings)
 
 
@@ -47,9 +46,8 @@ def folder_license(folder: Path, repository: str | None = None) -> str:
     entry = published(repository) if repository else None
     if entry:
         return entry.license
-    from ffsplat.zoo.da3 import read_da3_config
-
-    authors, card = read_da3_config(folder).license, card_license(folder)
+    name = json.loads(_config_text(folder)).get("model_name")
+    authors, card = PRESETS[name].license if name in PRESETS else UNKNOWN, card_license(folder)
     return authors if card == UNKNOWN or is_non_commercial(authors) else card
 
 

@@ -4,6 +4,7 @@ huggingface_hub's own downloads start anew in every process, can hang on a serve
 do not compare contents with digests; so this part is ours. Where things lie stays theirs.
 """
 
+import logging
 import shutil
 from collections.abc import Callable
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ffsplat.errors import OutputError, WeightsDamaged
-from ffsplat.hub.cache import Store, damaged, digest_of
+from ffsplat.hub.cache import Store, digest_of
 from ffsplat.hub.remote import COMMIT, SHA256, Remote, RemoteFile, file_url, opened, tag_of
 from ffsplat.hub.watch import Busy, Unreachable, Watch
 
@@ -22,6 +23,8 @@ TRIES = 5
 """Times that a broken transfer is taken up again without having gained a byte."""
 
 PAUSE = 0.5
+
+_log = logging.getLogger(__name__)
 
 Count = Callable[[int], Any]
 """Told how many bytes more are there; fewer, where a server makes us start again."""
@@ -39,7 +42,7 @@ def fetch(remote: Remote, file: RemoteFile, store: Store, watch: Watch, count: C
     name = file.sha256 or file.git_sha1 or f"{remote.commit}.{file.name}"
     with writing(store.folder):
         store.blob(name).parent.mkdir(parents=True, exist_ok=True)
-        with _locked(store.lock(name), store.blob(f"{name}.incomplete"), watch):
+        with _locked(store.lock(name), store.blob(name), watch):
             if store.blob(name).is_file():
                 count(file.size)
                 store.link(remote.commit, file.name, name)
@@ -77,7 +80,7 @@ def writing(folder: Path):
 
 
 @contextmanager
-def _locked(lock: Path, part: Path, watch: Watch):
+def _locked(lock: Path, blob: Path, watch: Watch):
     """Be the only process that downloads this content; while another does, its gain is ours."""
     from huggingface_hub.utils import WeakFileLock
 
@@ -90,7 +93,9 @@ def _locked(lock: Path, part: Path, watch: Watch):
             break
         except TimeoutError:
             watch.check()
-            if (size := _size(part)) != seen:
+            # Ours write to <digest>.incomplete, huggingface_hub to <digest>.<random>.incomplete.
+            size = sum(map(_size, blob.parent.glob(f"{blob.name}*.incomplete")))
+            if size != seen:
                 seen = size
                 watch.alive()
     try:
@@ -100,27 +105,28 @@ def _locked(lock: Path, part: Path, watch: Watch):
 
 
 def _complete(remote: Remote, file: RemoteFile, part: Path, watch: Watch, count: Count) -> str:
-    """Fill `part` with the file and return its digest, which was compared with the promised one."""
+    """Fill `part` with the file and return its digest, which was compared with those promised."""
     resumed = 0 < _size(part) <= file.size
     count(_size(part) if resumed else 0)
     tag = _transfer(remote, file, part, watch, count)
-    digests = {file.sha256, file.git_sha1, tag if SHA256.fullmatch(tag) else None}
-    if not any(digests) and COMMIT.fullmatch(tag):
-        digests = {tag}
-    wanted = sorted(filter(None, digests))
-    for digest in wanted or [None]:
-        found = digest_of(part, digest is None or len(digest) == 64, watch.alive)
-        if digest is None:
-            return found
-        if found != digest:
-            break
-    else:
-        return file.sha256 or file.git_sha1 or wanted[0]
+    promised = [digest for digest in (file.sha256, file.git_sha1) if digest]
+    if SHA256.fullmatch(tag) or (COMMIT.fullmatch(tag) and not promised):
+        promised.append(tag)
+    if not promised:
+        _log.warning("the hub promises no digest of %s, so it was not compared", file.name)
+        return digest_of(part, sha256=True, sign=watch.alive)
+    if all(digest_of(part, len(digest) == 64, watch.alive) == digest for digest in promised):
+        return promised[0]
     part.unlink()
-    if not resumed:
-        raise damaged(part.with_name(file.name), digest)
-    count(-file.size)  # what was begun earlier may have been at fault: once more from the start
-    return _complete(remote, file, part, watch, count)
+    if resumed:  # what was begun earlier may have been at fault: once more from the start
+        count(-file.size)
+        return _complete(remote, file, part, watch, count)
+    kind = "sha256" if len(promised[0]) == 64 else "git hash"
+    raise WeightsDamaged(
+        f"{file.name} of {remote.repository} arrived damaged: its {kind} is not"
+        f" {promised[0][:12]}..., which the hub promises",
+        "it was not kept; try again, and if this persists, the hub or the network is at fault",
+    )
 
 
 def _transfer(remote: Remote, file: RemoteFile, part: Path, watch: Watch, count: Count) -> str:

@@ -3,10 +3,9 @@
 import json
 from pathlib import Path
 
-import huggingface_hub.constants
 import pytest
 from command import run
-from fake_hub import COMMIT, silence
+from fake_hub import COMMIT, cache, silence
 from untrained import save_photos, save_untrained
 
 from ffsplat.zoo import CLIP_SPACE, COMPOSITES, GEOMETRY, TEXT_ENCODERS
@@ -24,10 +23,6 @@ def published(fake_hub, tmp_path):
     fake_hub.models |= {"org/m": model, CLIP.repository: clip}
     fake_hub.models |= {entry.repository: model for entry in GEOMETRY}
     return fake_hub
-
-
-def cache() -> Path:
-    return Path(huggingface_hub.constants.HF_HUB_CACHE)
 
 
 def facts(*arguments):

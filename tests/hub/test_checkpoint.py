@@ -13,6 +13,7 @@ from ffsplat.config import ModelConfig
 from ffsplat.errors import CheckpointError, OutputError
 from ffsplat.io.codebook_file import codebook_bytes
 from ffsplat.model import FFSplat
+from ffsplat.weights import read_weights
 
 CONFIG = ModelConfig(
     name="tiny", width=16, heads=1, view_blocks=1, cross_blocks=2, match_block=2, registers=1,
@@ -129,6 +130,7 @@ BAD_HEADERS = {
     "empty": lambda content: b"",
     "short": lambda content: content[:7],
     "2^62 header": lambda content: struct.pack("<Q", 2**62) + content[8:],
+    "100 MB header": lambda content: struct.pack("<Q", (100 << 20) + 1) + content[8:],
     "long header": lambda content: struct.pack("<Q", len(content)) + content[8:],
     "no JSON": lambda content: content[:8] + b"#" + content[9:],
     "a list": lambda content: struct.pack("<Q", 2) + b"[]",
@@ -137,6 +139,39 @@ BAD_HEADERS = {
     "truncated": lambda content: content[:-1],
     "trailing": lambda content: content + b"\0",
 }
+
+
+def of_two(first: str, second: str = "") -> bytes:
+    """A file whose header is that of two tensors of four bytes, and that has eight bytes."""
+    plain = '{"dtype":"F32","shape":[1],"data_offsets":[4,8]}'
+    text = f'{{"a":{first},"b":{second or plain}}}'.encode()
+    return struct.pack("<Q", len(text)) + text + bytes(8)
+
+
+BAD_TABLES = {
+    "overlap": '{"dtype":"F32","shape":[1],"data_offsets":[2,6]}',
+    "hole": '{"dtype":"F32","shape":[0],"data_offsets":[0,0]}',
+    "shape and bytes differ": '{"dtype":"F32","shape":[3],"data_offsets":[0,4]}',
+    "overflow": '{"dtype":"F32","shape":[4294967296,4294967296,4],"data_offsets":[0,4]}',
+    "negative offsets": '{"dtype":"F32","shape":[1],"data_offsets":[-4,0]}',
+    "negative shape": '{"dtype":"F32","shape":[-1],"data_offsets":[0,4]}',
+    "unknown kind": '{"dtype":"F99","shape":[1],"data_offsets":[0,4]}',
+    "offsets beyond the end": '{"dtype":"F32","shape":[1],"data_offsets":[0,4000000000]}',
+}
+
+
+@pytest.mark.parametrize("table", BAD_TABLES.values(), ids=BAD_TABLES.keys())
+def test_tables_that_lie_are_refused(tmp_path, table):
+    path = tmp_path / "model.safetensors"
+    expected = {"a": torch.zeros(1), "b": torch.zeros(1)}
+    good = '{"dtype":"F32","shape":[1],"data_offsets":[0,4]}'
+    path.write_bytes(of_two(good))
+    assert read_weights(path, expected).keys() == expected.keys()
+    path.write_bytes(of_two(table))
+    if table == BAD_TABLES["hole"]:
+        expected["a"] = torch.zeros(0)
+    with pytest.raises(CheckpointError):
+        read_weights(path, expected)
 
 
 @pytest.mark.parametrize("damage", BAD_HEADERS.values(), ids=BAD_HEADERS.keys())
@@ -205,3 +240,38 @@ def test_a_codebook_must_fit_the_network(folder):
     (folder / "codebook.safetensors").write_bytes(content)
     with pytest.raises(CheckpointError, match="57 rows of level whole, the network has 58"):
         hub.load_checkpoint(folder)
+
+
+DA3 = {"model_name": "da3-small", "config": {"net": {"out_layers": [5, 7, 9, 11]}}}
+
+
+@pytest.fixture
+def da3(tmp_path, network, monkeypatch):
+    """A folder as Depth Anything 3 publishes them, and an importer that needs no such weights."""
+    folder = tmp_path / "da3"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(DA3))
+    (folder / "model.safetensors").write_bytes(b"the importer's business")
+    without_meaning = FFSplat(replace(CONFIG, whole_rows=0, part_rows=0))
+    monkeypatch.setattr("ffsplat.zoo.da3.load_da3", lambda _: without_meaning)
+    return folder
+
+
+def test_folders_of_depth_anything_3_go_to_its_importer(da3):
+    network, codebook = hub.load_checkpoint(da3)
+    assert (network.config.whole_rows, network.config.part_rows) == (0, 0)
+    assert not network.training
+    assert codebook.names == lexicon_codebook().names
+    assert hub.resolve(str(da3)).license == "Apache-2.0"
+    with pytest.raises(CheckpointError, match="unknown keys: config, model_name"):
+        hub.read_config(da3)
+
+
+def test_the_stricter_licence_of_authors_and_card_counts(da3):
+    (da3 / "README.md").write_text("---\nlicense: cc-by-nc-4.0\n---\n")
+    assert hub.resolve(str(da3)).license == "cc-by-nc-4.0"
+    (da3 / "README.md").write_text("---\nlicense: mit\n---\n")
+    (da3 / "config.json").write_text(json.dumps(DA3 | {"model_name": "da3-giant"}))
+    assert hub.resolve(str(da3)).license == "CC-BY-NC-4.0"
+    (da3 / "config.json").write_text(json.dumps(DA3 | {"model_name": "da3-huge"}))
+    assert hub.resolve(str(da3)).license == "mit"
