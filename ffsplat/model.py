@@ -11,7 +11,7 @@ from ffsplat.config import ModelConfig
 from ffsplat.geometric import geometric_gaussians
 from ffsplat.geometry import image_size, intrinsics_from_focal, rigid, rotation_from_vector
 from ffsplat.nn.camera import CameraDecoder, CameraEncoder, relative_poses
-from ffsplat.nn.dense import DenseHeads
+from ffsplat.nn.dense import DenseHeads, Maps
 from ffsplat.nn.gaussians import activate_harmonic_gaussians
 from ffsplat.nn.heads import (
     ERROR_PRIOR,
@@ -88,7 +88,10 @@ class FFSplat(Trunk):
         if self.config.read_out == "pixel":
             return self._read_pixels(encoded, images, valid, extent, code_pixels)
         with torch.autocast(images.device.type, enabled=False):  # depth keeps its digits
-            return self._read_dense(encoded, images, valid, extent, rays)
+            maps = self.dense(encoded, self.norm, images.float(), rays)
+            poses, intrinsics = self.camera_decoder(encoded.camera_tokens().float(), extent)
+            del encoded  # the tokens of all taps are not held while Gaussians are shaped
+            return self._read_dense(maps, poses, intrinsics, images.float(), valid)
 
     def _camera_tokens(self, cameras, extent) -> Float[Tensor, "b v c"] | None:
         if cameras is None:
@@ -138,18 +141,21 @@ class FFSplat(Trunk):
             **activate_gaussians(raw, footprint, images.float().movedim(2, -1)),
         )
 
-    def _read_dense(self, encoded: Encoded, images, valid, extent, rays: bool) -> Prediction:
-        images = images.float()
-        maps = self.dense(encoded, self.norm, images, rays)
-        depth, confidence, features = maps["depth"], maps["confidence"], maps["features"]
-        depth_error = ERROR_OF_CONFIDENCE / confidence
-        poses, intrinsics = self.camera_decoder(encoded.camera_tokens().float(), extent)
+    def _read_dense(
+        self,
+        maps: Maps,
+        poses: Float[Tensor, "b v 4 4"],
+        intrinsics: Float[Tensor, "b v 3 3"],
+        images: Float[Tensor, "b v 3 h w"],
+        valid: Bool[Tensor, "b v h w"] | None,
+    ) -> Prediction:
+        depth, features = maps["depth"], maps["features"]
+        depth_error = ERROR_OF_CONFIDENCE / maps["confidence"]
         if "gaussians" in maps:
             gaussians = activate_harmonic_gaussians(maps["gaussians"], depth, intrinsics, poses)
         else:
             colors = images.movedim(2, -1)
-            shaped = geometric_gaussians(depth, depth_error, intrinsics, colors, valid)
-            gaussians = cast(dict[str, Tensor], shaped)
+            gaussians = _shape_by_view(depth, depth_error, intrinsics, colors, valid)
         seen = torch.ones_like(depth) if valid is None else valid.to(depth)
         none = depth[..., None][..., :0]
         return Prediction(
@@ -168,6 +174,16 @@ class FFSplat(Trunk):
             ray_confidence=maps.get("ray_confidence"),
             **gaussians,
         )
+
+
+def _shape_by_view(depth, depth_error, intrinsics, colors, valid) -> dict[str, Tensor]:
+    """Geometric Gaussians, one view after the other: what is computed on the way takes memory."""
+    if valid is None:
+        valid = torch.ones_like(depth, dtype=torch.bool)
+    given = (depth, depth_error, intrinsics, colors, valid)
+    views = zip(*(values.split(1, dim=1) for values in given), strict=True)
+    shaped = [cast(dict[str, Tensor], geometric_gaussians(*view)) for view in views]
+    return {key: torch.cat([view[key] for view in shaped], dim=1) for key in shaped[0]}
 
 
 def _extents(images, valid: Bool[Tensor, "b v h w"] | None) -> Float[Tensor, "b v 2"]:
