@@ -49,21 +49,16 @@ def label_pixels(
         raise ValueError(f"a bank of {bank.size} numbers a row, features of {size}")
     points = np.where(valid[..., None], points, np.float32(0))
     votes = valid & (confidence >= min_confidence)
-    places = at_centres(points, grid)
-    gap = spacing(places, at_centres(valid, grid))
+    gap = spacing(at_centres(points, grid), at_centres(valid, grid))
     once = bank is None
     bank = new_bank(features) if bank is None else bank
     ids = _rows(features, at_centres(confidence * votes, grid), bank)
-    view = np.arange(len(ids)).repeat(grid[0] * grid[1])
-    seen = None if colors is None else at_centres(colors, grid).reshape(-1, 3)
-    bank.observe(ids.ravel(), view, places.reshape(-1, 3), seen)
-    if once:
-        ids = np.append(bank.compact(), np.int16(NO_ID))[ids]
-
     pixel_ids, share = upsample(ids, points, gap, colors)
-    if masks is not None:
-        pixel_ids = mask_mode(np.where(votes, pixel_ids, np.int16(NO_ID)), masks)
     pixel_ids = np.where(votes, pixel_ids, np.int16(NO_ID))
+    if masks is not None:
+        pixel_ids = np.where(votes, mask_mode(pixel_ids, masks), np.int16(NO_ID))
+    _observe(bank, at_centres(pixel_ids, grid), points, colors)
+    pixel_ids = np.append(bank.compact() if once else bank.alias, np.int16(NO_ID))[pixel_ids]
     world = group(cell_keys(points[valid], CELL * gap))
     cells = np.full(valid.shape, NO_ID, np.int64)
     cells[valid] = world.index
@@ -126,6 +121,20 @@ def _rows(
     weights = confidence * np.square(purity(features))
     ids = bank.update(features.reshape(-1, features.shape[-1]), weights.ravel())
     return ids.reshape(features.shape[:3])
+
+
+def _observe(
+    bank: Bank,
+    ids: Int16[np.ndarray, "v y x"],
+    points: Float32[np.ndarray, "v h w 3"],
+    colors: Float32[np.ndarray, "v h w 3"] | None,
+) -> None:
+    """Tell the bank where its rows were seen: once for each cell."""
+    grid = ids.shape[1], ids.shape[2]
+    views = np.arange(len(ids)).repeat(grid[0] * grid[1])
+    places = at_centres(points, grid).reshape(-1, 3)
+    seen = None if colors is None else at_centres(colors, grid).reshape(-1, 3)
+    bank.observe(ids.ravel(), views, places, seen)
 
 
 def _neighbours(shape: tuple[int, ...]) -> Int64[np.ndarray, "p 2"]:
