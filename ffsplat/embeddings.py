@@ -22,6 +22,9 @@ CACHE_VARIABLE = "FFSPLAT_CACHE"
 
 MAX_BYTES = 1 << 20
 MAX_WIDTH = 1 << 14
+ROUNDING = 1e-5
+"""How far the length of a unit vector in float32 may be from 1."""
+
 MAX_ENTRIES = 4096
 """Phrases that a cache keeps: some 10 MB."""
 
@@ -100,7 +103,8 @@ def _unit(path: Path, rows: np.ndarray) -> Float32[np.ndarray, "n d"]:
     lengths = np.linalg.norm(wide, axis=1, keepdims=True)
     if not np.isfinite(lengths).all() or (lengths == 0).any():
         raise SceneFileError(f"{path} holds something else than vectors of finite numbers", _HINT)
-    return (wide / lengths).astype(np.float32)
+    exact = np.abs(lengths - 1) < ROUNDING  # then the same bits come back that were written
+    return np.where(exact, wide, wide / lengths).astype(np.float32)
 
 
 class EmbeddingCache:

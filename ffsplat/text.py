@@ -166,11 +166,10 @@ class OpenClipSpace:
         return np.stack([vector for phrase in phrases if (vector := known[phrase]) is not None])
 
     def _embedded(self, phrases: list[str]) -> Float32[np.ndarray, "t d"]:
-        import torch
+        from ffsplat.clip.phrases import embed_phrases
 
         clip = _text_tower(self.clip_name, self._folder, self._offline)
-        with torch.inference_mode():
-            return clip.model.encode_text(clip.tokenizer(phrases), normalize=True).float().numpy()
+        return embed_phrases(clip, phrases).numpy()
 
 
 @lru_cache(maxsize=1)

@@ -13,6 +13,7 @@ import safetensors.torch
 import torch
 
 from ffsplat.clip import (
+    Clip,
     ClipName,
     License,
     load_clip,
@@ -22,6 +23,7 @@ from ffsplat.clip import (
     random_clip,
     weights_file,
 )
+from ffsplat.clip.phrases import embed_phrases
 from ffsplat.errors import CheckpointError, UsageError, WeightsMissing
 
 CONFIG = {
@@ -238,6 +240,21 @@ def test_random_networks_differ_by_seed_and_leave_the_generator_alone():
     assert torch.equal(torch.rand(3), expected)
     assert torch.equal(one, same)
     assert not torch.equal(one, other)
+
+
+@pytest.mark.parametrize("custom", [{}, {"custom_text": True}])
+@pytest.mark.parametrize("mask", [{}, {"no_causal_mask": True}])
+def test_phrases_without_their_padding_have_the_same_embeddings(custom, mask):
+    text = CONFIG["text_cfg"] | {"context_length": 20, "layers": 3}
+    network = model(CONFIG | {"text_cfg": text | mask} | custom)
+    tokenizer = open_clip.SimpleTokenizer(context_length=20)
+    clip = Clip(NAME, network, tokenizer, (0.5,) * 3, (0.5,) * 3)
+    phrases = ["sofa", "a very long phrase " * 10, "red chair", ""]
+    with torch.inference_mode():
+        expected = network.encode_text(tokenizer(phrases), normalize=True)
+        short = network.encode_text(tokenizer(phrases[::2]), normalize=True)
+    torch.testing.assert_close(embed_phrases(clip, phrases), expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(embed_phrases(clip, phrases[::2]), short, atol=1e-5, rtol=1e-5)
 
 
 # Folders
