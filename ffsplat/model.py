@@ -29,7 +29,11 @@ CHANNELS_LAST = torch.channels_last
 """Where convolutions keep their channels: a tenth of a training step is saved."""
 
 ERROR_OF_CONFIDENCE = 0.2
-"""Expected error of log depth at confidence 1, for networks that were trained to be confident."""
+"""Expected error of log depth at confidence 1, where a network says confidences from 1 on.
+
+The loss c |e| - a log c, by which such a c is learnt, is least at |e| = a / c; a is 0.2 in DUSt3R
+(Wang et al., 2024), where this form comes from.
+"""
 
 
 class FFSplat(Trunk):

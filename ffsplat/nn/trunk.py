@@ -143,7 +143,7 @@ class Trunk(nn.Module):
         grid: tuple[int, int],
         seen: Bool[Tensor, "b v n"] | None,
         camera_tokens: Float[Tensor, "b v c"] | None,
-    ):
+    ) -> tuple[Tensor, Tensor | None, list[Tap], Tensor | None]:
         """Tokens after all blocks, matches, taps and places; see `Encoded`."""
         config, (b, v, m, _) = self.config, tokens.shape
         rotary = self._rotary(grid, tokens)
@@ -151,13 +151,10 @@ class Trunk(nn.Module):
         causal = causal_mask(v, m, config.window, tokens.device) if config.window else None
         matches, places, local, taps = None, None, tokens, []
         for index, block in enumerate(self.blocks):
-            if config.camera_block and index == config.camera_block - 1 and camera_tokens is None:
+            if index == config.camera_block - 1 and camera_tokens is None:
                 tokens, admitted, places = self._refer(tokens, admitted)
             if config.camera_block and index == config.camera_block:
-                given = (
-                    self._special(tokens) if camera_tokens is None else camera_tokens[:, :, None]
-                )
-                tokens = torch.cat([given.to(tokens.dtype), tokens[:, :, self.prefix :]], dim=2)
+                tokens = self._with_cameras(tokens, camera_tokens)
             crossing = index >= config.view_blocks and (index - config.view_blocks) % 2
             shape = (b, v * m, -1) if crossing else (b * v, m, -1)
             mask = None if admitted is None else admitted.reshape(shape[0], 1, 1, shape[1])
@@ -173,6 +170,13 @@ class Trunk(nn.Module):
                 patches, matches = self.matching(patches, grid, seen)
                 tokens = torch.cat([special, patches], dim=2)
         return tokens, matches, taps, places
+
+    def _with_cameras(
+        self, tokens: Float[Tensor, "b v m c"], known: Float[Tensor, "b v c"] | None
+    ) -> Float[Tensor, "b v m c"]:
+        """Tokens with those of the cameras in place of the class tokens."""
+        cameras = self._special(tokens) if known is None else known[:, :, None].to(tokens.dtype)
+        return torch.cat([cameras, tokens[:, :, self.prefix :]], dim=2)
 
     def _rotary(self, grid: tuple[int, int], tokens: Float[Tensor, "b v m c"]) -> Rotary:
         head_width = self.config.width // self.config.heads
