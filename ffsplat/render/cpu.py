@@ -52,7 +52,7 @@ class _Blend(torch.autograd.Function):
         views, channels = len(depths), features.shape[1]
         shape = (views, size[1], size[0])
         flat = _flat(features)
-        binned, sources = _bin(means2d, conics, depths, opacities, extents, size)
+        binned, sources = bin_splats(means2d, conics, depths, opacities, extents, size)
         image = np.zeros((*shape, channels), np.float32)
         depth = np.zeros(shape, np.float32)
         transmittance = np.ones(shape, np.float32)
@@ -92,7 +92,7 @@ class _Blend(torch.autograd.Function):
         return *shape, torch.from_numpy(grad_features), None, None
 
 
-def _bin(
+def bin_splats(
     means2d, conics, depths, opacities, extents, size
 ) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
     """Tile lists (starts, pairs, splats, boxes, Gaussians) and flat indices of visible splats."""

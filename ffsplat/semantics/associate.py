@@ -1,7 +1,7 @@
 """Which masks of different views show one object: by shared places, by matches, by likeness."""
 
 import numpy as np
-from jaxtyping import Float, Float32, Int, Int32, Int64
+from jaxtyping import Bool, Float, Float32, Int, Int32, Int64
 
 from ffsplat.types import NO_ID
 from ffsplat.voxels import group
@@ -151,3 +151,17 @@ def match_masks(
     by_score = np.where(scores.max(axis=1) >= least_score, scores.argmax(axis=1), NO_ID)
     many = matches.max(axis=1) > least_matches
     return np.where(many, matches.argmax(axis=1), by_score).astype(np.int32)
+
+
+def objects_in_mask(
+    numbers: Int32[np.ndarray, "h w"], mask: Bool[np.ndarray, "h w"], share: float = 0.7
+) -> Int32[np.ndarray, " n"]:
+    """The objects of which more than `share` of the visible pixels lie in a mask, rising.
+
+    Turns the mask of a detector, or of a click, into objects of a scene. Negative numbers are no
+    object. Source: Gaussian Grouping (Ye et al., ECCV 2024), intersection over the object's area.
+    """
+    known = numbers >= 0
+    area = np.bincount(numbers[known])
+    inside = np.bincount(numbers[known & mask], minlength=len(area))
+    return np.flatnonzero(inside > share * area).astype(np.int32)

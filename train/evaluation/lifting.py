@@ -16,8 +16,8 @@ from torch import Tensor
 from data.rooms import SPLITS, WHOLE_NAMES, RoomBatch, render_rooms
 from ffsplat.api import load
 from ffsplat.geometry import transform_points, unproject
-from ffsplat.merge import confidences
 from ffsplat.prediction import PixelMeaning
+from ffsplat.pruning import confidences
 from ffsplat.refine import refine_cameras
 from ffsplat.semantics.lift import label_pixels
 from train import metrics
