@@ -46,7 +46,7 @@ def views_per_pass(config: ModelConfig, shape: tuple[int, int, int], free: int) 
     All of up to MOST_VIEWS if they fit, else CHUNK_VIEWS, or what fits, but LEAST_VIEWS at least.
     """
     views, height, width = shape
-    room = USABLE * free - bytes_a_pair(config, height, width)
+    room = USABLE * free - bytes_a_pass(config, height, width)
     fitting = max(LEAST_VIEWS, math.floor(room / bytes_a_view(config, height, width)))
     return views if views <= min(fitting, MOST_VIEWS) else min(fitting, CHUNK_VIEWS)
 
@@ -59,19 +59,25 @@ def bytes_a_view(config: ModelConfig, height: int, width: int) -> int:
     """
     tokens = -(-height // config.patch) * -(-width // config.patch)
     codes = config.whole_rows + config.part_rows + config.instance_width
-    held = GAUSSIAN_CHANNELS + codes + config.match_width / config.match_stride**2
-    maps = MAP_COPIES * (config.dpt_width or config.decoder[-1])
-    matches = 3 * tokens**2 if config.match_block else 0
-    floats = height * width * (held + maps) + TOKEN_COPIES * config.width * tokens + matches
-    return math.ceil(4 * floats)
+    floats = height * width * (GAUSSIAN_CHANNELS + codes)
+    floats += TOKEN_COPIES * config.width * tokens
+    if config.match_block:
+        floats += 3 * tokens**2 + height * width * config.match_width // config.match_stride**2
+    if config.read_out == "pixel":
+        floats += MAP_COPIES * config.decoder[-1] * height * width
+    return 4 * floats
 
 
-def bytes_a_pair(config: ModelConfig, height: int, width: int) -> int:
-    """Memory for the matches of all cells of two views, which cameras are refined with."""
-    if not config.match_block:
-        return 0
-    cells = (height // config.match_stride) * (width // config.match_stride)
-    return 2 * 4 * cells**2
+def bytes_a_pass(config: ModelConfig, height: int, width: int) -> int:
+    """Memory that a pass takes however many views it has.
+
+    Pyramids are read view by view. Cameras are refined by one pair of views after the other, with
+    a score for each pair of cells.
+    """
+    floats = MAP_COPIES * config.dpt_width * height * width
+    if config.match_block:
+        floats += 2 * ((height // config.match_stride) * (width // config.match_stride)) ** 2
+    return 4 * floats
 
 
 def free_memory(device: torch.device, root: Path = ROOT) -> int:

@@ -18,7 +18,7 @@ from ffsplat.prediction import Prediction
 MAX_POINTS = 8192
 """Pairs of points that a pass is placed by; of more, evenly spaced ones are used."""
 
-AGREE = 0.1
+AGREE = 0.2
 """Two passes agree on a pixel if they place it within this share of its depth."""
 
 MIN_AGREEMENT = 0.5

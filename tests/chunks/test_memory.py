@@ -8,13 +8,14 @@ import torch
 
 from ffsplat.chunks import memory
 from ffsplat.chunks.memory import (
-    bytes_a_pair,
+    bytes_a_pass,
     bytes_a_view,
     free_memory,
     views_per_pass,
 )
 from ffsplat.config import ModelConfig
 from ffsplat.model import FFSplat
+from ffsplat.zoo.da3_names import PRESETS
 
 CPU = torch.device("cpu")
 GIB = 2**30
@@ -90,8 +91,11 @@ def test_cost_grows_with_size_rows_and_width():
     more = bytes_a_view(replace(ModelConfig(), whole_rows=58 + 100), 96, 128)
     assert more - base == 4 * 100 * 96 * 128
     assert bytes_a_view(replace(ModelConfig(), width=512), 96, 128) > base
+    with_pyramids = PRESETS["da3-base"]
+    assert bytes_a_view(with_pyramids, 96, 128) < base  # it says nothing of codes
+    assert bytes_a_pass(with_pyramids, 96, 128) == 4 * 4 * 128 * 96 * 128
     # All cells of 4 x 4 pixels against all others, twice.
-    assert bytes_a_pair(ModelConfig(), 96, 128) == 2 * 4 * (24 * 32) ** 2
+    assert bytes_a_pass(ModelConfig(), 96, 128) == 2 * 4 * (24 * 32) ** 2
 
 
 def test_one_pass_while_that_is_wise_then_small_ones_and_never_less_than_two():
@@ -100,7 +104,7 @@ def test_one_pass_while_that_is_wise_then_small_ones_and_never_less_than_two():
     assert views_per_pass(config, (1, *size), plenty) == 1
     assert views_per_pass(config, (memory.MOST_VIEWS, *size), plenty) == memory.MOST_VIEWS
     assert views_per_pass(config, (memory.MOST_VIEWS + 1, *size), plenty) == memory.CHUNK_VIEWS
-    room = bytes_a_pair(config, *size) + 5 * bytes_a_view(config, *size)
+    room = bytes_a_pass(config, *size) + 5 * bytes_a_view(config, *size)
     for views in (6, 200):
         assert views_per_pass(config, (views, *size), int(room / memory.USABLE)) == 5
     assert views_per_pass(config, (5, *size), int(room / memory.USABLE)) == 5

@@ -129,6 +129,21 @@ def test_depth_as_a_folder_of_images(infer, tmp_path):
     assert files(tmp_path / "depth") == {"0000.png", "0001.png", "0002.png", "depth.json"}
 
 
+def test_photos_in_several_passes(infer, tmp_path):
+    outcome = infer("--chunk-views", 2, "--depth-out", tmp_path / "depth.npz")
+    assert outcome.code == 0
+    rows = dict(line.split(None, 1) for line in outcome.out.splitlines())
+    assert rows["views"] == "3 used, 0 skipped, 2 passes"
+    with np.load(tmp_path / "depth.npz") as stored:
+        assert (stored["depth"].max((1, 2)) > 0).all()
+    facts = json.loads(infer("--chunk-views", 2, "--json", "--overwrite").out)
+    assert facts["passes"][0] == {"placed": "first", "agreement": 1.0}
+    assert len(facts["passes"]) == 2
+    assert facts["views"] == ["1.png", "2.png", "10.png"]
+    assert len(json.loads(infer("--json", "--overwrite").out)["passes"]) == 1
+    assert infer("--chunk-views", 1, "--overwrite").code == 2
+
+
 def test_profiles(infer, tmp_path):
     infer("--ply-profile", "plain")
     assert files(tmp_path) == {"scene.ply"}
