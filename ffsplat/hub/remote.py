@@ -19,7 +19,7 @@ from ffsplat.weights import shown
 
 MAX_ANSWER = 4 << 20
 MAX_PAGES = 10
-MAX_WAITS = 3
+TRIES = 3
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -116,16 +116,7 @@ def _endpoint() -> str:
 
 def _ask(url: str, repository: str, revision: str, watch: Watch) -> tuple[Any, str | None]:
     """The JSON at an address, and the address of the next page."""
-    for _ in range(MAX_WAITS):
-        try:
-            content, link = _read(url, repository, revision, watch)
-            break
-        except Busy as busy:
-            if busy.wait >= watch.patience:
-                raise
-            watch.sleep(busy.wait)
-    else:
-        raise Unreachable("the hub asks again and again to come back later (429)")
+    content, link = _read(url, repository, revision, watch, TRIES)
     watch.alive()
     following = link[1] if link and link[1].startswith(_endpoint()) else None
     try:
@@ -135,16 +126,24 @@ def _ask(url: str, repository: str, revision: str, watch: Watch) -> tuple[Any, s
 
 
 def _read(
-    url: str, repository: str, revision: str, watch: Watch
+    url: str, repository: str, revision: str, watch: Watch, tries: int
 ) -> tuple[bytes, re.Match[str] | None]:
+    """An answer of bounded size, and its link to the next page."""
     content = bytearray()
-    with opened(url, repository, revision, watch) as answer:
-        for chunk in answer.iter_raw():
-            watch.check()
-            content += chunk
-            if len(content) > MAX_ANSWER:
-                raise Unreachable(f"the hub answers with more than {MAX_ANSWER} bytes")
-        return bytes(content), _NEXT.search(answer.headers.get("Link", ""))
+    try:
+        with opened(url, repository, revision, watch) as answer:
+            for chunk in answer.iter_raw():
+                watch.check()
+                content += chunk
+                if len(content) > MAX_ANSWER:
+                    raise Unreachable(f"the hub answers with more than {MAX_ANSWER} bytes")
+            return bytes(content), _NEXT.search(answer.headers.get("Link", ""))
+    except Unreachable as error:  # a kept connection may be stale, so one failure proves little
+        wait = error.wait if isinstance(error, Busy) else 0.0
+        if tries == 1 or wait >= watch.patience:
+            raise
+        watch.sleep(wait)
+    return _read(url, repository, revision, watch, tries - 1)
 
 
 def _file(entry: Any) -> RemoteFile | None:

@@ -2,8 +2,10 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import huggingface_hub
@@ -12,6 +14,7 @@ from fake_hub import COMMIT, blobs, cache, cut, nothing_broken_in_the_cache, rig
 
 from ffsplat import hub
 from ffsplat.errors import OutputError, WeightsDamaged, WeightsMissing
+from ffsplat.hub import WEIGHTS
 from ffsplat.hub import cache as cached
 
 
@@ -149,3 +152,35 @@ def test_two_processes_at_once_end_with_the_right_bytes(published, folder):
     assert {out for out, _ in ends} == {f"{COMMIT} {sorted(hub.FILES)}\n"}
     assert right(hub.resolve("org/m", offline=True), folder)
     assert nothing_broken_in_the_cache()
+
+
+def test_an_interrupted_download_ends_soon_and_is_resumed(published, folder):
+    content = (folder / "model.safetensors").read_bytes()
+
+    def halt(handler):
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(len(content)))
+        handler.end_headers()
+        handler.wfile.write(content[:5000])
+        handler.hub.ended.wait()
+        return True
+
+    published.fail(r"^store:.*model\.safetensors", halt, times=1)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ffsplat", "models", "download", "org/m"],
+        env=os.environ | {"HF_ENDPOINT": published.url, "HF_HUB_OFFLINE": "0",
+                          "HF_HUB_CACHE": str(cache())},
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    partial = cache() / "models--org--m" / "blobs" / f"{sha256(folder / WEIGHTS)}.incomplete"
+    deadline = time.monotonic() + 30
+    while not (partial.exists() and partial.stat().st_size == 5000):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    start = time.monotonic()
+    assert "error: interrupted\n" in process.communicate(timeout=30)[1]
+    assert process.returncode == 130
+    assert time.monotonic() - start < 3
+    assert right(hub.resolve("org/m"), folder)
+    assert "bytes=5000-" in [one.range for one in published.asked]
