@@ -135,6 +135,7 @@ class Model:
         topk: int = 4,
         min_confidence: float = 0.05,
         prune_edges: bool = True,
+        consistent: bool = True,
         voxel: float | None = None,
         max_gaussians: int | None = None,
     ) -> InferResult:
@@ -164,7 +165,7 @@ class Model:
         chunks = self._chunks(views, chunk_views)
         lifting = {
             "topk": topk, "min_confidence": min_confidence, "prune_edges": prune_edges,
-            "max_gaussians": max_gaussians,
+            "consistent": consistent, "max_gaussians": max_gaussians,
         }  # fmt: skip
         with memory_errors(len(chunks[0]), size, self.device), torch.inference_mode():
             bound = Bound(voxel, max_gaussians)

@@ -67,6 +67,12 @@ def gram(codebook: Codebook, space: str) -> Float32[np.ndarray, "rows rows"]:
     return rows @ rows.T
 
 
+def code_gram(codebook: Codebook) -> Float32[np.ndarray, "rows rows"] | None:
+    """What lengths of codes follow: `gram` of the first space, None for the orthonormal lexicon."""
+    space = next(iter(codebook.spaces))
+    return None if space == LEXICON else gram(codebook, space)
+
+
 def add_space(codebook: Codebook, name: str, embeddings: Float[np.ndarray, "rows d"]) -> Codebook:
     """The same codebook with one more space; the embeddings are scaled to length 1.
 

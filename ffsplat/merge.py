@@ -3,18 +3,19 @@
 import logging
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import NamedTuple
+from typing import NamedTuple, TypedDict
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float32, Int16, Int32, Int64
+from jaxtyping import Float, Float32, Int16, Int32, Int64
 from torch import Tensor
 
 from ffsplat import codes
-from ffsplat.codebook import LEXICON, gram, rows_of_level
-from ffsplat.errors import UsageError
+from ffsplat.alignment import rotate_harmonics
+from ffsplat.codebook import code_gram, rows_of_level
+from ffsplat.consistency import agreement
+from ffsplat.fusion import merge_voxels
 from ffsplat.geometry import (
-    matrix_from_quaternion,
     quaternion_from_matrix,
     quaternion_multiply,
     transform_points,
@@ -22,31 +23,19 @@ from ffsplat.geometry import (
 )
 from ffsplat.images import original_intrinsics
 from ffsplat.instances import label_instances
-from ffsplat.prediction import Prediction
+from ffsplat.prediction import PixelMeaning, Prediction
+from ffsplat.pruning import confidences, keep_pixels
 from ffsplat.types import SH_C0, Cameras, Codebook, Gaussians, Scene, SparseCode, Views, ViewSource
-from ffsplat.voxels import Groups, cell_keys, group
 
 _log = logging.getLogger(__name__)
 
-ERROR_SCALE = 0.1
-"""A confidence is exp(-expected error of log depth / ERROR_SCALE)."""
+SMOOTHING = 0.25
+"""Variance, in square pixels of the view, that a scene's Gaussians gain.
 
-EDGE_SLOPE = 8.0
-"""Depth gained over distance moved across the view, from which a pixel may be a flying one.
-
-A surface seen at 7 degrees has this slope. On rendered rooms it costs 0.5 % of true depth, and on
-their depth blurred over 3x3 pixels it finds two thirds of the pixels that are off by 15 %.
+Renderers show them to the network, while it learns their shape, under a low-pass of 0.3. With a
+quarter, pictures three times as large as the views come nearest to the truth, on rooms with exact
+depth: less leaves holes, more blurs.
 """
-
-SMALLEST_VOXEL = 2.0**-14
-"""Side of the smallest cell for merging, over the mean distance to the median point.
-
-Cells are numbered up to 2^15 from the median; with smaller ones more than outliers lie beyond.
-"""
-
-SMOOTHING = 0.3
-"""Variance, in square pixels of the view, that a scene's Gaussians gain: the low-pass with which
-renderers show them to the network while it learns their shape."""
 
 INSTANCE_CELL = 0.03
 """Side of the cells in which objects are connected, over the median depth."""
@@ -65,12 +54,14 @@ class WorldGaussians(NamedTuple):
 def to_scene(
     prediction: Prediction,
     views: Views,
-    codebook: Codebook,
+    codebook: Codebook | None,
     *,
+    meaning: PixelMeaning | None = None,
     topk: int = 4,
     min_confidence: float = 0.05,
     min_opacity: float = 0.005,
     prune_edges: bool = True,
+    consistent: bool = True,
     voxel: float | None = None,
     max_gaussians: int | None = None,
     metric: bool = False,
@@ -79,25 +70,33 @@ def to_scene(
     """One scene from the prediction of one view set.
 
     A pixel becomes a Gaussian if it is valid, as opaque as `min_opacity` in colour or in meaning,
-    as sure as `min_confidence` (or as half of the pixels are, where that is less) and, with
-    `prune_edges`, no flying pixel. `topk` pairs of a code are shared between whole objects (the
-    larger half) and parts. `voxel` is the side of the cells, in world units, that are merged to one
-    Gaussian each. `max_gaussians` keeps those with the highest product of opacity (the larger of
-    both) and confidence. Cameras are in pixels of the original photos. Raises ValueError for a
-    batch of several view sets, UsageError for a voxel too small to be numbered.
+    as sure as `min_confidence` (or as half of the pixels are, where that is less), no sky and, with
+    `prune_edges`, no flying pixel; with `consistent`, if no other view looks through it or shows
+    the same surface better (`consistency.agreement`). What the pixels mean is said by `meaning`,
+    if there is one, over its own codebook, else by the heads of the network over `codebook`;
+    without either the scene has no codes, instances and codebook. `topk` pairs of a code are shared
+    between whole objects (the larger half) and parts. `voxel` is the side of the cells, in world
+    units, that are merged to one Gaussian each. `max_gaussians` keeps those with the highest
+    product of opacity (the larger of both) and confidence. Cameras are in pixels of the original
+    photos. Raises ValueError for a batch of several view sets, UsageError for a voxel too small to
+    be numbered.
     """
     if len(prediction.depth) != 1:
         raise ValueError(f"a scene has one view set, not {len(prediction.depth)}")
     valid = torch.from_numpy(views.valid)[None].to(prediction.depth.device)
     kept = keep_pixels(prediction, valid, min_confidence, min_opacity, prune_edges)
+    if consistent and len(views) > 1:
+        agreed = agreement(prediction, kept)
+        kept = agreed.kept
+        if prediction.harmonics is None:
+            prediction = replace(prediction, colors=agreed.colors[None])
     rows = torch.nonzero(kept.flatten())[:, 0]
     gaussians = _gaussians(smoothed(prediction), rows)
     confidence = _numpy(confidences(prediction).flatten()[rows])
+    meant = _meaning(prediction, meaning, codebook, rows, gaussians.means, topk)
     scene = Scene(
         gaussians,
-        codes=_codes(prediction, codebook, rows, topk),
-        instances=_instances(prediction, codebook, rows, gaussians.means),
-        codebook=codebook,
+        **meant,
         cameras=original_cameras(prediction, views),
         metric=metric,
         provenance=dict(provenance or {}),
@@ -113,7 +112,10 @@ def to_scene(
 def gaussians_from_prediction(prediction: Prediction) -> WorldGaussians:
     """Every pixel's Gaussian in the world frame; differentiable in all that was predicted."""
     b = len(prediction.depth)
-    points = unproject(prediction.depth, prediction.intrinsics, prediction.offsets)
+    depth = prediction.depth
+    if prediction.depth_offsets is not None:
+        depth = depth + prediction.depth_offsets
+    points = unproject(depth, prediction.intrinsics, prediction.offsets)
     means = transform_points(prediction.world_from_camera, points.flatten(2, 3))
     turns = quaternion_from_matrix(prediction.world_from_camera[..., :3, :3])[:, :, None]
     quaternions = prediction.quaternions_wxyz.flatten(2, 3)
@@ -157,63 +159,18 @@ def smoothed(prediction: Prediction) -> Prediction:
     """The prediction with Gaussians as wide as they look at the resolution of their own view.
 
     Renderers widen every splat by part of a pixel. What is learnt under that filter would show
-    gaps between the Gaussians where a larger picture has smaller pixels, so a scene carries the
-    filter of its own resolution. Source: Yu et al., "Mip-Splatting", 2024, equation 9.
+    gaps between the Gaussians where a larger picture has smaller pixels, so a scene carries a
+    filter of its own resolution. Source: Yu et al., "Mip-Splatting", 2024, equation 9; here the
+    shortest axis grows no more than the next one does, so that what is flat stays flat.
     """
     footprint = prediction.depth / prediction.intrinsics[..., 0, 0, None, None]
-    variance = prediction.scales.square() + SMOOTHING * footprint.square()[..., None]
-    return replace(prediction, scales=variance.sqrt())
-
-
-def confidences(prediction: Prediction) -> Float[Tensor, "b v h w"]:
-    """Confidence of each pixel's depth, in (0, 1]."""
-    return torch.exp(-prediction.depth_error / ERROR_SCALE)
-
-
-def keep_pixels(
-    prediction: Prediction,
-    valid: Bool[Tensor, "b v h w"],
-    min_confidence: float,
-    min_opacity: float,
-    prune_edges: bool,
-) -> Bool[Tensor, "b v h w"]:
-    """Which pixels become Gaussians; see `to_scene`."""
-    kept = valid & torch.isfinite(prediction.depth) & (prediction.depth > 0)
-    opaque = prediction.opacities >= min_opacity
-    if prediction.meaning_opacities is not None:
-        opaque = opaque | (prediction.meaning_opacities >= min_opacity)
-    kept = kept & opaque
-    if prune_edges:
-        kept = kept & ~flying_pixels(prediction.depth, prediction.intrinsics, valid)
-    confidence = confidences(prediction)
-    if kept.any():
-        kept = kept & (confidence >= confidence[kept].median().clamp(max=min_confidence))
-    return kept
-
-
-def flying_pixels(
-    depth: Float[Tensor, "*b h w"],
-    intrinsics: Float[Tensor, "*b 3 3"],
-    valid: Bool[Tensor, "*b h w"],
-) -> Bool[Tensor, "*b h w"]:
-    """Pixels that hang between a near and a far surface.
-
-    Along a row or a column, depth rises (or falls) more steeply than EDGE_SLOPE both to and from
-    such a pixel. A clean edge is steep on one side only, so both of its pixels stay.
-    """
-    log_depth = torch.where(valid, depth, torch.nan).log()
-    flying = torch.zeros_like(valid)
-    for axis in (-1, -2):
-        # A pixel's side is depth / focal, so a slope is a step of log depth times focal.
-        slope = log_depth.diff(dim=axis) * intrinsics[..., -1 - axis, -1 - axis, None, None]
-        count = slope.shape[axis] - 1
-        if count < 1:
-            continue
-        before, after = slope.narrow(axis, 0, count), slope.narrow(axis, 1, count)
-        steep = torch.minimum(before, after) > EDGE_SLOPE
-        steep |= torch.maximum(before, after) < -EDGE_SLOPE
-        flying.narrow(axis, 1, count).logical_or_(steep)
-    return flying
+    scales = prediction.scales
+    wide = (scales.square() + SMOOTHING * footprint.square()[..., None]).sqrt()
+    order = scales.argsort(dim=-1)
+    shortest, next_ = order[..., :1], order[..., 1:2]
+    growth = wide.gather(-1, next_) / scales.gather(-1, next_).clamp(min=1e-12)
+    flat = scales.gather(-1, shortest) * growth
+    return replace(prediction, scales=wide.scatter(-1, shortest, flat))
 
 
 def original_cameras(prediction: Prediction, views: Views) -> Cameras:
@@ -226,48 +183,6 @@ def original_cameras(prediction: Prediction, views: Views) -> Cameras:
     )
 
 
-def merge_voxels(
-    scene: Scene, confidence: Float32[np.ndarray, " n"], size: float
-) -> tuple[Scene, Float32[np.ndarray, " m"]]:
-    """One Gaussian per cell of side `size` in world units, and its confidence.
-
-    Weights are opacity times confidence. Mean and covariance are those of the mixture (moment
-    matching: Runnalls, IEEE TAES 43(3), 2007), so the merged Gaussian covers what it replaces;
-    colour, opacity and confidence are weighted means, codes are fused, the instance is that with
-    the largest weight. Where meaning has an opacity of its own, that one weighs opacity for
-    meaning, codes and instances, and the larger one place, shape and confidence.
-    Raises UsageError for a size below SMALLEST_VOXEL.
-    """
-    gaussians = scene.gaussians
-    smallest = SMALLEST_VOXEL * _reach(gaussians.means)
-    if size < smallest:
-        raise UsageError(f"voxel {size:g} is too small for this scene", f"try {2 * smallest:.1g}")
-    weights, color, meaning = (
-        np.maximum(opacities * confidence, np.float32(1e-12))
-        for opacities in (gaussians.presence, gaussians.opacities, gaussians.opacities_of_meaning)
-    )
-    cells = group(cell_keys(gaussians.means, size))
-    means = cells.mean(gaussians.means, weights)
-    scales, quaternions = _mixture_shape(gaussians, cells, means, weights)
-    merged = Gaussians(
-        means,
-        scales,
-        quaternions,
-        cells.mean(gaussians.opacities, color),
-        cells.mean(gaussians.sh, color),
-    )
-    if gaussians.meaning_opacities is not None:
-        merged = replace(merged, meaning_opacities=cells.mean(gaussians.meaning_opacities, meaning))
-    fused, instances = scene.codes, scene.instances
-    if fused is not None:
-        matrix = None if scene.codebook is None else _gram(scene.codebook)
-        fused = codes.fuse(fused, cells.index, meaning, len(cells), gram=matrix)
-    if instances is not None:
-        instances = _majority(instances, cells, meaning)
-    scene = replace(scene, gaussians=merged, codes=fused, instances=instances)
-    return scene, cells.mean(confidence, weights)
-
-
 def strongest(strength: Float32[np.ndarray, " n"], count: int) -> Int64[np.ndarray, " m"]:
     """The rows of the `count` largest values, in their own order; ties go to the lower row."""
     return np.sort(np.argsort(-strength, kind="stable")[:count])
@@ -276,16 +191,28 @@ def strongest(strength: Float32[np.ndarray, " n"], count: int) -> Int64[np.ndarr
 def _gaussians(prediction: Prediction, rows: Int64[Tensor, " n"]) -> Gaussians:
     world = gaussians_from_prediction(prediction)
     chosen = WorldGaussians(*(values[0, rows] for values in world))
-    sh = (chosen.colors - 0.5) / SH_C0
     meaning = prediction.meaning_opacities
     return Gaussians(
         _numpy(chosen.means),
         _numpy(chosen.scales),
         _numpy(chosen.quaternions_wxyz),
         _numpy(chosen.opacities),
-        _numpy(sh[:, None]),
+        _harmonics(prediction, rows),
         None if meaning is None else _numpy(meaning.flatten()[rows]),
     )
+
+
+def _harmonics(prediction: Prediction, rows: Int64[Tensor, " n"]) -> Float32[np.ndarray, "n k 3"]:
+    """SH coefficients in the world: of the network, or of colours alike from all sides."""
+    if prediction.harmonics is None:
+        colors = prediction.colors.flatten(0, 3)[rows]
+        return _numpy((colors - 0.5) / SH_C0)[:, None]
+    coefficients = _numpy(prediction.harmonics.flatten(0, 3)[rows])
+    view = _numpy(rows) // prediction.depth[0, 0].numel()
+    for i, pose in enumerate(_numpy(prediction.world_from_camera[0])):
+        mine = view == i
+        coefficients[mine] = rotate_harmonics(coefficients[mine], pose[:3, :3])
+    return coefficients
 
 
 def _top_rows(
@@ -306,6 +233,40 @@ def _top_rows(
     return ids[_numpy(torch.cat(columns, dim=1))], _numpy(weights)
 
 
+class _Meaning(TypedDict):
+    """What a scene says of its Gaussians' meaning; None is nothing."""
+
+    codes: SparseCode | None
+    instances: Int32[np.ndarray, " n"] | None
+    codebook: Codebook | None
+
+
+def _meaning(
+    prediction: Prediction,
+    meaning: PixelMeaning | None,
+    codebook: Codebook | None,
+    rows: Int64[Tensor, " n"],
+    means: Float32[np.ndarray, "n 3"],
+    topk: int,
+) -> _Meaning:
+    """The meaning of the kept pixels, by whoever knows it; see `to_scene`."""
+    if meaning is not None:
+        pixels = _numpy(rows)
+        ids, weights = (
+            pairs.reshape(-1, pairs.shape[-1])[pixels] for pairs in (meaning.ids, meaning.weights)
+        )
+        code = codes.from_pairs(ids, weights, topk, code_gram(meaning.codebook))
+        instances = meaning.instances.reshape(-1)[pixels]
+        return _Meaning(codes=code, instances=instances, codebook=meaning.codebook)
+    if codebook is None or not prediction.whole_logits.shape[-1]:
+        return _Meaning(codes=None, instances=None, codebook=None)
+    return _Meaning(
+        codes=_codes(prediction, codebook, rows, topk),
+        instances=_instances(prediction, codebook, rows, means),
+        codebook=codebook,
+    )
+
+
 def _codes(prediction: Prediction, codebook: Codebook, rows: Tensor, topk: int) -> SparseCode:
     """Half of a code's weight says which whole object, half which part; K = 1 is the object.
 
@@ -317,13 +278,7 @@ def _codes(prediction: Prediction, codebook: Codebook, rows: Tensor, topk: int) 
     if parts:
         pairs.append(_top_rows(prediction.part_logits, rows, part, parts))
     ids, weights = (np.concatenate(arrays, axis=1) for arrays in zip(*pairs, strict=True))
-    return codes.from_pairs(ids, weights, topk, _gram(codebook))
-
-
-def _gram(codebook: Codebook) -> codes.Gram:
-    """Inner products of the rows in the codebook's first space; the lexicon's are orthonormal."""
-    space = next(iter(codebook.spaces))
-    return None if space == LEXICON else gram(codebook, space)
+    return codes.from_pairs(ids, weights, topk, code_gram(codebook))
 
 
 def _instances(
@@ -334,40 +289,6 @@ def _instances(
     embeddings = _numpy(prediction.instances.flatten(0, 3)[rows])
     ids = rows_of_level(codebook, "whole").astype(np.int64)[best]
     return label_instances(means, ids, embeddings, cell)
-
-
-def _reach(means: Float32[np.ndarray, "n 3"]) -> float:
-    """The mean distance to the median point, along the widest axis."""
-    centred = means.astype(np.float64) - np.median(means, axis=0)
-    return float(np.abs(centred).mean(axis=0).max())
-
-
-def _mixture_shape(
-    gaussians: Gaussians,
-    cells: Groups,
-    means: Float32[np.ndarray, "m 3"],
-    weights: Float32[np.ndarray, " n"],
-) -> tuple[Float32[np.ndarray, "m 3"], Float32[np.ndarray, "m 4"]]:
-    """Scales and rotations of the covariance of each cell's mixture around its mean."""
-    axes = matrix_from_quaternion(torch.from_numpy(gaussians.quaternions_wxyz)).numpy()
-    axes = axes * gaussians.scales[:, None]
-    spread = gaussians.means - means[cells.index]
-    covariances = axes @ axes.transpose(0, 2, 1) + spread[:, :, None] * spread[:, None]
-    variances, vectors = np.linalg.eigh(cells.mean(covariances, weights))
-    vectors *= np.sign(np.linalg.det(vectors))[:, None, None]
-    quaternions = quaternion_from_matrix(torch.from_numpy(vectors)).numpy()
-    return np.sqrt(np.maximum(variances, np.float32(1e-14))), quaternions
-
-
-def _majority(
-    instances: Int32[np.ndarray, " n"], cells: Groups, weights: Float32[np.ndarray, " n"]
-) -> Int32[np.ndarray, " m"]:
-    """The instance with the largest total weight in each cell; ties go to the lower number."""
-    pairs = group(cells.index << 32 | instances.astype(np.int64) + 1)
-    cell, instance = pairs.keys >> 32, (pairs.keys & 0xFFFFFFFF) - 1
-    order = np.lexsort((-pairs.sum(weights), cell))
-    winners = order[np.searchsorted(cell, np.arange(len(cells)))]
-    return instance[winners].astype(np.int32)
 
 
 def _numpy(tensor: Tensor) -> np.ndarray:

@@ -118,7 +118,9 @@ def test_bfloat16_is_near_float32(network, photos):
 
 
 def test_the_scene_is_that_of_the_prediction(model, photos):
-    result = model.infer_with_report(photos, prune_edges=False, min_confidence=0.0)
+    result = model.infer_with_report(
+        photos, prune_edges=False, consistent=False, min_confidence=0.0
+    )
     world = gaussians_from_prediction(result.report.prediction)
     valid = result.report.views.valid.ravel()
     np.testing.assert_array_equal(result.scene.gaussians.means, world.means[0].numpy()[valid])

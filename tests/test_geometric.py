@@ -32,11 +32,11 @@ def covariances(found):
 def test_a_facing_plane_by_hand():
     depth, intrinsics = plane(torch.tensor([0, 0, 1.0]).double(), distance=3.0, focal=6.0)
     found = gaussians(depth, intrinsics)
-    # A pixel is 3 / 6 wide: 0.25 along the surface, 0.05 across it, without any turn.
-    expected = torch.tensor([0.25, 0.25, 0.05]).double().square().diag()
+    # A pixel is 3 / 6 wide: a tenth of it along the surface, a hundredth across, without a turn.
+    expected = torch.tensor([0.05, 0.05, 0.005]).double().square().diag()
     torch.testing.assert_close(covariances(found), expected.expand(1, 1, HEIGHT, WIDTH, 3, 3))
     assert torch.equal(found["offsets"], torch.zeros(1, 1, HEIGHT, WIDTH, 2).double())
-    torch.testing.assert_close(found["opacities"], torch.full_like(depth, 0.95))
+    torch.testing.assert_close(found["opacities"], torch.full_like(depth, 0.99))
 
 
 @pytest.mark.parametrize("normal", [[0.3, 0.2, 0.9], [-0.8, 0.1, 0.7], [0.2, -0.7, 0.6]])
@@ -50,7 +50,7 @@ def test_a_tilted_plane_gives_its_normal_everywhere(normal):
     torch.testing.assert_close(rotations @ rotations.mT, eye)
 
 
-def test_seen_from_its_own_view_every_splat_is_round_and_half_a_pixel_wide():
+def test_seen_from_its_own_view_every_splat_is_round_and_a_tenth_of_a_pixel_wide():
     normal = torch.nn.functional.normalize(torch.tensor([0.5, -0.3, 0.8]).double(), dim=0)
     depth, intrinsics = plane(normal)
     found = gaussians(depth, intrinsics)
@@ -62,7 +62,7 @@ def test_seen_from_its_own_view_every_splat_is_round_and_half_a_pixel_wide():
         means, found["quaternions_wxyz"].reshape(-1, 4), scales, torch.ones(len(means)).double(),
         torch.eye(4).double()[None], intrinsics[0], WIDTH, HEIGHT, low_pass=0.0,
     )  # fmt: skip
-    expected = torch.tensor([4.0, 0, 4]).double().expand_as(seen.conics)
+    expected = torch.tensor([100.0, 0, 100]).double().expand_as(seen.conics)
     torch.testing.assert_close(seen.conics, expected)
     torch.testing.assert_close(seen.means2d, grid)
 
@@ -72,7 +72,7 @@ def test_a_pixel_beside_an_edge_belongs_to_its_own_side():
     depth[..., 5:] = 6.0
     found = gaussians(depth, intrinsics_from_focal(torch.full((1, 1), 10.0), HEIGHT, WIDTH))
     pixel = depth / 10
-    expected = torch.stack([0.5 * pixel, 0.5 * pixel, 0.1 * pixel], -1)
+    expected = torch.stack([0.1 * pixel, 0.1 * pixel, 0.01 * pixel], -1)
     torch.testing.assert_close(found["scales"], expected)
 
 
@@ -91,7 +91,7 @@ def test_opacity_follows_the_expected_error():
     depth, intrinsics = plane(torch.tensor([0, 0, 1.0]).double())
     found = gaussians(depth, intrinsics, error=0.2)
     torch.testing.assert_close(
-        found["opacities"], torch.full_like(depth, 0.95 * 0.1353352832366127)
+        found["opacities"], torch.full_like(depth, 0.99 * 0.36787944117144233)
     )
 
 
@@ -115,7 +115,7 @@ def test_pixels_without_depth_are_transparent_and_finite_and_hide_nothing(hole):
 def test_a_single_pixel_faces_the_camera():
     depth = torch.full((1, 1, 1, 1), 4.0)
     found = gaussians(depth, intrinsics_from_focal(torch.full((1, 1), 2.0), 1, 1))
-    torch.testing.assert_close(found["scales"][0, 0, 0, 0], torch.tensor([1.0, 1.0, 0.2]))
+    torch.testing.assert_close(found["scales"][0, 0, 0, 0], torch.tensor([0.2, 0.2, 0.02]))
 
 
 def test_gradients_are_those_of_finite_differences_and_holes_have_none():

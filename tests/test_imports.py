@@ -14,7 +14,8 @@ ORDER = [
     "geometry", "alignment", "exif", "decode", "images", "config", "prediction", "geometric",
     "codes", "codebook", "color_names", "clip", "embeddings", "text",
     "nn", "model", "refine",
-    "voxels", "instances", "semantics", "consistency", "merge", "hits", "query", "render", "io",
+    "voxels", "instances", "semantics", "consistency", "pruning", "fusion", "merge",
+    "hits", "query", "render", "io",
     "zoo", "hub", "chunks", "api", "cli", "__main__",
 ]  # fmt: skip
 """Modules of ffsplat; each imports only those to its left, and the version from the root."""

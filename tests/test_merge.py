@@ -7,9 +7,11 @@ from scipy.special import softmax
 
 from ffsplat import merge
 from ffsplat.codes import to_dense
-from ffsplat.errors import UsageError
+from ffsplat.consistency import agreement
 from ffsplat.geometry import matrix_from_quaternion, project, transform_points
-from ffsplat.types import Codebook, Gaussians, Scene, ViewSource
+from ffsplat.prediction import PixelMeaning
+from ffsplat.render.spherical import sh_colors
+from ffsplat.types import Codebook, Gaussians, ViewSource
 from tests.fakes import fake_prediction, fake_views
 
 CODEBOOK = Codebook(
@@ -24,7 +26,12 @@ WHOLE_ROWS, PART_ROWS = np.array([1, 2, 4, 6, 8]), np.array([0, 3, 5, 7])
 
 
 def make_scene(prediction=None, views=None, **options):
-    options = {"min_confidence": 0.0, "min_opacity": 0.0, "prune_edges": False} | options
+    options = {
+        "min_confidence": 0.0,
+        "min_opacity": 0.0,
+        "prune_edges": False,
+        "consistent": False,
+    } | options
     return merge.to_scene(
         prediction or fake_prediction(), views or fake_views(), CODEBOOK, **options
     )
@@ -125,35 +132,6 @@ def test_nothing_valid_gives_an_empty_scene():
     assert len(scene) == len(scene.codes) == len(scene.instances) == 0
 
 
-@pytest.mark.parametrize("turned", [False, True])
-def test_flying_pixels(turned):
-    rows = torch.tensor(
-        [
-            [2.0, 2.0, 2.0, 4.0, 4.0, 4.0],  # a clean edge stays
-            [2.0, 2.0, 3.0, 4.0, 4.0, 4.0],  # one pixel between
-            [4.0, 4.0, 3.3, 2.6, 2.0, 2.0],  # two, falling
-            [2.0, 2.1, 2.2, 2.3, 2.4, 2.5],  # a slope
-            [2.0, 2.0, 3.0, 2.0, 2.0, 2.0],  # a thin thing
-        ]
-    )
-    expected = torch.zeros(5, 6, dtype=torch.bool)
-    expected[1, 2] = expected[2, 2] = expected[2, 3] = True
-    depth = rows[:, None, None]  # five views of one row
-    # 80 pixels of focal length along the row: steps of log depth over 0.1 count.
-    intrinsics = torch.diag(torch.tensor([1.0, 80, 1] if turned else [80.0, 1, 1])).expand(
-        5, 1, 3, 3
-    )
-    depth = depth.mT if turned else depth
-    flying = merge.flying_pixels(depth, intrinsics, torch.ones_like(depth, dtype=torch.bool))
-    torch.testing.assert_close(flying.flatten(1), expected)
-
-
-def test_padding_makes_no_flying_pixel():
-    depth, intrinsics = torch.tensor([[[2.0, 3.0, 4.5]]]), 80 * torch.eye(3)[None]
-    assert merge.flying_pixels(depth, intrinsics, torch.tensor([[[True, True, True]]]))[0, 0, 1]
-    assert not merge.flying_pixels(depth, intrinsics, torch.tensor([[[True, True, False]]])).any()
-
-
 def test_flying_pixels_are_dropped_from_the_scene():
     prediction = fake_prediction(v=1, depth=torch.full((1, 1, 6, 8), 2.0))
     prediction.depth[..., 3], prediction.depth[..., 4:] = 8.0, 32.0
@@ -252,64 +230,6 @@ def test_photos_have_square_pixels_and_their_principal_point_in_the_middle():
     np.testing.assert_allclose(cameras.intrinsics[1], [[72, 0, 22.5], [0, 72, 30], [0, 0, 1]], 1e-6)
 
 
-def test_merged_cells_keep_the_moments_of_their_mixture():
-    scene = make_scene()
-    confidence = np.linspace(0.1, 1, 96, dtype=np.float32)
-    merged, merged_confidence = merge.merge_voxels(scene, confidence, 0.7)
-    assert 2 < len(merged) < 48
-    old, new = scene.gaussians, merged.gaussians
-    weights = old.opacities * confidence
-    shape = covariances(old.quaternions_wxyz, old.scales)
-    merged_shape = covariances(new.quaternions_wxyz, new.scales)
-    cells = np.floor(old.means / 0.7)
-    dense = to_dense(scene.codes, 9)
-    for i in range(len(merged)):
-        # The cells are convex, so the merged mean lies in the cell of its members.
-        members = (cells == np.floor(new.means[i] / 0.7)).all(axis=1)
-        share = weights[members] / weights[members].sum()
-        mean = share @ old.means[members]
-        offset = old.means[members] - mean
-        spread = np.einsum("n,ni,nj->ij", share, offset, offset)
-        np.testing.assert_allclose(new.means[i], mean, atol=1e-5)
-        expected = np.einsum("n,nij->ij", share, shape[members]) + spread
-        np.testing.assert_allclose(merged_shape[i], expected, atol=2e-5)
-        np.testing.assert_allclose(new.opacities[i], share @ old.opacities[members], atol=1e-5)
-        np.testing.assert_allclose(new.sh[i, 0], share @ old.sh[members, 0], atol=1e-5)
-        np.testing.assert_allclose(merged_confidence[i], share @ confidence[members], atol=1e-5)
-        code = np.sort(share @ dense[members])[-4:]
-        ours = np.sort(merged.codes.weights[i].astype(float))
-        np.testing.assert_allclose(ours, code / code.sum(), atol=2e-3)
-    np.testing.assert_allclose(np.linalg.norm(new.quaternions_wxyz, axis=1), 1, atol=1e-5)
-
-
-def test_a_merged_instance_is_that_of_the_largest_weight():
-    gaussians = Gaussians(
-        means=np.array([[0.1, 0, 0], [0.2, 0, 0], [0.3, 0, 0], [5, 0, 0]], np.float32),
-        scales=np.full((4, 3), 0.1, np.float32),
-        quaternions_wxyz=np.tile(np.array([1, 0, 0, 0], np.float32), (4, 1)),
-        opacities=np.array([0.5, 0.3, 0.3, 1], np.float32),
-        sh=np.zeros((4, 1, 3), np.float32),
-    )
-    scene = Scene(gaussians, instances=np.array([7, 2, 2, -1], np.int32))
-    merged, _ = merge.merge_voxels(scene, np.ones(4, np.float32), 1.0)
-    by_place = np.argsort(merged.gaussians.means[:, 0])
-    assert merged.instances[by_place].tolist() == [2, -1]
-    assert merged.codes is None
-
-
-def test_cells_too_small_to_be_numbered_are_refused():
-    scene = make_scene()
-    means = scene.gaussians.means.astype(np.float64)
-    smallest = float(np.abs(means - np.median(means, axis=0)).mean(0).max()) / 2**14
-    merged, _ = merge.merge_voxels(scene, np.ones(96, np.float32), 1.01 * smallest)
-    assert len(merged) == 96
-    merged_means = np.sort(merged.gaussians.means, axis=0)
-    np.testing.assert_allclose(merged_means, np.sort(means, axis=0), atol=1e-6)
-    for size in (0.99 * smallest, 1e-300):
-        with pytest.raises(UsageError, match="too small"):
-            make_scene(voxel=size)
-
-
 def test_max_gaussians_keeps_the_surest_in_order():
     prediction = fake_prediction()
     prediction.depth_error[0, 1] = 0.5
@@ -339,16 +259,95 @@ def test_the_same_input_gives_the_same_scene():
     assert first.codes.weights.tobytes() == second.codes.weights.tobytes()
 
 
-def test_a_scene_carries_the_low_pass_of_its_own_resolution():
+def test_a_scene_carries_a_low_pass_of_its_own_resolution_and_stays_flat():
     prediction = fake_prediction(h=6, w=8)
+    prediction.scales[0, 0, 0, 0] = torch.tensor([0.2, 0.01, 0.3])
     wide = merge.smoothed(prediction)
     focal = 0.9 * 8
-    side = prediction.depth / focal
-    expected = prediction.scales.square() + 0.3 * side.square()[..., None]
-    torch.testing.assert_close(wide.scales.square(), expected)
-    # Seen from its own view, a flat Gaussian of no size is as wide as the filter: 0.55 pixels.
+    added = 0.25 * (prediction.depth[0, 0, 0, 0] / focal) ** 2
+    # The shortest axis keeps its share of the next one: a twentieth.
+    wider = (0.2**2 + added).sqrt()
+    expected = torch.stack([wider, wider / 20, (0.3**2 + added).sqrt()])
+    torch.testing.assert_close(wide.scales[0, 0, 0, 0], expected)
+    # Seen from its own view, a flat Gaussian of no size is as wide as the filter: half a pixel.
     point = merge.smoothed(replace(prediction, scales=torch.zeros_like(prediction.scales)))
-    pixels = point.scales * focal / prediction.depth[..., None]
-    torch.testing.assert_close(pixels, torch.full_like(pixels, 0.3**0.5))
+    pixels = (point.scales * focal / prediction.depth[..., None]).sort(dim=-1).values
+    torch.testing.assert_close(pixels, torch.tensor([0, 0.5, 0.5]).expand_as(pixels))
     scene = make_scene(prediction)
     np.testing.assert_allclose(scene.gaussians.scales, wide.scales.flatten(0, 3).numpy(), rtol=1e-5)
+
+
+def test_depth_offsets_move_a_gaussian_along_its_ray():
+    farther = torch.full((1, 2, 6, 8), 0.5)
+    prediction = fake_prediction()
+    moved = merge.gaussians_from_prediction(replace(prediction, depth_offsets=farther))
+    expected = merge.gaussians_from_prediction(replace(prediction, depth=prediction.depth + 0.5))
+    torch.testing.assert_close(moved.means, expected.means)
+
+
+def test_harmonics_are_turned_into_the_world():
+    random = torch.Generator().manual_seed(5)
+    coefficients = torch.randn(1, 2, 6, 8, 9, 3, generator=random)
+    prediction = fake_prediction(harmonics=coefficients)
+    scene = make_scene(prediction)
+    directions = np.random.default_rng(0).normal(size=(96, 3)).astype(np.float32)
+    rotation = prediction.world_from_camera[0, :, :3, :3].numpy().repeat(48, axis=0)
+    seen = sh_colors(scene.gaussians.sh, np.einsum("nij,nj->ni", rotation, directions))
+    expected = sh_colors(coefficients.reshape(96, 9, 3).numpy(), directions)
+    np.testing.assert_allclose(seen, expected, atol=1e-5)
+
+
+def pixel_meaning() -> PixelMeaning:
+    """Two pairs a pixel over five rows that are all the same vector, and an object a view."""
+    random = np.random.default_rng(0)
+    rows = np.zeros((5, 2), np.float16)
+    rows[:, 0] = 1
+    book = Codebook(
+        names=("",) * 5,
+        levels=np.zeros(5, np.int8),
+        parents=np.full(5, -1, np.int16),
+        counts=np.ones(5, np.float32),
+        spaces={"other": rows},
+    )
+    return PixelMeaning(
+        random.permuted(np.tile(np.arange(5, dtype=np.int16), (2, 6, 8, 1)), axis=-1)[..., :2],
+        np.tile(np.array([0.75, 0.25], np.float32), (2, 6, 8, 1)),
+        np.arange(2, dtype=np.int32).repeat(48).reshape(2, 6, 8),
+        book,
+    )
+
+
+def test_meaning_that_is_given_goes_before_that_of_the_network():
+    meaning, prediction = pixel_meaning(), fake_prediction()
+    prediction.depth[0, 1, 0, 0] = torch.nan
+    scene = make_scene(prediction, meaning=meaning)
+    kept = np.delete(np.arange(96), 48)
+    np.testing.assert_array_equal(scene.codes.ids[:, :2], meaning.ids.reshape(96, 2)[kept])
+    np.testing.assert_array_equal(scene.codes.weights[0], [0.75, 0.25, 0, 0])
+    np.testing.assert_allclose(scene.codes.norms, 1, atol=1e-3)  # not that of orthonormal rows
+    np.testing.assert_array_equal(scene.instances, meaning.instances.flatten()[kept])
+    assert scene.codebook is meaning.codebook
+    assert make_scene(prediction, meaning=meaning, topk=1).codes.ids.shape == (95, 1)
+
+
+def test_without_any_meaning_a_scene_has_colours_only():
+    dumb = fake_prediction(whole=0, part=0)
+    for codebook in (CODEBOOK, None):
+        scene = merge.to_scene(dumb, fake_views(), codebook)
+        assert scene.codes is None
+        assert scene.instances is None
+        assert scene.codebook is None
+    assert len(scene) == len(merge.to_scene(fake_prediction(), fake_views(), CODEBOOK))
+
+
+def test_a_scene_shows_what_the_views_agree_on():
+    prediction = fake_prediction(seed=3)
+    scene = make_scene(prediction, consistent=True)
+    kept = torch.ones(1, 2, 6, 8, dtype=torch.bool)
+    agreed = agreement(prediction, kept)
+    rows = agreed.kept.flatten().nonzero()[:, 0]
+    assert 0 < len(rows) < 96
+    world = merge.gaussians_from_prediction(prediction)
+    np.testing.assert_array_equal(scene.gaussians.means, world.means[0, rows])
+    colors = agreed.colors.reshape(-1, 3)[rows].clamp(0, 1)
+    np.testing.assert_allclose(scene.gaussians.colors, colors, atol=1e-5)

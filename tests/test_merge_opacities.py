@@ -9,6 +9,7 @@ import torch
 from ffsplat import merge
 from ffsplat.codebook import lexicon_codebook
 from ffsplat.codes import from_pairs
+from ffsplat.fusion import merge_voxels
 from ffsplat.prediction import Prediction
 from ffsplat.types import Gaussians, Scene
 from tests.fakes import fake_prediction, fake_views
@@ -21,7 +22,12 @@ def predict(**changes) -> Prediction:
 
 def make_scene(prediction, **options) -> Scene:
     """The scene of every pixel, coded by the lexicon."""
-    options = {"min_confidence": 0.0, "min_opacity": 0.0, "prune_edges": False} | options
+    options = {
+        "min_confidence": 0.0,
+        "min_opacity": 0.0,
+        "prune_edges": False,
+        "consistent": False,
+    } | options
     return merge.to_scene(prediction, fake_views(), lexicon_codebook(), **options)
 
 
@@ -54,9 +60,7 @@ def glass_and_paint() -> Scene:
 
 
 def test_merging_weighs_colour_and_meaning_each_by_its_own_opacity():
-    merged, confidence = merge.merge_voxels(
-        glass_and_paint(), np.array([1, 0.5, 1], np.float32), 1.0
-    )
+    merged, confidence = merge_voxels(glass_and_paint(), np.array([1, 0.5, 1], np.float32), 1.0)
     near = int(merged.gaussians.means[:, 0].argmin())
     gaussians = merged.gaussians
     # Colour: 0.2 and 0.8 x 0.5; meaning: 0.9 and 0.1 x 0.5; place: 0.9 and 0.8 x 0.5.
@@ -76,7 +80,7 @@ def test_equal_opacities_merge_as_one():
     opacities = scene.gaussians.opacities
     double = replace(scene, gaussians=replace(scene.gaussians, meaning_opacities=opacities))
     confidence = np.linspace(0.1, 1, 96, dtype=np.float32)
-    (one, sure), (two, also) = (merge.merge_voxels(s, confidence, 0.7) for s in (scene, double))
+    (one, sure), (two, also) = (merge_voxels(s, confidence, 0.7) for s in (scene, double))
     np.testing.assert_array_equal(two.gaussians.meaning_opacities, one.gaussians.opacities)
     assert one.gaussians.meaning_opacities is None
     for name in ("means", "scales", "quaternions_wxyz", "opacities", "sh"):
