@@ -7,12 +7,15 @@ import click
 from ffsplat.cli.app import COMMANDS, SETTINGS
 from ffsplat.cli.console import Console, common_options, printable
 from ffsplat.cli.environment import silence_downloads
+from ffsplat.hub.download import megabytes
+from ffsplat.hub.locate import AUTO
+from ffsplat.zoo import RECOMMENDED
 
 if TYPE_CHECKING:
     from ffsplat.hub.inventory import Entry, Part
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-NAME = click.argument("name")
+NAME = click.argument("name", callback=lambda _, __, name: RECOMMENDED if name == AUTO else name)
 
 
 @click.group("models", short_help=COMMANDS["models"], context_settings=SETTINGS)
@@ -20,8 +23,9 @@ NAME = click.argument("name")
 def command() -> None:
     """Published models: which there are, and which of them lie on this machine.
 
-    NAME is a published model, a folder, or org/repo[@revision] on the Hugging Face hub. Weights lie
-    in the hub's own cache (HF_HOME, HF_HUB_CACHE), which other programs share.
+    NAME is a published model, a folder, org/repo[@revision] on the Hugging Face hub, or auto, the
+    recommended model. Weights lie in the hub's own cache (HF_HOME, HF_HUB_CACHE), which other
+    programs share.
     """
 
 
@@ -67,9 +71,9 @@ def show(console: Console, name: str, verify: bool, as_json: bool) -> None:
     for part in entry.parts:
         console.result(printable(f"{part.place}: {part.summary}"))
         rows = {"  revision": part.revision, "  licence": _license(part)}
-        files = {f"  {file.name}": _bytes(file.stat().st_size) for file in part.files}
+        files = {f"  {file.name}": megabytes(file.stat().st_size) for file in part.files}
         _show(console, {key: value for key, value in (rows | files).items() if value})
-    if verify:
+    if verify and any(part.revision for part in entry.parts):
         console.result("every file here is what the hub promises")
 
 
@@ -85,15 +89,10 @@ def download(
 ) -> None:
     """Download a model, or the newest commit of it; go on where an earlier download ended."""
     from ffsplat.hub import resolve
-    from ffsplat.hub.locate import AUTO
-    from ffsplat.zoo import RECOMMENDED
 
     if console.quiet or as_json:
         silence_downloads()
-    found = resolve(
-        RECOMMENDED if name == AUTO else name,
-        revision=revision, accept_license=accept_license, refresh=True,
-    )  # fmt: skip
+    found = resolve(name, revision=revision, accept_license=accept_license, refresh=True)
     if as_json:
         console.json({**found.provenance, "folder": str(found.path)})
     elif not console.quiet:
@@ -116,7 +115,7 @@ def remove(console: Console, name: str, as_json: bool) -> None:
                        "bytes": one.bytes} for one in removed])  # fmt: skip
     elif not console.quiet:
         for one in removed:
-            console.result(f"removed {one.repository}, {_bytes(one.bytes)} freed")
+            console.result(f"removed {one.repository}, {megabytes(one.bytes)} freed")
 
 
 def _line(entry: "Entry") -> dict[str, Any]:
@@ -156,8 +155,4 @@ def _size(facts: dict[str, Any]) -> str:
     """The size of what is here, marked where something is lacking."""
     if not facts["bytes"]:
         return ""
-    return _bytes(facts["bytes"]) + ("" if facts["cached"] else " (in part)")
-
-
-def _bytes(size: int) -> str:
-    return f"{size / 1e6:.0f} MB" if size >= 1e7 else f"{size / 1e6:.1f} MB"
+    return megabytes(facts["bytes"]) + ("" if facts["cached"] else " (in part)")

@@ -129,8 +129,9 @@ def _announce(wanted: Sequence[Wanted], large: list[tuple[Remote, RemoteFile]]) 
     free_space(files, cache_folder())
     if size := sum(file.size for file in files):
         names = " and ".join(dict.fromkeys(remote.repository for remote, _ in lacking))
-        _log.warning("downloading %s of %s into %s", _megabytes(size), names, cache_folder())
+        _log.warning("downloading %s of %s into %s", megabytes(size), names, cache_folder())
 
 
-def _megabytes(size: int) -> str:
+def megabytes(size: int) -> str:
+    """A size as people read it."""
     return f"{size / 1e6:.0f} MB" if size >= 1e7 else f"{size / 1e6:.1f} MB"

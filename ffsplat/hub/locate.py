@@ -33,7 +33,7 @@ BUNDLED = ("ffsplat-tiny",)
 HUB, LOCAL = "hf-hub:", "local-dir:"
 """What may stand before a name to say where it is meant."""
 
-_REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
+REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 _REVISION = re.compile(r"[A-Za-z0-9][\w.-]{0,99}(/[A-Za-z0-9][\w.-]{0,99}){0,4}")
 _log = logging.getLogger(__name__)
 
@@ -128,7 +128,7 @@ def repository_of(name: str, revision: str | None = None) -> tuple[Published, bo
         raise UsageError(f"two revisions are given: {shown(wanted)} and {shown(revision)}")
     asked = wanted or revision or ""
     entry = published(place)
-    if entry is None and _REPOSITORY.fullmatch(place):
+    if entry is None and REPOSITORY.fullmatch(place):
         entry = Published(place, place, "", "")
     if entry is None or (at and not wanted) or (asked and not _REVISION.fullmatch(asked)):
         what = f"model {shown(name)}" if entry is None else f"revision {shown(asked)}"
@@ -148,8 +148,9 @@ def wanted_parts(wanted: ModelName, revision: str | None = None) -> list[Wanted]
     Raises UsageError as `repository_of`.
     """
     entry, follow = repository_of(wanted.geometry, revision)
+    alone = entry.repository in {encoder.repository for encoder in TEXT_ENCODERS.values()}
+    geometry = Wanted(entry.repository, entry.revision, follow, entry.weights, not alone)
     encoder = _encoder(wanted)
-    geometry = Wanted(entry.repository, entry.revision, follow)
     return [geometry, encoder] if encoder else [geometry]
 
 
@@ -218,7 +219,7 @@ def _encoder(wanted: ModelName) -> Wanted | None:
     entry = TEXT_ENCODERS.get(wanted.text_space or "")
     if entry is None:
         return None
-    return Wanted(entry.repository, entry.revision, False, entry.weights, configured=False)
+    return Wanted(entry.repository, entry.revision, weights=entry.weights, configured=False)
 
 
 def _from_hub(wanted: ModelName, revision: str | None, options: _Options) -> ModelFolder:
@@ -295,12 +296,12 @@ def _checked(one: Wanted, offline: bool, accept: bool) -> Path:
 
 
 def _not_to_be_had(missing: Sequence[Wanted], reason: str | None) -> WeightsMissing:
-    places = " and ".join(f"{one.repository}@{one.revision}" for one in missing)
-    what = f"weights {places} are not in the local cache"
+    places = [f"{one.repository}@{one.revision}" for one in missing]
+    what = f"weights {' and '.join(places)} are not in the local cache"
     if reason is None:
         return WeightsMissing(
             f"{what} and --offline is set",
-            f"run once online: ffsplat models download {missing[0].repository}"
+            f"run once online: ffsplat models download {places[0].removesuffix('@main')}"
             f" (cache: {cache_folder()})",
         )
     return WeightsMissing(

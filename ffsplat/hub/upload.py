@@ -8,6 +8,7 @@ import torch
 
 from ffsplat.errors import CheckpointError, FFSplatError, UsageError, WeightsMissing
 from ffsplat.hub.checkpoint import save_checkpoint
+from ffsplat.hub.locate import REPOSITORY
 from ffsplat.model import FFSplat
 from ffsplat.types import Codebook
 from ffsplat.weights import shown
@@ -20,7 +21,6 @@ HUB_LICENSES = (
 )  # fmt: skip
 """Identifiers of the hub that are SPDX identifiers in small letters; others are "other"."""
 
-_REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 _SPDX = re.compile(r"[\w.+() -]{1,200}")
 
 
@@ -45,7 +45,7 @@ def push_checkpoint(
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HTTPError  # pyright: ignore[reportPrivateImportUsage]
 
-    if not _REPOSITORY.fullmatch(repository):
+    if not REPOSITORY.fullmatch(repository):
         raise UsageError(f"{shown(repository)} is no org/name on the hub")
     text = card_text(repository, network, license, card)
     api = HfApi(library_name="ffsplat")

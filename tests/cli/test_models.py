@@ -8,7 +8,7 @@ from command import run
 from fake_hub import COMMIT, cache, silence
 from untrained import save_photos, save_untrained
 
-from ffsplat.zoo import CLIP_SPACE, COMPOSITES, GEOMETRY, TEXT_ENCODERS
+from ffsplat.zoo import CLIP_SPACE, COMPOSITES, GEOMETRY, RECOMMENDED, TEXT_ENCODERS
 
 CLIP = TEXT_ENCODERS[CLIP_SPACE]
 
@@ -76,6 +76,8 @@ def test_show_tells_what_is_not_here_and_whose_licence_is_not_accepted(published
     assert "here       no\n" in text
     assert "CC-BY-NC-4.0, non-commercial, not accepted yet\n" in text
     assert run("models", "show", "nonsense").code == 2
+    assert facts("show", "auto")["name"] == RECOMMENDED
+    assert run("models", "show", "ffsplat-tiny", "--verify").out.count("promises") == 0
     tiny = facts("show", "ffsplat-tiny")
     assert [Path(file["path"]).name for file in tiny["parts"][0]["files"]] == [
         "config.json", "model.safetensors", "codebook.safetensors", "README.md",

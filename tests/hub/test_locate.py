@@ -163,3 +163,13 @@ def test_auto_without_network_is_the_bundled_model_with_one_line_of_notice(
 def test_auto_is_not_stopped_by_a_hub_that_has_no_such_model(fake_hub, caplog):
     assert hub.resolve("auto").name == "ffsplat-tiny"
     assert "there is no model depth-anything/DA3-BASE on the hub" in caplog.text
+
+
+def test_a_text_encoder_can_be_fetched_by_itself(recommended):
+    for name in ("clip", CLIP.repository):
+        found = hub.resolve(name)
+        assert (found.path / CLIP.weights).read_bytes() == b"the text encoder"
+        assert (found.license, found.repository) == ("MIT", CLIP.repository)
+    assert not any("config.json" in path for path in recommended.paths)
+    with pytest.raises(WeightsMissing, match="DA3-BASE@main are not in the local cache"):
+        hub.resolve("da3-base+clip", offline=True)
