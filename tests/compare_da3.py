@@ -48,8 +48,12 @@ from tests.zoo.da3_recipe import (
 )
 
 TOLERANCE = 1e-4
-CASES = ((1, 70, 98), (2, 126, 84), (3, 84, 126), (5, 98, 70), (6, 56, 56))
-"""Views, height, width: fewer and more than from which a reference is chosen, both ways up."""
+CASES = (
+    (1, 70, 98), (2, 126, 84), (3, 84, 126), (4, 42, 154), (5, 98, 70), (6, 56, 56),
+    (2, 280, 504), (1, 518, 518),
+)  # fmt: skip
+"""Views, height, width: fewer and more than from which a reference is chosen, both ways up; a
+common size of photos, and that at which the table of positions is not stretched."""
 
 
 def imported(original: nn.Module, config: ModelConfig) -> FFSplat:
