@@ -109,22 +109,20 @@ def _complete(remote: Remote, file: RemoteFile, part: Path, watch: Watch, count:
     resumed = 0 < _size(part) <= file.size
     count(_size(part) if resumed else 0)
     tag = _transfer(remote, file, part, watch, count)
-    promised = [digest for digest in (file.sha256, file.git_sha1) if digest]
-    if SHA256.fullmatch(tag) or (COMMIT.fullmatch(tag) and not promised):
-        promised.append(tag)
-    if not promised:
+    promised = file.sha256 or file.git_sha1 or tag
+    if not (SHA256.fullmatch(promised) or COMMIT.fullmatch(promised)):
         _log.warning("the hub promises no digest of %s, so it was not compared", file.name)
         return digest_of(part, sha256=True, sign=watch.alive)
-    if all(digest_of(part, len(digest) == 64, watch.alive) == digest for digest in promised):
-        return promised[0]
+    if digest_of(part, len(promised) == 64, watch.alive) == promised:
+        return promised
     part.unlink()
     if resumed:  # what was begun earlier may have been at fault: once more from the start
         count(-file.size)
         return _complete(remote, file, part, watch, count)
-    kind = "sha256" if len(promised[0]) == 64 else "git hash"
+    kind = "sha256" if len(promised) == 64 else "git hash"
     raise WeightsDamaged(
         f"{file.name} of {remote.repository} arrived damaged: its {kind} is not"
-        f" {promised[0][:12]}..., which the hub promises",
+        f" {promised[:12]}..., which the hub promises",
         "it was not kept; try again, and if this persists, the hub or the network is at fault",
     )
 

@@ -8,6 +8,7 @@ import pytest
 from fake_hub import COMMIT, silence
 
 from ffsplat import hub
+from ffsplat.clip import parse_space, weights_file
 from ffsplat.errors import CheckpointError, UsageError, WeightsMissing
 from ffsplat.hub import locate
 from ffsplat.zoo import CLIP_SPACE, RECOMMENDED, TEXT_ENCODERS, published
@@ -173,3 +174,6 @@ def test_a_text_encoder_can_be_fetched_by_itself(recommended):
     assert not any("config.json" in path for path in recommended.paths)
     with pytest.raises(WeightsMissing, match="DA3-BASE@main are not in the local cache"):
         hub.resolve("da3-base+clip", offline=True)
+    name = parse_space(CLIP_SPACE)
+    assert name is not None
+    assert weights_file(name.arch, name.tag, offline=True) == found.path / CLIP.weights
