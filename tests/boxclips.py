@@ -10,6 +10,7 @@ from torch import Tensor
 
 from data.clip import Clip
 from data.rooms import PART_NAMES, WHOLE_NAMES
+from ffsplat.geometric import geometric_gaussians
 from ffsplat.geometry import invert_rigid
 from ffsplat.model import FFSplat
 from train.batches import Batch
@@ -60,24 +61,21 @@ class Oracle(FFSplat):
         b, v, h, w = given.depth.shape
         poses = invert_rigid(given.world_from_camera[:, :1]) @ given.world_from_camera
         poses[..., :3, 3] *= UNIT
-        footprint = UNIT * given.depth / given.intrinsics[..., 0, 0, None, None]
+        depth, error = UNIT * given.depth, torch.full_like(given.depth, 1e-4)
+        shaped = geometric_gaussians(depth, error, given.intrinsics, given.images.movedim(2, -1))
         return fake_prediction(
             b=b, v=v, h=h, w=w,
-            depth=UNIT * given.depth,
-            depth_error=torch.full_like(given.depth, 0.01),
+            depth=depth,
+            depth_error=error,
             scale=UNIT * given.depth.mean((1, 2, 3)),
             world_from_camera=poses,
             intrinsics=given.intrinsics,
-            offsets=torch.zeros(b, v, h, w, 2),
-            scales=0.5 * footprint[..., None].expand(-1, -1, -1, -1, 3),
-            quaternions_wxyz=torch.tensor([1.0, 0, 0, 0]).expand(b, v, h, w, 4),
-            opacities=torch.full_like(given.depth, 0.9),
-            colors=given.images.movedim(2, -1),
             whole_logits=9 * F.one_hot(given.whole.clamp(min=0), len(WHOLE_NAMES)).float(),
             part_logits=9 * F.one_hot(given.part.clamp(min=0), len(PART_NAMES)).float(),
             instances=F.one_hot(given.identity + 9, 16).float(),
             descriptors=silent_descriptors(b, v, h // 4, w // 4),
             token_descriptors=silent_descriptors(b, v, h // 8, w // 8),
+            **shaped,
         )  # fmt: skip
 
 

@@ -11,9 +11,9 @@ from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 from data.clip import UNKNOWN, Clip
-from ffsplat.geometry import transform_points, unproject
-from ffsplat.merge import WorldGaussians
-from ffsplat.nn.heads import FOOTPRINT_PRIOR
+from ffsplat.geometric import geometric_gaussians
+from ffsplat.merge import WorldGaussians, gaussians_from_prediction
+from ffsplat.prediction import Prediction
 from train.batches import Batch
 
 FIELD_OF_VIEW = 57.5
@@ -89,24 +89,34 @@ def nearest_view(
     return (away + axes.clamp(-1, 1).acos()).argmin(1)
 
 
-def exact_gaussians(batch: Batch) -> WorldGaussians:
-    """Every pixel's Gaussian at its true place, with the shape an untrained network gives it.
+def exact_prediction(batch: Batch) -> Prediction:
+    """What a network without heads for Gaussians and meaning would say, if its depth were exact.
 
-    Without depth it is transparent.
+    A pixel without depth is transparent.
     """
-    b = len(batch.depth)
-    points = unproject(batch.depth, batch.intrinsics).flatten(2, 3)
-    means = transform_points(batch.world_from_camera, points).reshape(b, -1, 3)
-    footprint = batch.depth / batch.intrinsics[..., 0, 0, None, None]
-    quaternions = torch.zeros(*means.shape[:2], 4).to(means)
-    quaternions[..., 0] = 1
-    return WorldGaussians(
-        means,
-        quaternions,
-        FOOTPRINT_PRIOR * footprint.reshape(b, -1, 1).expand(-1, -1, 3),
-        0.9 * (batch.depth > 0).reshape(b, -1).to(means),
-        batch.images.movedim(2, -1).reshape(b, -1, 3),
+    b, v, h, w = batch.depth.shape
+    error = torch.zeros_like(batch.depth)
+    pixels = batch.images.movedim(2, -1)
+    known = batch.depth > 0
+    nothing = torch.zeros(b, v, h, w, 0).to(error)
+    return Prediction(
+        depth=batch.depth,
+        depth_error=error,
+        scale=batch.depth.sum((1, 2, 3)) / known.sum((1, 2, 3)).clamp(min=1),
+        world_from_camera=batch.world_from_camera,
+        intrinsics=batch.intrinsics,
+        **geometric_gaussians(batch.depth, error, batch.intrinsics, pixels, known),
+        whole_logits=nothing,
+        part_logits=nothing,
+        instances=nothing,
+        descriptors=nothing,
+        token_descriptors=nothing,
     )
+
+
+def exact_gaussians(batch: Batch) -> WorldGaussians:
+    """Every pixel's geometric Gaussian at its true place; without depth it is transparent."""
+    return gaussians_from_prediction(exact_prediction(batch))
 
 
 def essential_pose(

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ffsplat.geometric import geometric_gaussians
 from ffsplat.geometry import invert_rigid
 from ffsplat.merge import WorldGaussians, gaussians_from_prediction
 from ffsplat.model import FFSplat
@@ -39,7 +40,7 @@ def predicted_images(
     sources = {
         "network": gaussians_from_prediction(aligned),
         "regressed cameras": gaussians_from_prediction(regressed),
-        "geometric Gaussians": geometric_gaussians(aligned, given),
+        "geometric Gaussians": without_head(aligned, given),
     }
     images = {
         name: _splat(gaussians, others.world_from_camera, others, background)
@@ -50,11 +51,12 @@ def predicted_images(
     return images
 
 
-def geometric_gaussians(prediction: Prediction, given: Batch) -> WorldGaussians:
-    """What an untrained Gaussian head makes of the depth and cameras of a prediction."""
-    names = ("depth", "intrinsics", "world_from_camera")
-    said = {name: getattr(prediction, name) for name in names}
-    return baselines.exact_gaussians(replace(given, **said))
+def without_head(prediction: Prediction, given: Batch) -> WorldGaussians:
+    """What the depth and cameras of a prediction give without its Gaussian head."""
+    shaped = geometric_gaussians(
+        prediction.depth, prediction.depth_error, prediction.intrinsics, given.images.movedim(2, -1)
+    )
+    return gaussians_from_prediction(replace(prediction, **shaped))
 
 
 def images_beside(network: FFSplat, given: Batch, others: Batch) -> dict[str, Images]:

@@ -57,9 +57,9 @@ NOVEL = (
     "true cameras in the frame of view 0, the scale aligned by the median depth of the input views "
     "(without depth by the ways between cameras), no pose optimised at test time; uncovered pixels "
     "take the mean colour of the input views. Geometric Gaussians have the same depth and cameras "
-    "but the shapes of an untrained head; exact geometry gives these shapes to true depth and "
-    "poses; the saved scene is pruned and carries its low-pass, as infer writes it; the nearer "
-    "view alone is the network given only the input view nearest to the "
+    "but the shapes that ffsplat.geometric makes of them; exact geometry has these shapes at true "
+    "depth and poses; the saved scene is pruned, merged over the views and carries its low-pass, "
+    "as infer writes it; the nearer view alone is the network given only the view nearest to the "
     "novel one, in that view's frame. SSIM: Wang et al., 2004, 11 x 11 Gaussian windows that lie "
     "wholly inside."
 )
