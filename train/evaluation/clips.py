@@ -11,7 +11,7 @@ from torch import Tensor
 from data.clip import UNKNOWN, Clip
 from data.rooms import Atlas, render_rooms
 from ffsplat.errors import UsageError
-from ffsplat.types import Cameras
+from ffsplat.types import Cameras, Views, ViewSource
 from train.batches import Batch
 
 NOVEL_VIEWS = 2
@@ -122,4 +122,16 @@ def cameras_of(batch: Batch) -> Cameras:
         batch.intrinsics[0].cpu().numpy(),
         np.tile(np.array([width, height], np.int32), (count, 1)),
         tuple(str(view) for view in range(count)),
+    )
+
+
+def views_of(batch: Batch) -> Views:
+    """The views of a batch of one set, as if they had been loaded from photos of their size."""
+    pixels = batch.images[0].movedim(1, -1).cpu().numpy()
+    count, height, width, _ = pixels.shape
+    return Views(
+        pixels,
+        np.ones((count, height, width), bool),
+        np.full((count, 3, 3), np.nan, np.float32),
+        tuple(ViewSource(str(view), width, height, np.eye(3)) for view in range(count)),
     )

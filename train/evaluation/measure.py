@@ -15,12 +15,19 @@ from ffsplat.errors import UsageError
 from ffsplat.merge import to_scene
 from ffsplat.model import FFSplat
 from ffsplat.refine import refine_cameras
-from ffsplat.types import Codebook, Views, ViewSource
+from ffsplat.types import Codebook
 from train.batches import Batch
 from train.clips import batch_from_clip
 from train.evaluation import geometry, meaning, novel
 from train.evaluation.baselines import Statistics, clip_statistics
-from train.evaluation.clips import Clips, choose_views, normalize, unlabelled, view_size
+from train.evaluation.clips import (
+    Clips,
+    choose_views,
+    normalize,
+    unlabelled,
+    view_size,
+    views_of,
+)
 from train.evaluation.tally import Tally
 from train.losses import FeatureNetwork
 from train.novel_view import rescale
@@ -93,7 +100,7 @@ def measure_set(
     meaning.add_pixels(tally, prediction, given, statistics)
     scaled = rescale(refined, geometry.alignment(refined, given))
     with _timed(tally, "scene", batch):
-        scene = to_scene(scaled, _views(given), subject.codebook)
+        scene = to_scene(scaled, views_of(given), subject.codebook)
     meaning.add_surface(tally, scene, batch, statistics)
     if others.images.shape[1]:
         meaning.add_splatted(tally, scene, others, statistics)
@@ -114,18 +121,6 @@ def _names_rows_alike(codebook: Codebook) -> bool:
     return all(
         tuple(codebook.names[row] for row in rows_of_level(codebook, level)) == wanted
         for level, wanted in zip(("whole", "part"), names, strict=True)
-    )
-
-
-def _views(batch: Batch) -> Views:
-    """The views of a batch of one set, as if they had been loaded from photos of their size."""
-    pixels = batch.images[0].movedim(1, -1).cpu().numpy()
-    count, height, width, _ = pixels.shape
-    return Views(
-        pixels,
-        np.ones((count, height, width), bool),
-        np.full((count, 3, 3), np.nan, np.float32),
-        tuple(ViewSource(str(view), width, height, np.eye(3)) for view in range(count)),
     )
 
 
