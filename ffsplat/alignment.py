@@ -31,6 +31,9 @@ GUESSES = 128
 """Triples of points that are tried to begin with: of half of the points being wrong, all triples
 would hold one with a probability of 4e-8."""
 
+SCORED = 1000
+"""Points, evenly spaced, that tell which of these to begin with."""
+
 MAX_STEPS = 50
 
 
@@ -164,11 +167,13 @@ def robust_similarity(
     weights = np.ones(len(source)) if weights is None else weights.astype(np.float64)
     base = weights / np.square(errors)
 
-    def squared(fitted: Similarity) -> Float64[np.ndarray, " n"]:
-        return np.square(fitted.points(source) - target).sum(1) / np.square(errors)
+    def squared(fitted: Similarity, step: int = 1) -> Float64[np.ndarray, " n"]:
+        apart = fitted.points(source[::step]) - target[::step]
+        return np.square(apart).sum(1) / np.square(errors[::step])
 
     guesses = [fit_similarity(source, target, base, scale), *_guesses(source, target, scale)]
-    fitted = min(guesses, key=lambda guess: _weighted_median(squared(guess), weights))
+    step = max(1, len(source) // SCORED)
+    fitted = min(guesses, key=lambda one: _weighted_median(squared(one, step), weights[::step]))
     # Exact points have no median error; what rounding leaves is none either.
     floor = 1e-12 * np.square(target - target.mean(0)).sum(1).max() / np.square(errors).max()
     trust = np.ones(len(source))

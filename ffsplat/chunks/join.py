@@ -24,6 +24,9 @@ ROOM = 0.7
 GROWTH = 1.25
 """Factor by which cells grow until that is reached."""
 
+SAMPLE = 200_000
+"""Gaussians of a scene that its objects are compared by, evenly spaced in their order."""
+
 SAME_OBJECT = 0.1
 """Two objects are one if they share this part of the cells of the smaller one."""
 
@@ -79,7 +82,7 @@ def link_instances(a: Scene, b: Scene, cell: float) -> Int32[np.ndarray, " n"]:
     near_a, near_b = _within_reach(a, b, cell), _within_reach(b, a, cell)
     if not len(near_a) or not len(near_b):
         return fresh.astype(np.int32)
-    nodes = _nodes(a, near_a, b, near_b, cell)
+    nodes = _nodes(a[near_a], b[near_b], cell)
     pairs_a = _pairs(nodes[: len(near_a)], a.instances[near_a])
     pairs_b = _pairs(nodes[len(near_a) :], b.instances[near_b])
     for new, old in _matches(pairs_a, pairs_b):
@@ -87,16 +90,20 @@ def link_instances(a: Scene, b: Scene, cell: float) -> Int32[np.ndarray, " n"]:
     return fresh.astype(np.int32)
 
 
-def keep_within(scene: Scene, bound: Bound, footprint: float) -> tuple[Scene, Bound]:
+def keep_within(
+    scene: Scene, bound: Bound, footprint: float, last: bool = False
+) -> tuple[Scene, Bound]:
     """The scene, thinned to what the bound allows, and the bound with the cells that took.
 
-    Cells of `bound.voxel` are merged where there are any. Without, and beyond `bound.most`
-    Gaussians, cells start at `footprint`, the side of a pixel in the world, and grow. Gaussians of
-    several passes are weighed by opacity alone. Then the `max_gaussians` most opaque ones stay.
+    Beyond `bound.most` Gaussians, cells of `bound.voxel` are merged; without one, cells start at
+    `footprint`, the side of a pixel in the world, and grow. The `last` call merges cells of
+    `bound.voxel` in any case. Gaussians of several passes are weighed by opacity alone. Then the
+    `max_gaussians` most opaque ones stay.
     """
+    many = len(scene) > bound.most
     if bound.voxel is not None:
-        scene = _merged(scene, bound.voxel)
-    elif len(scene) > bound.most and bound.max_gaussians is None:
+        scene = _merged(scene, bound.voxel) if many or last else scene
+    elif many and bound.max_gaussians is None:
         cell = bound.automatic or footprint
         merged = _merged(scene, cell)
         while len(merged) > ROOM * bound.most:
@@ -178,27 +185,26 @@ def _join_cameras(a: Cameras | None, b: Cameras | None) -> Cameras | None:
 
 
 def _within_reach(scene: Scene, other: Scene, cell: float) -> Int64[np.ndarray, " m"]:
-    """Rows of Gaussians of known objects that lie in the box around the other scene."""
+    """Rows of up to SAMPLE Gaussians of known objects in the box around the other scene."""
     assert scene.instances is not None
     if not len(other):
         return np.zeros(0, np.int64)
-    low, high = other.gaussians.means.min(0) - cell, other.gaussians.means.max(0) + cell
-    means = scene.gaussians.means
-    inside = ((means >= low) & (means <= high)).all(1)
-    return np.flatnonzero(inside & (scene.instances != NO_ID))
+    rows = np.arange(0, len(scene), _step(scene))
+    rows = rows[scene.instances[rows] != NO_ID]
+    there = other.gaussians.means[:: _step(other)]
+    low, high = there.min(0) - cell, there.max(0) + cell
+    means = scene.gaussians.means[rows]
+    return rows[((means >= low) & (means <= high)).all(1)]
 
 
-def _nodes(
-    a: Scene,
-    rows_a: Int64[np.ndarray, " m"],
-    b: Scene,
-    rows_b: Int64[np.ndarray, " n"],
-    cell: float,
-) -> Int64[np.ndarray, " k"]:
+def _step(scene: Scene) -> int:
+    return max(1, len(scene) // SAMPLE)
+
+
+def _nodes(a: Scene, b: Scene, cell: float) -> Int64[np.ndarray, " k"]:
     """One number for each codebook row in each cell, for Gaussians of `a`, then of `b`."""
-    means = np.concatenate([a.gaussians.means[rows_a], b.gaussians.means[rows_b]])
-    meant = np.concatenate([_meant(a)[rows_a], _meant(b)[rows_b]])
-    return meant << 3 * BITS | cell_keys(means, cell)
+    means = np.concatenate([a.gaussians.means, b.gaussians.means])
+    return np.append(_meant(a), _meant(b)) << 3 * BITS | cell_keys(means, cell)
 
 
 def _meant(scene: Scene) -> Int64[np.ndarray, " n"]:

@@ -88,7 +88,7 @@ def run_passes(
             scene = replace(scene, codebook=part.codebook)
         scene = part if scene is None else join_scenes(scene, part, cell)
         if len(chunks) > 1:
-            scene, bound = keep_within(scene, bound, footprint)
+            scene, bound = keep_within(scene, bound, footprint, last=number + 1 == len(chunks))
         known = _next_shared(prediction, chunks, number, placed)
         placements.append(placed)
         _log.info(

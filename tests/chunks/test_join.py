@@ -7,6 +7,7 @@ import pytest
 from small_room import small_room
 
 from ffsplat import codes
+from ffsplat.chunks import join
 from ffsplat.chunks.join import Bound, join_scenes, keep_within, link_instances, number_by_size
 from ffsplat.types import NO_ID, Cameras, Codebook, Scene
 
@@ -68,6 +69,13 @@ def test_another_thing_in_the_same_place_is_another_object():
     assert 3 not in room.codes.ids
     linked = link_instances(room, changed, CELL)
     assert set(linked) == {3, 4, 5}
+
+
+def test_a_sample_of_large_scenes_is_enough(monkeypatch):
+    monkeypatch.setattr(join, "SAMPLE", 400)
+    room = small_room(4000)
+    linked = link_instances(room[::2], part(room, slice(1, None, 2)), CELL)
+    np.testing.assert_array_equal(linked, room.instances[1::2])
 
 
 def test_what_is_apart_or_unknown_stays_so():
@@ -132,8 +140,11 @@ def test_cells_are_merged_beyond_the_bound(most):
 
 def test_what_the_user_chose_holds():
     room = small_room()
-    merged, bound = keep_within(room, Bound(voxel=0.1, most=10), 0.01)
+    chosen = Bound(voxel=0.1)
+    assert keep_within(room, chosen, 0.01)[0] is room  # there may be more to merge with
+    merged, bound = keep_within(room, chosen, 0.01, last=True)
     assert 10 < len(merged) < 1000
+    assert len(keep_within(room, replace(chosen, most=900), 0.01)[0]) == len(merged)
     assert bound.cell == 0.1
     assert bound.automatic == 0
     opacities = np.random.default_rng(0).permutation(1000).astype(np.float32) / 1000
