@@ -15,6 +15,9 @@ from ffsplat.voxels import group
 BLOCK = 1024
 """Features that are compared with all rows at a time."""
 
+SLACK = 0.95
+"""Of the cosine that two noisy means of one thing have on average, what suffices to merge them."""
+
 
 @dataclass(frozen=True, eq=False)
 class RowStatistics:
@@ -53,6 +56,7 @@ class Bank:
         self.cap = cap
         self._sums = np.zeros((0, size), np.float32)
         self._confidence = np.zeros(0, np.float32)
+        self._squares = np.zeros(0, np.float64)  # sums of squared confidences
         self._alias = np.zeros(0, np.int16)
         self._seen = np.zeros((0, 2), np.int64)  # views, cells
         self._color = np.zeros((0, 4), np.float64)  # sums of red, green, blue, and of cells
@@ -110,6 +114,7 @@ class Bank:
         self._grow(int(opened.sum()))
         self._sums = _added(self._sums, rows, table, weights)
         self._confidence += np.bincount(rows, weights, len(self)).astype(np.float32)
+        self._squares += np.bincount(rows, np.square(weights, dtype=float), len(self))
         self._merge()
         self._evict()
         alive = np.flatnonzero(self.alive)
@@ -184,13 +189,14 @@ class Bank:
             raise MemoryLimit(f"the bank gave out all {MAX_ROWS} IDs", "compact it")
         self._sums = np.pad(self._sums, ((0, count), (0, 0)))
         self._confidence = np.pad(self._confidence, (0, count))
+        self._squares = np.pad(self._squares, (0, count))
         self._alias = np.append(self._alias, np.arange(total - count, total)).astype(np.int16)
         self._seen = np.pad(self._seen, ((0, count), (0, 0)))
         self._color = np.pad(self._color, ((0, count), (0, 0)))
         self._box = np.append(self._box, np.full((count, 2, 3), np.nan, np.float32), axis=0)
 
     def _keep(self, rows: Bool[np.ndarray, " rows"]) -> None:
-        for name in ("_sums", "_confidence", "_alias", "_seen", "_color", "_box"):
+        for name in ("_sums", "_confidence", "_squares", "_alias", "_seen", "_color", "_box"):
             setattr(self, name, getattr(self, name)[rows])
 
     def _merge(self) -> None:
@@ -199,7 +205,7 @@ class Bank:
             alive = np.flatnonzero(self.alive)
             alive = alive[np.argsort(-self._confidence[alive], kind="stable")]
             table = unit(self._sums[alive])
-            alike = np.triu(table @ table.T >= self.thresholds.merge, 1)
+            alike = np.triu(table @ table.T >= self._needed(alive), 1)
             taken = np.zeros(len(alive), bool)
             for i in np.flatnonzero(alike.any(axis=1)):
                 others = np.flatnonzero(alike[i] & ~taken)
@@ -209,8 +215,25 @@ class Bank:
             if not taken.any():
                 return
 
+    def _needed(self, rows: Int64[np.ndarray, " n"]) -> Float32[np.ndarray, "n n"]:
+        """Cosine from which each pair of rows is one, less for rows of few features.
+
+        Features of one thing with cosines 1 / (1 + t) have means of n with the cosine
+        1 / sqrt((1 + t / n) (1 + t / m)) to those of m: SLACK of that is enough. Of features that
+        weigh unequally, n is Kish's effective number, (sum w)^2 / sum w^2.
+        """
+        count = np.maximum(np.square(self._confidence[rows], dtype=float) / self._squares[rows], 1)
+        noise = 1 / self.thresholds.alike - 1
+        clean = 1 / np.sqrt(1 + noise / count)
+        needed = np.minimum(self.thresholds.merge, SLACK * clean[:, None] * clean)
+        return needed.astype(np.float32)
+
+    def _all_sums(self) -> tuple[np.ndarray, ...]:
+        """All that adds up when two rows become one."""
+        return self._sums, self._confidence, self._squares, self._seen, self._color
+
     def _take_in(self, row: int, others: Int64[np.ndarray, " n"]) -> None:
-        for sums in (self._sums, self._confidence, self._seen, self._color):
+        for sums in self._all_sums():
             sums[row] += sums[others].sum(axis=0)
             sums[others] = 0
         boxes = np.append(others, row)
@@ -225,7 +248,7 @@ class Bank:
         if surplus <= 0:
             return
         weakest = alive[np.argsort(self._confidence[alive], kind="stable")[:surplus]]
-        for sums in (self._sums, self._confidence, self._seen, self._color):
+        for sums in self._all_sums():
             sums[weakest] = 0
         self._alias[np.isin(self._alias, weakest)] = NO_ID
 

