@@ -25,6 +25,9 @@ centred cosine of 0.4, with up to as much noise as labels are apart. One row a l
 come out from 0.5 to 0.65 and from 0.7 to 0.9; 0.35 joins kin, 0.5 merges them.
 """
 
+NOISIEST = 0.05
+"""Cosine of neighbours below which features are taken to be no noisier."""
+
 SAMPLE = 1024
 """Features of which all pairs are looked at."""
 
@@ -65,7 +68,7 @@ def calibrate(
     sample = features[used[np.linspace(0, len(used) - 1, min(SAMPLE, len(used))).astype(int)]]
     pairs = (sample @ sample.T)[np.triu_indices(len(sample), 1)]
     unlike = float(np.quantile(pairs, 0.25))
-    alike = _median_cosine(features, neighbours)
+    alike = max(_median_cosine(features, neighbours), NOISIEST)
     joined, merged = (unlike + part * (1 - unlike) for part in (join, merge))
     return Thresholds(min(joined, alike), merged, alike)
 
