@@ -27,6 +27,7 @@ from ffsplat.config import ModelConfig
 from ffsplat.device import Dtype, choose_device, choose_dtype, memory_errors
 from ffsplat.errors import ImageError, UsageError
 from ffsplat.hub import load_checkpoint, push_checkpoint, resolve
+from ffsplat.hub.licenses import require_text_license
 from ffsplat.images import ImageInput, Skipped, load_views
 from ffsplat.merge import confidences, to_scene, with_known_intrinsics
 from ffsplat.model import FFSplat
@@ -205,8 +206,7 @@ class Model:
                     meaning = vocabulary.label(prediction, chunk, sure, topk=lifting["topk"])
             return to_scene(
                 prediction, chunk, self.codebook, voxel=cell, metric=self.config.metric,
-                provenance=self.provenance, **({} if meaning is None else {"meaning": meaning}),
-                **lifting,
+                meaning=meaning, provenance=self.provenance, **lifting,
             )  # fmt: skip
 
         done = run_passes(views, chunks, predict, build, bound, growing=vocabulary is not None)
@@ -276,6 +276,7 @@ def load(
         provenance=folder.provenance | {"ffsplat": __version__},
     )  # fmt: skip
     if folder.text_space is not None:
+        require_text_license(folder.text_space, accept_license)
         model.dense = dense_clip(
             folder.text_space, folder.text_weights, device=model.device, dtype=model.dtype,
             offline=offline,

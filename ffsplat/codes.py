@@ -136,7 +136,7 @@ def keep_rows(code: SparseCode, mask: Bool[np.ndarray, " rows"], gram: Gram = No
     return from_pairs(ids, code.weights, code.ids.shape[1], gram)
 
 
-def remap(code: SparseCode, row_map: Int16[np.ndarray, " rows"], gram: Gram = None) -> SparseCode:
+def remap(code: SparseCode, row_map: Int16[np.ndarray, " old"], gram: Gram = None) -> SparseCode:
     """The code with every ID replaced by `row_map[id]`, for a codebook that was joined."""
     _check_ids(code, len(row_map))
     ids = np.append(row_map, np.int16(NO_ID))[code.ids]

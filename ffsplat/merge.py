@@ -16,6 +16,7 @@ from ffsplat.codebook import code_gram, rows_of_level
 from ffsplat.consistency import agreement
 from ffsplat.fusion import merge_voxels
 from ffsplat.geometry import (
+    matrix_from_quaternion,
     quaternion_from_matrix,
     quaternion_multiply,
     transform_points,
@@ -88,8 +89,9 @@ def to_scene(
     if consistent and len(views) > 1:
         agreed = agreement(prediction, kept)
         kept = agreed.kept
-        if prediction.harmonics is None:
-            prediction = replace(prediction, colors=agreed.colors[None])
+        prediction = replace(
+            prediction, colors=agreed.colors[None], opacities=agreed.opacities[None]
+        )
     rows = torch.nonzero(kept.flatten())[:, 0]
     gaussians = _gaussians(smoothed(prediction), rows)
     confidence = _numpy(confidences(prediction).flatten()[rows])
@@ -135,9 +137,9 @@ def with_known_intrinsics(prediction: Prediction, views: Views) -> Prediction:
     Square are those of the photo, in the middle of which lies the principal point; where the photo
     tells its focal length, that holds. Depth stays; a Gaussian shrinks as its pixel's area does.
     """
-    predicted = prediction.intrinsics[0, :, 0, 0].tolist()
     square = [
-        _square(source, focal) for source, focal in zip(views.sources, predicted, strict=True)
+        _square(source, predicted)
+        for source, predicted in zip(views.sources, _numpy(prediction.intrinsics[0]), strict=True)
     ]
     known = np.isfinite(views.intrinsics).all(axis=(1, 2), keepdims=True)
     merged = np.where(known, views.intrinsics, np.stack(square))
@@ -147,10 +149,10 @@ def with_known_intrinsics(prediction: Prediction, views: Views) -> Prediction:
     return replace(prediction, intrinsics=intrinsics, scales=scales)
 
 
-def _square(source: ViewSource, focal: float) -> Float[np.ndarray, "3 3"]:
-    """Intrinsics in view pixels of a photo with square pixels; `focal` is along its longer side."""
+def _square(source: ViewSource, predicted: Float32[np.ndarray, "3 3"]) -> Float[np.ndarray, "3 3"]:
+    """Intrinsics in view pixels of a photo with square pixels: the longer side's focal holds."""
     longer = int(source.height > source.width)
-    focal = focal * source.original_from_view[longer, longer]
+    focal = predicted[longer, longer] * source.original_from_view[longer, longer]
     original = [[focal, 0, source.width / 2], [0, focal, source.height / 2], [0, 0, 1]]
     return np.linalg.inv(source.original_from_view) @ np.array(original)
 
@@ -161,16 +163,18 @@ def smoothed(prediction: Prediction) -> Prediction:
     Renderers widen every splat by part of a pixel. What is learnt under that filter would show
     gaps between the Gaussians where a larger picture has smaller pixels, so a scene carries a
     filter of its own resolution. Source: Yu et al., "Mip-Splatting", 2024, equation 9; here the
-    shortest axis grows no more than the next one does, so that what is flat stays flat.
+    shortest axis grows only as far as it lies across the view, so that surfaces stay flat.
     """
     footprint = prediction.depth / prediction.intrinsics[..., 0, 0, None, None]
-    scales = prediction.scales
-    wide = (scales.square() + SMOOTHING * footprint.square()[..., None]).sqrt()
-    order = scales.argsort(dim=-1)
-    shortest, next_ = order[..., :1], order[..., 1:2]
-    growth = wide.gather(-1, next_) / scales.gather(-1, next_).clamp(min=1e-12)
-    flat = scales.gather(-1, shortest) * growth
-    return replace(prediction, scales=wide.scatter(-1, shortest, flat))
+    added = SMOOTHING * footprint.square()[..., None]
+    variance = prediction.scales.square()
+    shortest = prediction.scales.argmin(dim=-1, keepdim=True)
+    axes = matrix_from_quaternion(prediction.quaternions_wxyz)
+    axis = axes.gather(-1, shortest[..., None, :].expand(*shortest.shape[:-1], 3, 1))[..., 0]
+    view = unproject(torch.ones_like(prediction.depth), prediction.intrinsics)
+    along = (axis * torch.nn.functional.normalize(view, dim=-1)).sum(-1, keepdim=True)
+    share = torch.ones_like(variance).scatter(-1, shortest, 1 - along.square())
+    return replace(prediction, scales=(variance + added * share.clamp(min=0)).sqrt())
 
 
 def original_cameras(prediction: Prediction, views: Views) -> Cameras:

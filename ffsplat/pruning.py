@@ -34,6 +34,8 @@ def keep_pixels(
 ) -> Bool[Tensor, "b v h w"]:
     """Which pixels become Gaussians; see `merge.to_scene`."""
     kept = valid & torch.isfinite(prediction.depth) & (prediction.depth > 0)
+    if prediction.depth_offsets is not None:
+        kept = kept & (prediction.depth + prediction.depth_offsets > 0)
     opaque = prediction.opacities >= min_opacity
     if prediction.meaning_opacities is not None:
         opaque = opaque | (prediction.meaning_opacities >= min_opacity)

@@ -21,6 +21,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float16, Float32, Int8, Int16, Int32
 
 if TYPE_CHECKING:
+    from ffsplat.embeddings import TextEmbedding
     from ffsplat.query import QueryResult
     from ffsplat.render import What
 
@@ -209,13 +210,13 @@ class Scene:
 
         return load_scene(path, codebook)
 
-    def save(self, path: str | Path, **options: Any) -> None:
+    def save(self, path: str | Path, **options: Any) -> list[Path]:
         """Write a scene file with its codebook beside it; see `ffsplat.io.save_scene`."""
         from ffsplat.io import save_scene
 
-        save_scene(self, path, **options)
+        return save_scene(self, path, **options)
 
-    def query(self, text: str, **options: Any) -> "QueryResult":
+    def query(self, text: "str | TextEmbedding", **options: Any) -> "QueryResult":
         """Find things by text; see `ffsplat.query.query`."""
         from ffsplat.query import query
 

@@ -20,7 +20,13 @@ ORDER = [
 ]  # fmt: skip
 """Modules of ffsplat; each imports only those to its left, and the version from the root."""
 
-CONVENIENCE = {("types", "io"), ("types", "query"), ("types", "render"), ("weights", "io")}
+CONVENIENCE = {
+    ("types", "embeddings"),
+    ("types", "io"),
+    ("types", "query"),
+    ("types", "render"),
+    ("weights", "io"),
+}
 """Methods of Scene that call the layers above; they import inside the method. And the conversion of
 foreign weights, which writes a file and is loaded when it is first used."""
 

@@ -142,13 +142,12 @@ def _write(
     """Write the scene and what else was asked for; the files, or the folder, that were written."""
     import numpy as np
 
-    from ffsplat.io import save_scene, scene_outputs, write_cameras
+    from ffsplat.io import save_scene, write_cameras
     from ffsplat.io.depth import write_depth
 
     scene, report = result.scene, result.report
     out, cameras_out, depth_out = (files[name] for name in ("out", "cameras_out", "depth_out"))
-    save_scene(scene, out, profile=profile, overwrite=overwrite)
-    written = [*reversed(scene_outputs(out, profile))]
+    written = save_scene(scene, out, profile=profile, overwrite=overwrite)
     if cameras_out and scene.cameras:
         write_cameras(scene.cameras, cameras_out, overwrite=overwrite)
         written.append(cameras_out)
@@ -173,6 +172,7 @@ def _facts(result: "InferResult", seconds: dict[str, float], written: list[Path]
     from ffsplat.query import most_common
 
     scene, report = result.scene, result.report
+    seen = [] if scene.codes is None else most_common(scene)
     return {
         "files": [str(path) for path in written],
         "gaussians": len(scene),
@@ -182,7 +182,8 @@ def _facts(result: "InferResult", seconds: dict[str, float], written: list[Path]
         ],
         "skipped": [{"name": one.name, "reason": one.reason} for one in report.skipped],
         "warnings": list(report.warnings),
-        "seen": [{"name": name, "share": share} for name, share in most_common(scene)],
+        "seen": [{"name": name, "share": share} for name, share in seen if name],
+        "codebook": 0 if scene.codebook is None else len(scene.codebook),
         "seconds": {stage: round(value, 4) for stage, value in seconds.items()},
         "metric": scene.metric,
         "model": dict(scene.provenance),
@@ -197,10 +198,15 @@ def _show(console: Console, facts: dict[str, Any]) -> None:
     rows = {
         "views": f"{used} used, {skipped} skipped" + (f", {passes} passes" if passes > 1 else ""),
         "Gaussians": f"{facts['gaussians']}",
-        "seen": ", ".join(seen) or "nothing",
+        "seen": ", ".join(seen) or _unnamed(facts["codebook"]),
         "time": ", ".join([*times, f"all {sum(facts['seconds'].values()):.2f} s"]),
         "model": f"{model['model']} ({model['revision']}), licence {model['license']}",
         "written": ", ".join(facts["files"]),
     }
     for name, text in rows.items():
         console.result(printable(f"{name:<10} {text}"))
+
+
+def _unnamed(rows: int) -> str:
+    """What to say where no codebook row has a name."""
+    return f"{rows} kinds without a name: ask by ffsplat query" if rows else "nothing"

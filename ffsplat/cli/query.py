@@ -30,6 +30,8 @@ TINT = 0.7
 @click.option("--space", help="Text space: lexicon, or open_clip:ARCH/TAG for any words.")
 @click.option("--clip", type=FILE, help="Take the text encoder of that space from a folder.")
 @click.option("--offline", is_flag=True, help="Load the text encoder from the cache only.")
+@click.option("--accept-license", is_flag=True,
+              help="Accept a non-commercial licence of the encoder, once for all.")  # fmt: skip
 @click.option("--embedding", type=FILE, help="Ask with a saved text in place of TEXT.")
 @click.option("--save-embedding", type=FILE, help="Also write TEXT as its space embeds it.")
 @click.option("--max-hits", type=click.IntRange(min=1), default=20, help="List at most so many.")
@@ -48,6 +50,7 @@ def command(
     space: str | None,
     clip: Path | None,
     offline: bool,
+    accept_license: bool,
     embedding: Path | None,
     save_embedding: Path | None,
     codebook: Path | None,
@@ -65,7 +68,10 @@ def command(
         check_output(path, overwrite)
     question, encoder = _question(text, embedding), _encoder(space, clip, offline)
     console.progress("reading the scene")
-    loaded = _with_space(load_scene(scene, codebook), encoder)
+    loaded = load_scene(scene, codebook)
+    if isinstance(question, str):
+        _check_license(encoder, loaded, accept_license)
+    loaded = _with_space(loaded, encoder)
     if save_embedding:
         question = _save_embedding(question, encoder, loaded, save_embedding, overwrite)
     found = query(loaded, question, space=encoder, **options)
@@ -102,6 +108,18 @@ def _encoder(space: str | None, clip: Path | None, offline: bool) -> "TextSpace 
     if name and offline:
         return OpenClipSpace(name.arch, name.tag, offline=True)
     return text_space(space) if space else None
+
+
+def _check_license(encoder: "TextSpace | None", scene: "Scene", accept: bool) -> None:
+    """Refuse a text encoder for non-commercial use that the user has not accepted."""
+    from ffsplat.clip import OPEN_CLIP
+    from ffsplat.query import choose_space
+
+    name = (encoder or choose_space(scene, None)).name
+    if name.startswith(OPEN_CLIP):
+        from ffsplat.hub.licenses import require_text_license
+
+        require_text_license(name, accept)
 
 
 def _with_space(scene: "Scene", encoder: "TextSpace | None") -> "Scene":

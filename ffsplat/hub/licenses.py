@@ -64,6 +64,17 @@ def require_license(repository: str, license: str, accept: bool) -> None:
         _log.warning("your acceptance could not be kept: %s", error)
 
 
+def require_text_license(space: str, accept: bool) -> None:
+    """The same for the weights of a text space; the lexicon and unknown spaces pass."""
+    from ffsplat.clip import parse_space
+    from ffsplat.clip.published import published as clip_published
+
+    name = parse_space(space)
+    if name is not None and name.license.restricted:
+        repository = clip_published(name).get("hf_hub", space).rstrip("/")
+        require_license(repository, name.license.text, accept)
+
+
 def is_accepted(repository: str, license: str) -> bool:
     """Whether the user has accepted this licence of this repository."""
     return any(

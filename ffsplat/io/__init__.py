@@ -49,16 +49,16 @@ def scene_outputs(scene: str | Path, profile: Profile = "ffsplat") -> list[Path]
 
 def save_scene(
     scene: Scene, path: str | Path, *, profile: Profile = "ffsplat", overwrite: bool = False
-) -> None:
+) -> list[Path]:
     """Write a scene as PLY, and its codebook beside it as `<stem>.codebook.safetensors`.
 
-    Both files appear, or neither does. Raises OutputError as `write_ply`, and what `scene_outputs`
-    raises for the name.
+    Both files appear, or neither does; returns them, the scene first. Raises OutputError as
+    `write_ply`, and what `scene_outputs` raises for the name.
     """
     scene_outputs(path, profile)
     if profile != "ffsplat" or scene.codes is None or scene.codebook is None:
         write_ply(scene, path, profile=profile, overwrite=overwrite)
-        return
+        return [Path(path)]
     sidecar = sidecar_path(path)
     content = codebook_bytes(scene.codebook)
     topk = scene.codes.ids.shape[1]
@@ -68,6 +68,7 @@ def save_scene(
     with atomic_outputs([sidecar, path], overwrite, size) as (codebook_file, scene_file):
         codebook_file.write(content)
         encoded.write(scene_file)
+    return [Path(path), sidecar]
 
 
 def load_scene(path: str | Path, codebook: str | Path | None = None) -> Scene:

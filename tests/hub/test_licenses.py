@@ -6,7 +6,12 @@ import pytest
 
 from ffsplat import hub
 from ffsplat.errors import LicenseNotAccepted
-from ffsplat.hub.licenses import card_license, record_path, require_license
+from ffsplat.hub.licenses import (
+    card_license,
+    record_path,
+    require_license,
+    require_text_license,
+)
 from ffsplat.zoo import GEOMETRY, TEXT_ENCODERS, is_non_commercial
 
 
@@ -115,3 +120,14 @@ def test_the_licence_of_a_card(tmp_path, card, license):
     (tmp_path / "README.md").write_text(card)
     assert card_license(tmp_path) == license
     assert card_license(tmp_path / "absent") == "unknown"
+
+
+def test_a_text_encoder_may_be_for_non_commercial_use_too(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    require_text_license("lexicon", False)
+    require_text_license("open_clip:ViT-B-16/laion2b_s34b_b88k", False)
+    space = "open_clip:ViT-B-16-quickgelu/metaclip_400m"
+    with pytest.raises(LicenseNotAccepted, match="timm/vit_base_patch16_clip_quickgelu_224"):
+        require_text_license(space, False)
+    require_text_license(space, True)
+    require_text_license(space, False)
