@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Float, Int, Int64
 from torch import Tensor
 
 from ffsplat.geometric import ERROR_SCALE, surface_steps
@@ -27,14 +27,17 @@ VETO = 0.3
 
 At 1 the majority would win, and what it misplaces would veil the view of the others.
 """
+MOST_OPAQUE = 0.999
+"""Opacity that a Gaussian reaches at most in a picture, as renderers clamp it."""
 
 
 @dataclass(frozen=True, eq=False)
 class Agreement:
-    """Which pixels of v views become Gaussians, and the colours that the views agree on."""
+    """Which pixels of v views become Gaussians, and what these look like to all that agree."""
 
     kept: Bool[Tensor, "v h w"]
     colors: Float[Tensor, "v h w 3"]
+    opacities: Float[Tensor, "v h w"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,11 +46,12 @@ class _Maps:
 
     `columns` holds, a row a pixel: log depth; the least log depth of the pixel and those around it,
     so that a point just beside a silhouette does not seem to stand before what is behind; expected
-    error; confidence; cost, the surface in the pixel over its confidence: the least is the best.
-    Depths are NaN where a pixel is not usable, and nothing compares with NaN.
+    error; confidence; cost, the surface in the pixel over its confidence: the least is the best;
+    the log of what the pixel's Gaussian lets through. Depths are NaN where a pixel is not usable,
+    and nothing compares with NaN.
     """
 
-    columns: Float[Tensor, "v p 5"]
+    columns: Float[Tensor, "v p 6"]
     cameras: Float[Tensor, "v 3 4"]
     """From points of the world to homogeneous pixels."""
     size: tuple[int, int]
@@ -60,6 +64,7 @@ class _Sight:
     pixel: Int64[Tensor, " p"]
     image: Float[Tensor, "p 2"]
     confidence: Float[Tensor, " p"]
+    transmitted: Float[Tensor, " p"]
     agrees: Bool[Tensor, " p"]
     veils: Bool[Tensor, " p"]
     cheaper: Bool[Tensor, " p"]
@@ -74,8 +79,8 @@ def agreement(prediction: Prediction, kept: Bool[Tensor, "1 v h w"]) -> Agreemen
     stands in free space if it is nearer than what another view sees there by more than that. It
     goes if the confidence of the views that look through it is more than VETO times its own and
     that of those which agree. Of points that agree the best is kept, with the mean colour of all
-    by confidence: the one with the smallest footprint, over its confidence. Every point that goes
-    for that reason agrees with a better one that stays.
+    by confidence and the opacity of all in a row: the one with the smallest footprint, over its
+    confidence. Every point that goes for that reason agrees with a better one that stays.
     """
     v, h, w = kept.shape[1:]
     maps = _maps(prediction, kept[0])
@@ -86,6 +91,7 @@ def agreement(prediction: Prediction, kept: Bool[Tensor, "1 v h w"]) -> Agreemen
     vetoed = torch.zeros_like(kept[0]).flatten(1)
     images = colors.permute(0, 3, 1, 2).float().contiguous()
     blended = torch.empty_like(colors).flatten(1, 2)
+    transmitted = maps.columns[..., 5].clone()
     for i in range(v):
         support, veto = confidence[i].clone(), torch.zeros_like(confidence[i])
         total = support[:, None] * colors[i].flatten(0, 1)
@@ -94,6 +100,7 @@ def agreement(prediction: Prediction, kept: Bool[Tensor, "1 v h w"]) -> Agreemen
             weight = sight.confidence * sight.agrees
             support += weight
             veto += sight.confidence * sight.veils
+            transmitted[i] += sight.transmitted * sight.agrees
             total += weight[:, None] * _sample(images[j], sight.image)
             # Of pixels that cost the same, that of the first view is the better one.
             beaten = sight.agrees & (sight.as_cheap if j < i else sight.cheaper)
@@ -101,11 +108,14 @@ def agreement(prediction: Prediction, kept: Bool[Tensor, "1 v h w"]) -> Agreemen
         vetoed[i] = veto > VETO * support
         blended[i] = total / support[:, None].clamp(min=1e-12)
     chosen = best_of_each(better.flatten(1), kept.flatten() & ~vetoed.flatten())
-    return Agreement(chosen.view(v, h, w), blended.view(v, h, w, 3))
+    opacities = -torch.expm1(transmitted)
+    return Agreement(
+        chosen.view(v, h, w), blended.view(v, h, w, 3), opacities.view(v, h, w).to(colors)
+    )
 
 
 def best_of_each(
-    better: Int64[Tensor, "slots n"] | Tensor, candidates: Bool[Tensor, " n"]
+    better: Int[Tensor, "slots n"], candidates: Bool[Tensor, " n"]
 ) -> Bool[Tensor, " n"]:
     """The candidates that agree with no better one which is chosen itself.
 
@@ -120,7 +130,7 @@ def best_of_each(
     return chosen
 
 
-def _any_of(marked: Bool[Tensor, " n"], rows: Tensor) -> Bool[Tensor, " n"]:
+def _any_of(marked: Bool[Tensor, " n"], rows: Int[Tensor, "slots n"]) -> Bool[Tensor, " n"]:
     """Whether one of the rows that are listed for each is marked; -1 lists none."""
     none = torch.cat([marked, marked.new_zeros(1)])
     found = torch.zeros_like(marked)
@@ -145,7 +155,10 @@ def _maps(prediction: Prediction, usable: Bool[Tensor, "v h w"]) -> _Maps:
     confidence = torch.exp(-error / ERROR_SCALE) * usable
     cost = torch.linalg.cross(across, down).norm(dim=-1) / confidence
     nothing = torch.where(usable, 0, torch.nan)
-    columns = torch.stack([log_depth + nothing, nearest + nothing, error, confidence, cost], dim=-1)
+    transmitted = torch.log1p(-prediction.opacities[0].clamp(max=MOST_OPAQUE))
+    columns = torch.stack(
+        [log_depth + nothing, nearest + nothing, error, confidence, cost, transmitted], dim=-1
+    )
     cameras = prediction.intrinsics[0] @ invert_rigid(prediction.world_from_camera[0])[:, :3]
     _, h, w = usable.shape
     return _Maps(columns.flatten(1, 2), cameras, (h, w))
@@ -171,8 +184,9 @@ def _look(points: Float[Tensor, "p 3"], maps: _Maps, i: int, j: int) -> _Sight:
     x, y = image.unbind(-1)
     inside = (seen[:, 2] > 0) & (x >= 0) & (x < w) & (y >= 0) & (y < h)
     pixel = torch.where(inside, y.long() * w + x.long(), 0)
-    log_depth, nearest, error, confidence, cost = maps.columns[j].index_select(0, pixel).unbind(-1)
-    _, _, own_error, own_confidence, own_cost = maps.columns[i].unbind(-1)
+    there = maps.columns[j].index_select(0, pixel)
+    log_depth, nearest, error, confidence, cost, transmitted = there.unbind(-1)
+    _, _, own_error, own_confidence, own_cost, _ = maps.columns[i].unbind(-1)
     inside &= own_confidence > 0
     log_z = z[:, 0].log()
     tolerance = own_error + error
@@ -180,6 +194,7 @@ def _look(points: Float[Tensor, "p 3"], maps: _Maps, i: int, j: int) -> _Sight:
         pixel,
         image,
         confidence,
+        transmitted,
         agrees=inside & ((log_depth - log_z).abs() <= tolerance.clamp(min=SAME_SURFACE)),
         veils=inside & (nearest - log_z > tolerance.clamp(min=FREE_SPACE)),
         cheaper=cost < own_cost,

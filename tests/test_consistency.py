@@ -53,6 +53,11 @@ def test_a_wall_that_two_views_share_is_kept_once():
     torch.testing.assert_close(found.colors[0, :, 1:], mean)
     torch.testing.assert_close(found.colors[1, :, :-1], mean)
     torch.testing.assert_close(found.colors[0, :, 0], colors[0, :, 0])
+    # Two that stand in one place let through what each lets through of the other.
+    first, second = prediction.opacities[0]
+    both = 1 - (1 - first[:, 1:]) * (1 - second[:, :-1])
+    torch.testing.assert_close(found.opacities[0, :, 1:], both)
+    torch.testing.assert_close(found.opacities[0, :, 0], first[:, 0])
 
 
 def test_the_surer_view_keeps_the_wall_and_weighs_more_in_its_colour():

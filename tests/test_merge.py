@@ -261,18 +261,19 @@ def test_the_same_input_gives_the_same_scene():
 
 def test_a_scene_carries_a_low_pass_of_its_own_resolution_and_stays_flat():
     prediction = fake_prediction(h=6, w=8)
-    prediction.scales[0, 0, 0, 0] = torch.tensor([0.2, 0.01, 0.3])
-    wide = merge.smoothed(prediction)
+    prediction.scales[0, 0, 3, 4] = torch.tensor([0.2, 0.01, 0.3])
+    # The shortest axis is y turned about x towards the ray through (4.5, 3.5): what is left of it
+    # across the view gains its share.
+    half = torch.tensor(0.4)
+    prediction.quaternions_wxyz[0, 0, 3, 4] = torch.stack([half.cos(), half.sin(), *[half * 0] * 2])
+    axis = torch.tensor([0, (2 * half).cos(), (2 * half).sin()])
     focal = 0.9 * 8
-    added = 0.25 * (prediction.depth[0, 0, 0, 0] / focal) ** 2
-    # The shortest axis keeps its share of the next one: a twentieth.
-    wider = (0.2**2 + added).sqrt()
-    expected = torch.stack([wider, wider / 20, (0.3**2 + added).sqrt()])
-    torch.testing.assert_close(wide.scales[0, 0, 0, 0], expected)
-    # Seen from its own view, a flat Gaussian of no size is as wide as the filter: half a pixel.
-    point = merge.smoothed(replace(prediction, scales=torch.zeros_like(prediction.scales)))
-    pixels = (point.scales * focal / prediction.depth[..., None]).sort(dim=-1).values
-    torch.testing.assert_close(pixels, torch.tensor([0, 0.5, 0.5]).expand_as(pixels))
+    ray = torch.tensor([0.5 / focal, 0.5 / focal, 1])
+    share = 1 - (axis @ ray) ** 2 / (ray @ ray)
+    added = 0.25 * (prediction.depth[0, 0, 3, 4] / focal) ** 2
+    expected = torch.stack([0.2**2 + added, 0.01**2 + share * added, 0.3**2 + added]).sqrt()
+    wide = merge.smoothed(prediction)
+    torch.testing.assert_close(wide.scales[0, 0, 3, 4], expected)
     scene = make_scene(prediction)
     np.testing.assert_allclose(scene.gaussians.scales, wide.scales.flatten(0, 3).numpy(), rtol=1e-5)
 
@@ -351,3 +352,5 @@ def test_a_scene_shows_what_the_views_agree_on():
     np.testing.assert_array_equal(scene.gaussians.means, world.means[0, rows])
     colors = agreed.colors.reshape(-1, 3)[rows].clamp(0, 1)
     np.testing.assert_allclose(scene.gaussians.colors, colors, atol=1e-5)
+    opacities = agreed.opacities.flatten()[rows]
+    np.testing.assert_array_equal(scene.gaussians.opacities, opacities)

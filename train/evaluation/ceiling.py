@@ -53,7 +53,8 @@ def drawn(given: Batch, others: Batch) -> Mapping[str, Images]:
     views = views_of(given)
     kept = given.depth > 0
     agreed = agreement(prediction, kept)
-    world = gaussians_from_prediction(replace(prediction, colors=agreed.colors[None]))
+    shown = replace(prediction, colors=agreed.colors[None], opacities=agreed.opacities[None])
+    world = gaussians_from_prediction(shown)
     rows = agreed.kept.flatten().nonzero()[:, 0]
     scene = to_scene(prediction, views, None, prune_edges=False)
     saved = render(scene, cameras_of(others), background=background[0].tolist())
