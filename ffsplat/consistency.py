@@ -141,7 +141,10 @@ def _any_of(marked: Bool[Tensor, " n"], rows: Int[Tensor, "slots n"]) -> Bool[Te
 
 def _points(prediction: Prediction, kept: Bool[Tensor, "1 v h w"]) -> Float[Tensor, "v p 3"]:
     """The points in the world; those that are not kept lie anywhere."""
-    depth = torch.where(kept, prediction.depth, 1)[0]
+    depth = prediction.depth
+    if prediction.depth_offsets is not None:
+        depth = depth + prediction.depth_offsets
+    depth = torch.where(kept, depth, 1)[0]
     points = unproject(depth, prediction.intrinsics[0], prediction.offsets[0])
     return transform_points(prediction.world_from_camera[0], points.flatten(1, 2))
 

@@ -218,6 +218,16 @@ def test_of_many_views_only_near_ones_are_compared():
     assert columns.max() <= 2
 
 
+def test_a_gaussian_before_its_own_depth_is_judged_where_it_stands():
+    prediction = side_by_side(4.0, 4.0, step=0.0)
+    nearer = torch.zeros_like(prediction.depth)
+    nearer[0, 1, 2, 2] = -1.0
+    found = agreement(replace(prediction, depth_offsets=nearer), everything(prediction))
+    assert found.kept[0].all()
+    assert not found.kept[1].any()  # one is in free space, the others are what view 0 has
+    torch.testing.assert_close(found.colors[1, 2, 2], prediction.colors[0, 1, 2, 2])
+
+
 def test_scale_does_not_matter():
     prediction = fake_prediction(v=3, seed=4, depth=2 + torch.rand(1, 3, 6, 8))
     poses = prediction.world_from_camera.clone()
