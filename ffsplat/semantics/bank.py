@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int, Int16, Int64
 
 from ffsplat.codebook import add_space
-from ffsplat.codes import MAX_ROWS
+from ffsplat.codes import MAX_GRAM, MAX_ROWS
 from ffsplat.errors import MemoryLimit
 from ffsplat.semantics.calibration import Thresholds, unit
 from ffsplat.types import LEVELS, NO_ID, Codebook
@@ -50,8 +50,8 @@ class Bank:
 
     def __init__(self, size: int, thresholds: Thresholds | None = None, cap: int = 1024):
         """A bank for features of `size` numbers. Raises ValueError for a cap out of range."""
-        if not 1 <= cap <= MAX_ROWS // 2:
-            raise ValueError(f"a bank holds 1 to {MAX_ROWS // 2} rows, not {cap}")
+        if not 1 <= cap <= MAX_GRAM:
+            raise ValueError(f"a bank holds 1 to {MAX_GRAM} rows, not {cap}")
         self.thresholds = thresholds or Thresholds()
         self.cap = cap
         self._sums = np.zeros((0, size), np.float32)
@@ -93,8 +93,9 @@ class Bank:
         """Take in features and say which row each belongs to.
 
         Features need not be unit; one of length 0 or with a confidence of 0 gets -1 and leaves no
-        trace. The most confident ones open rows first; then each feature goes to the nearest of all
-        rows, one step of k-means on the sphere. Raises MemoryLimit when the IDs are used up.
+        trace. The most confident ones open rows first, twice `cap` at most; then each feature goes
+        to the nearest of all rows, one step of k-means on the sphere. One that is unlike all rows
+        that are left gets -1. Raises MemoryLimit when the IDs are used up.
         """
         ids = np.full(len(features), NO_ID, np.int16)
         table = unit(features)
@@ -104,21 +105,20 @@ class Bank:
         table, weights = table[used], confidence[used]
         alive = np.flatnonzero(self.alive)
         known = self._sums[alive]
-        fresh = _new_rows(table, weights, unit(known), self.thresholds.join)
+        fresh = _new_rows(table, weights, unit(known), self.thresholds.join, 2 * self.cap)
         sums = np.concatenate([known, fresh])
-        place = _nearest(table, unit(sums))
+        place = self._nearest(table, unit(sums))
         sums[len(known) :] = 0
-        place = _nearest(table, unit(_added(sums, place, table, weights)))
-        opened = np.bincount(place, minlength=len(sums))[len(known) :] > 0
-        rows = np.concatenate([alive, len(self) + np.cumsum(opened) - 1])[place]
+        place = self._nearest(table, unit(_added(sums, place, table, weights)))
+        joined = place != NO_ID
+        opened = np.bincount(place[joined], minlength=len(sums))[len(known) :] > 0
+        rows = np.concatenate([alive, len(self) + np.cumsum(opened) - 1])[place[joined]]
         self._grow(int(opened.sum()))
-        self._sums = _added(self._sums, rows, table, weights)
-        self._confidence += np.bincount(rows, weights, len(self)).astype(np.float32)
-        self._squares += np.bincount(rows, np.square(weights, dtype=float), len(self))
+        self._add(rows, table[joined], weights[joined])
         self._merge()
         self._evict()
         alive = np.flatnonzero(self.alive)
-        ids[used] = alive[_nearest(table, unit(self._sums[alive]))]
+        ids[used] = np.append(alive, NO_ID)[self._nearest(table, unit(self._sums[alive]))]
         return ids
 
     def observe(
@@ -199,6 +199,28 @@ class Bank:
         for name in ("_sums", "_confidence", "_squares", "_alias", "_seen", "_color", "_box"):
             setattr(self, name, getattr(self, name)[rows])
 
+    def _add(
+        self,
+        rows: Int64[np.ndarray, " n"],
+        table: Float32[np.ndarray, "n d"],
+        weights: Float32[np.ndarray, " n"],
+    ) -> None:
+        self._sums = _added(self._sums, rows, table, weights)
+        self._confidence += np.bincount(rows, weights, len(self)).astype(np.float32)
+        self._squares += np.bincount(rows, np.square(weights, dtype=float), len(self))
+
+    def _nearest(
+        self, table: Float32[np.ndarray, "n d"], rows: Float32[np.ndarray, "rows d"]
+    ) -> Int64[np.ndarray, " n"]:
+        """The most similar row of each feature, -1 if none is similar enough to join."""
+        nearest = np.full(len(table), NO_ID, np.int64)
+        for start in range(0, len(table) if len(rows) else 0, BLOCK):
+            cosines = table[start : start + BLOCK] @ rows.T
+            place = cosines.argmax(axis=1)
+            near = cosines.max(axis=1) >= self.thresholds.join
+            nearest[start : start + BLOCK] = np.where(near, place, NO_ID)
+        return nearest
+
     def _merge(self) -> None:
         """Merge until no two rows are alike; the row with more evidence takes the other in."""
         while True:
@@ -273,11 +295,14 @@ def _added(
     table: Float32[np.ndarray, "n d"],
     weights: Float32[np.ndarray, " n"],
 ) -> Float32[np.ndarray, "rows d"]:
-    """The sums with weight times feature added to the row of each feature."""
-    groups = group(rows)
-    weighted = table[groups.order] * weights[groups.order, None]
+    """The sums with weight times feature added to the row of each feature, if it has one."""
+    kept = np.flatnonzero(rows != NO_ID)
     added = sums.copy()
-    added[groups.keys] += np.add.reduceat(weighted, groups.starts)
+    if len(kept):
+        groups = group(rows[kept])
+        order = kept[groups.order]
+        weighted = table[order] * weights[order, None]
+        added[groups.keys] += np.add.reduceat(weighted, groups.starts)
     return added
 
 
@@ -286,8 +311,9 @@ def _new_rows(
     weights: Float32[np.ndarray, " n"],
     known: Float32[np.ndarray, "rows d"],
     join: float,
+    most: int,
 ) -> Float32[np.ndarray, "fresh d"]:
-    """Unit rows for the features that are not near a known row, the most confident first."""
+    """Up to `most` unit rows for features that are not near a known row, most confident first."""
     order = np.argsort(-weights, kind="stable")
     fresh = np.zeros((0, table.shape[1]), np.float32)
     for start in range(0, len(table), BLOCK):
@@ -296,7 +322,9 @@ def _new_rows(
         if len(rows):
             block = block[(table[block] @ rows.T).max(axis=1) < join]
         fresh = np.concatenate([fresh, _leaders(table[block], weights[block], join)])
-    return fresh
+        if len(fresh) >= most:
+            break
+    return fresh[:most]
 
 
 def _leaders(
@@ -310,12 +338,3 @@ def _leaders(
         leaders.append(unit(weights[near][None] @ table[near]))
         table, weights = table[~near], weights[~near]
     return np.concatenate(leaders)
-
-
-def _nearest(
-    table: Float32[np.ndarray, "n d"], rows: Float32[np.ndarray, "rows d"]
-) -> Int64[np.ndarray, " n"]:
-    nearest = np.zeros(len(table), np.int64)
-    for start in range(0, len(table), BLOCK):
-        nearest[start : start + BLOCK] = (table[start : start + BLOCK] @ rows.T).argmax(axis=1)
-    return nearest

@@ -35,11 +35,12 @@ def label_pixels(
 
     `features` are unit, or 0 where there is none, on a grid of y x x cells over each view; `points`
     are where pixels lie in the world; `confidence` is that of their depth, in (0, 1]; pixels below
-    `min_confidence` do not vote. `colors`, sRGB in [0, 1], sharpen the edges. `masks` number the
-    objects of each view by itself, -1 for none: the pixels of a mask then mean one thing, and masks
-    are associated over views; without them an object is a connected piece of one row. `hard` gives
-    every object a codebook row of its own, the mean feature of all its pixels, and K = 1
-    (SLGaussian, arXiv 2412.08331; SegSplat, arXiv 2511.18386).
+    `min_confidence`, or below half of the others where that is less, do not vote. `colors`, sRGB
+    in [0, 1], sharpen the edges. `masks` number the objects of each view by itself, -1 for none:
+    the pixels of a mask then mean one thing, and masks are associated over views; without them an
+    object is a connected piece of one row. `hard` gives every object a codebook row of its own, the
+    mean feature of all its pixels, and K = 1 (SLGaussian, arXiv 2412.08331; SegSplat, arXiv
+    2511.18386).
 
     A `bank` keeps its rows between calls and the IDs are its own; without one, rows are numbered
     from 0. Raises ValueError for a bank of another feature size.
@@ -48,7 +49,8 @@ def label_pixels(
     if bank is not None and bank.size != size:
         raise ValueError(f"a bank of {bank.size} numbers a row, features of {size}")
     points = np.where(valid[..., None], points, np.float32(0))
-    votes = valid & (confidence >= min_confidence)
+    least = min(min_confidence, float(np.median(confidence[valid]))) if valid.any() else 0.0
+    votes = valid & (confidence >= least)
     gap = spacing(at_centres(points, grid), at_centres(valid, grid))
     once = bank is None
     bank = new_bank(features) if bank is None else bank

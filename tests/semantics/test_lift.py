@@ -77,8 +77,8 @@ def test_pixels_without_confidence_do_not_vote_and_invalid_ones_have_no_evidence
     points[...] = points[:1]
     vectors = label_vectors(3, 32, rng)
     labels = np.zeros(points.shape[:3], np.int64)
-    labels[1:] = 1
-    confidence[1:] = 0.01
+    labels[1] = 1
+    confidence[1] = 0.01
     valid[0, :4] = False
     points[~valid] = np.nan
     meaning = label_pixels(exact(labels, vectors, 4), points, confidence, valid, space=SPACE)
@@ -86,6 +86,8 @@ def test_pixels_without_confidence_do_not_vote_and_invalid_ones_have_no_evidence
     assert (found[0, :4] == -1).all()
     assert (meaning.instances[0, :4] == -1).all()
     assert (found[:, 6:] == 0).all()
+    unsure = label_pixels(exact(labels, vectors, 4), points, 0.01 * confidence, valid, space=SPACE)
+    assert (named(unsure, vectors)[:, 6:] == 0).all()
     lone = label_pixels(
         exact(labels, vectors, 4), points, np.zeros_like(confidence), valid, space=SPACE
     )
