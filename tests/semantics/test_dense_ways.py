@@ -246,7 +246,8 @@ def test_images_of_any_size_and_number_give_finite_features(layers, size):
         together = read(slice(0, 3))
         assert together.shape == (3, rows, columns, 12)
         assert together.isfinite().all()
-        torch.testing.assert_close(together[1:2], read(slice(1, 2)), atol=1e-4, rtol=1e-4)
+        # Batches of one size round alike, so that no rounding decides which patch is an outlier.
+        torch.testing.assert_close(read([1, 0])[0], read([1, 2])[0])
 
 
 def test_a_scaled_attention_is_scaled_in_every_way():
