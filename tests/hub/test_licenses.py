@@ -128,7 +128,7 @@ def test_a_text_encoder_may_be_for_non_commercial_use_too(tmp_path, monkeypatch)
     require_text_license("open_clip:ViT-B-16/laion2b_s34b_b88k", False)
     space = "open_clip:ViT-B-16-quickgelu/metaclip_400m"
     with pytest.raises(
-        LicenseNotAccepted, match="timm/vit_base_patch16_clip_224.metaclip_400m are for non"
+        LicenseNotAccepted, match=r"timm/vit_base_patch16_clip_224\.metaclip_400m are for non"
     ):
         require_text_license(space, False)
     require_text_license(space, True)
