@@ -82,19 +82,20 @@ class Model:
         device: str = "auto",
         dtype: Dtype = "auto",
         dense: DenseClip | None = None,
+        masks: Any = None,
         provenance: Mapping[str, str] | None = None,
     ):
         """Put a network in evaluation mode on a device.
 
         With `dense`, meaning is lifted from that network's features, in place of what the first
-        one may say of it. `provenance` is recorded in every scene. Raises UsageError for a device
-        that is not there.
+        one may say of it; `masks` (`semantics.masks`) then say what is one thing. `provenance` is
+        recorded in every scene. Raises UsageError for a device that is not there.
         """
         self.device = choose_device(device)
         self.dtype = choose_dtype(dtype, self.device)
         self.network = network.eval().to(self.device)
         self.codebook = codebook
-        self.dense = dense
+        self.dense, self.masks = dense, masks
         self.provenance = dict(provenance or {})
 
     @classmethod
@@ -134,6 +135,7 @@ class Model:
         on_error: Literal["skip", "fail"] = "skip",
         refine: bool = True,
         topk: int = 4,
+        hard_ids: bool = False,
         min_confidence: float = 0.05,
         prune_edges: bool = True,
         consistent: bool = True,
@@ -147,13 +149,17 @@ class Model:
         `max_views` photos, evenly spaced ones are used; without it, all. At most `chunk_views` go
         through the network at once - by default `chunks.views_per_pass` - and further passes are
         placed by views that they share (`chunks.run_passes`). `refine` corrects the regressed
-        cameras by the network's matches; the rest is for `merge.to_scene`. On a CPU the scene is
-        reproducible as far as the passes are: by default they depend on the free memory.
+        cameras by the network's matches. `hard_ids` gives each object one codebook row of its own,
+        where meaning is lifted (`semantics.lift`). The rest is for `merge.to_scene`. On a CPU the
+        scene is reproducible as far as the passes are: by default they depend on the free memory.
 
         Raises UsageError for options, ImageError for photos (also if no pixel is usable), and
         MemoryLimit when the device cannot hold the views of a pass at once.
         """
         _check_options(topk, min_confidence, voxel, max_gaussians, chunk_views)
+        if hard_ids and self.dense is None:
+            raise UsageError("this model has no objects to name", "add +clip to its name")
+        vocabulary = self.dense and OpenVocabulary(self.dense, self.masks, hard_ids)
         seconds: dict[str, float] = {}
         size = self.config.resolution if resolution is None else resolution
         with _timed(seconds, "images"):
@@ -170,7 +176,7 @@ class Model:
         }  # fmt: skip
         with memory_errors(len(chunks[0]), size, self.device), torch.inference_mode():
             bound = Bound(voxel, max_gaussians)
-            done = self._run(views, chunks, bound, refine, lifting, seconds)
+            done = self._run(views, chunks, bound, refine, vocabulary, lifting, seconds)
         if not len(done.scene):
             raise ImageError("the photos have no usable pixel: they are transparent")
         warnings = loaded.warnings + done.warnings(views, chunks) + _parallax_warning(done)
@@ -185,12 +191,12 @@ class Model:
         chunks: list[range],
         bound: Bound,
         refine: bool,
+        vocabulary: OpenVocabulary | None,
         lifting: Mapping[str, Any],
         seconds: dict[str, float],
     ) -> Passes:
         """All passes; `lifting` is for `merge.to_scene`, `seconds` grows by what they take."""
         begin = time.perf_counter()
-        vocabulary = None if self.dense is None else OpenVocabulary(self.dense)
 
         def predict(chunk: Views) -> Prediction:
             with _timed(seconds, "network"):
@@ -209,7 +215,8 @@ class Model:
                 meaning=meaning, provenance=self.provenance, **lifting,
             )  # fmt: skip
 
-        done = run_passes(views, chunks, predict, build, bound, growing=vocabulary is not None)
+        growing = vocabulary is not None and vocabulary.growing
+        done = run_passes(views, chunks, predict, build, bound, growing)
         if vocabulary is not None:
             done = replace(done, scene=vocabulary.finish(done.scene))
         others = sum(seconds.get(stage, 0) for stage in ("network", "cameras", "meaning"))

@@ -14,7 +14,7 @@ from ffsplat.cli.failures import SKIPPED
 from ffsplat.errors import UsageError
 
 if TYPE_CHECKING:
-    from ffsplat.api import InferResult
+    from ffsplat.api import InferResult, Model
 
 COUNT = click.IntRange(min=1)
 LOADING = ("model", "revision", "offline", "accept_license", "device", "dtype")
@@ -41,6 +41,9 @@ MAX_LISTED = 5
 @click.option("--on-error", type=click.Choice(["skip", "fail"]), default="skip",
               help="What to do about a photo that cannot be read.")  # fmt: skip
 @click.option("--topk", type=click.IntRange(1, 16), default=4, help="Codes of a Gaussian.")
+@click.option("--hard-ids", is_flag=True,
+              help="One codebook row an object, where meaning is lifted (+clip).")  # fmt: skip
+@click.option("--sam2", type=FILE, help="Lift meaning within masks of SAM 2, by these weights.")
 @click.option("--voxel", type=click.FloatRange(min=0, min_open=True),
               help="Merge Gaussians in cells of this side, in world units.")  # fmt: skip
 @click.option("--max-gaussians", type=COUNT, help="Keep at most so many Gaussians.")
@@ -62,6 +65,7 @@ def command(console: Console, inputs: tuple[str, ...], as_json: bool, **options:
     files = {name: options.pop(name) for name in ("out", "cameras_out", "depth_out")}
     profile, overwrite = options.pop("ply_profile"), options.pop("overwrite")
     loading = {name: options.pop(name) for name in LOADING}
+    sam2 = options.pop("sam2")
     if console.quiet or as_json:
         silence_downloads()
 
@@ -70,6 +74,8 @@ def command(console: Console, inputs: tuple[str, ...], as_json: bool, **options:
     from ffsplat.api import load
 
     model = load(loading.pop("model"), **loading)
+    if sam2:
+        _use_masks(model, sam2)
     loaded = time.perf_counter()
     console.progress("turning photos into a scene")
     given = {name: value for name, value in options.items() if value is not None}
@@ -90,6 +96,15 @@ def command(console: Console, inputs: tuple[str, ...], as_json: bool, **options:
     elif not console.quiet:
         _show(console, facts)
     return SKIPPED if result.report.skipped else 0
+
+
+def _use_masks(model: "Model", weights: Path) -> None:
+    """Let SAM 2 say what is one thing, where meaning is lifted."""
+    from ffsplat.semantics.masks import sam2_of_file
+
+    if model.dense is None:
+        raise UsageError("masks are of use where meaning is lifted", "add +clip to --model")
+    model.masks = sam2_of_file(weights, str(model.device))
 
 
 def _refuse_early(inputs: tuple[str, ...], options: dict[str, Any]) -> None:

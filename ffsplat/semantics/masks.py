@@ -11,6 +11,9 @@ from jaxtyping import Float32, Int32, Int64, UInt8
 from ffsplat.errors import CheckpointError, UsageError
 from ffsplat.types import NO_ID
 
+SAM2_SIZES = {"tiny": "t", "small": "s", "base_plus": "b+", "large": "l"}
+"""How SAM 2's weights call their size, and how its configurations do."""
+
 
 @dataclass(frozen=True, eq=False)
 class PooledMasks:
@@ -79,6 +82,22 @@ def masks_of_views(
 
 def _listed(generator: Any, image: UInt8[np.ndarray, "h w 3"]) -> Iterable[Mapping[str, Any]]:
     return generator.generate(image)
+
+
+def sam2_of_file(weights: Path, device: str = "cpu") -> Any:
+    """SAM 2's generator for a file that is called as its authors call their weights.
+
+    Raises UsageError for another name, such as one that is not "sam2.1_hiera_small.safetensors";
+    and as `sam2_generator`.
+    """
+    version, _, size = weights.stem.partition("_hiera_")
+    if version not in ("sam2", "sam2.1") or size not in SAM2_SIZES:
+        raise UsageError(
+            f"{weights.name} does not say which network of SAM 2 it is",
+            f"call it sam2.1_hiera_SIZE.safetensors, SIZE one of {', '.join(SAM2_SIZES)}",
+        )
+    config = f"configs/{version}/{version}_hiera_{SAM2_SIZES[size]}.yaml"
+    return sam2_generator(config, weights, device)
 
 
 def sam2_generator(config: str, weights: Path, device: str = "cpu", **options: Any) -> Any:

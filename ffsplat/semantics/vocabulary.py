@@ -6,6 +6,7 @@ surfaces that the geometry network found; both networks are used as they were pu
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from ffsplat.prediction import PixelMeaning, Prediction
 from ffsplat.semantics.bank import Bank
 from ffsplat.semantics.dense import DenseClip
 from ffsplat.semantics.lift import label_pixels, new_bank
+from ffsplat.semantics.masks import masks_of_views
 from ffsplat.types import Scene, Views
 
 
@@ -45,10 +47,21 @@ def dense_clip(
 class OpenVocabulary:
     """Labels the views of one scene, pass by pass; its bank of rows grows with what is seen."""
 
-    def __init__(self, dense: DenseClip):
-        """Start a scene with an empty bank."""
+    def __init__(self, dense: DenseClip, masks: Any = None, hard: bool = False):
+        """Start a scene with an empty bank.
+
+        `masks` makes masks of a photo, as `masks.masks_of_views` says; what lies in one is one
+        thing then. `hard` gives each object a row of its own, and no bank is kept.
+        """
         self.dense = dense
+        self.masks = masks
+        self.hard = hard
         self.bank: Bank | None = None
+
+    @property
+    def growing(self) -> bool:
+        """Whether later codebooks have the rows of earlier ones under the same IDs."""
+        return not self.hard
 
     def label(
         self,
@@ -70,25 +83,29 @@ class OpenVocabulary:
             torch.from_numpy(views.valid),
             None if affinity is None else affinity.float(),
         )
-        if self.bank is None:
+        if self.bank is None and self.growing:
             self.bank = new_bank(features)
-        depth = _usable(prediction, views.valid)
+        masks = None
+        if self.masks is not None:
+            masks = masks_of_views((views.pixels * 255 + 0.5).astype(np.uint8), self.masks)
         return label_pixels(
             features,
             _points(prediction),
             confidence,
-            depth,
+            _usable(prediction, views.valid),
             space=self.dense.name,
             bank=self.bank,
+            masks=masks,
             colors=views.pixels,
             topk=topk,
             min_confidence=min_confidence,
+            hard=self.hard,
         )
 
     def finish(self, scene: Scene) -> Scene:
         """The scene with a codebook of the rows that are left, and codes that point into it."""
-        assert self.bank is not None  # a view was labelled
-        assert scene.codes is not None
+        if self.bank is None or scene.codes is None:
+            return scene
         rows = self.bank.compact()
         codebook = self.bank.codebook(self.dense.name)
         return replace(

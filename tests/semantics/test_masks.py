@@ -1,6 +1,7 @@
 """Features pooled in masks, and masks painted over each other."""
 
 import sys
+from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -9,7 +10,8 @@ import safetensors.torch
 import torch
 
 from ffsplat.errors import CheckpointError, UsageError
-from ffsplat.semantics.masks import masks_of_views, pool_in_masks, sam2_generator
+from ffsplat.semantics import masks as semantic_masks
+from ffsplat.semantics.masks import masks_of_views, pool_in_masks, sam2_generator, sam2_of_file
 
 
 def test_pooling_is_the_mean_over_the_pixels_of_each_mask():
@@ -87,3 +89,17 @@ def test_weights_of_sam2_are_read_strictly_from_safetensors(monkeypatch, tmp_pat
     for wrong in (path, tmp_path / "sam2.pt", tmp_path / "none.safetensors"):
         with pytest.raises(CheckpointError):
             sam2_generator("c.yaml", wrong)
+
+
+def test_a_file_of_sam2_says_which_network_it_is(monkeypatch):
+    asked = []
+    monkeypatch.setattr(semantic_masks, "sam2_generator", lambda *given: asked.append(given))
+    sam2_of_file(Path("sam2.1_hiera_base_plus.safetensors"), "cuda")
+    sam2_of_file(Path("sam2_hiera_tiny.safetensors"))
+    assert [given[0] for given in asked] == [
+        "configs/sam2.1/sam2.1_hiera_b+.yaml", "configs/sam2/sam2_hiera_t.yaml",
+    ]  # fmt: skip
+    assert asked[0][1:] == (Path("sam2.1_hiera_base_plus.safetensors"), "cuda")
+    for name in ("sam.safetensors", "sam2.1_hiera_huge.safetensors"):
+        with pytest.raises(UsageError, match="does not say which"):
+            sam2_of_file(Path(name))

@@ -91,6 +91,49 @@ def test_an_embedded_text_finds_what_it_is_like(network):
     assert len(rows) > 0.3 * len(scene)
 
 
+class Halves:
+    """A generator of masks that cuts every photo in two, a little left of where the things meet."""
+
+    def generate(self, image):
+        left = np.zeros(image.shape[:2], bool)
+        left[:, : image.shape[1] // 2 - 2] = True
+        return [{"segmentation": left}, {"segmentation": ~left}]
+
+
+def test_masks_say_where_a_thing_ends(network):
+    masked = model(network, Painted())
+    masked.masks = Halves()
+    options = {"refine": False, "min_confidence": 0.0, "prune_edges": False, "consistent": False}
+    scene = masked.infer(photos(1), **options)
+    columns = np.tile(np.arange(48), 48)
+    apart = np.abs(columns - 21.5) > 2  # cells in which views vote reach across an edge
+    np.testing.assert_array_equal(in_order(scene)[apart], columns[apart] >= 22)
+    assert len(np.unique(scene.instances)) == 2
+
+
+@pytest.mark.parametrize("chunk_views", [6, 3])
+def test_hard_ids_give_each_object_a_row_of_its_own(network, chunk_views):
+    hard = model(network, Painted())
+    hard.masks = Halves()
+    options = {"refine": False, "min_confidence": 0.0, "prune_edges": False, "hard_ids": True}
+    scene = hard.infer(photos(6), chunk_views=chunk_views, **options)
+    assert (scene.codes.ids[:, 1:] == -1).all()
+    rows_of_object = {
+        number: set(scene.codes.ids[scene.instances == number, 0])
+        for number in np.unique(scene.instances)
+    }
+    if chunk_views == 6:  # later passes bring rows of their own for objects that go on
+        assert all(len(rows) == 1 for rows in rows_of_object.values())
+    bright = scene.gaussians.colors.mean(axis=1) > 0.5
+    assert (in_order(scene) == bright).mean() > 0.9
+
+
+def test_hard_ids_need_something_that_lifts_meaning(network):
+    plain = api.Model(network, lexicon_codebook(), dtype="float32", device="cpu")
+    with pytest.raises(UsageError, match="no objects to name"):
+        plain.infer(photos(), hard_ids=True)
+
+
 def test_a_random_network_gives_a_valid_scene(network, tmp_path):
     scene = model(network, dense()).infer(photos(3))
     assert scene.codebook.spaces[SPACE].shape[1] == clip().model.visual.output_dim
