@@ -230,6 +230,16 @@ def test_photos_have_square_pixels_and_their_principal_point_in_the_middle():
     np.testing.assert_allclose(cameras.intrinsics[1], [[72, 0, 22.5], [0, 72, 30], [0, 0, 1]], 1e-6)
 
 
+def test_the_focal_length_of_a_photo_is_that_along_its_longer_side():
+    prediction, views = fake_prediction(), fake_views()
+    prediction.intrinsics[..., 1, 1] = 9.0  # a network may predict two that differ
+    tall = ViewSource("tall.jpg", 60, 80, np.diag([10.0, 10.0, 1.0]))
+    views = replace(views, sources=(views.sources[0], tall))
+    known = merge.with_known_intrinsics(prediction, views)
+    assert known.intrinsics[0, 0, 0, 0] == prediction.intrinsics[0, 0, 0, 0]
+    assert known.intrinsics[0, 1, 0, 0] == pytest.approx(9.0)
+
+
 def test_max_gaussians_keeps_the_surest_in_order():
     prediction = fake_prediction()
     prediction.depth_error[0, 1] = 0.5
@@ -276,6 +286,14 @@ def test_a_scene_carries_a_low_pass_of_its_own_resolution_and_stays_flat():
     torch.testing.assert_close(wide.scales[0, 0, 3, 4], expected)
     scene = make_scene(prediction)
     np.testing.assert_allclose(scene.gaussians.scales, wide.scales.flatten(0, 3).numpy(), rtol=1e-5)
+
+
+def test_a_gaussian_moved_behind_its_camera_is_dropped():
+    prediction = fake_prediction()
+    offsets = torch.zeros_like(prediction.depth)
+    offsets[0, 0, 1, 2] = -2 * prediction.depth[0, 0, 1, 2]
+    scene = make_scene(replace(prediction, depth_offsets=offsets), consistent=False)
+    assert len(scene) == 95
 
 
 def test_depth_offsets_move_a_gaussian_along_its_ray():
