@@ -7,10 +7,10 @@ import numpy as np
 from jaxtyping import Float32, Int32, Int64
 
 from ffsplat import codes
-from ffsplat.codebook import LEXICON, gram
+from ffsplat.codebook import code_gram
 from ffsplat.codebook import join as join_codebooks
 from ffsplat.merge import INSTANCE_CELL, merge_voxels, strongest
-from ffsplat.types import LEVELS, NO_ID, Cameras, Codebook, Gaussians, Scene, SparseCode
+from ffsplat.types import LEVELS, NO_ID, Cameras, Gaussians, Scene, SparseCode
 from ffsplat.voxels import BITS, cell_keys, group
 
 _log = logging.getLogger(__name__)
@@ -157,7 +157,7 @@ def _with_one_codebook(a: Scene, b: Scene) -> tuple[Scene, Scene]:
     if a.codebook is None or b.codebook is None or b.codebook is a.codebook:
         return a, b
     codebook, _, rows = join_codebooks(a.codebook, b.codebook)
-    code = None if b.codes is None else codes.remap(b.codes, rows, _gram(codebook))
+    code = None if b.codes is None else codes.remap(b.codes, rows, code_gram(codebook))
     return replace(a, codebook=codebook), replace(b, codebook=codebook, codes=code)
 
 
@@ -166,11 +166,6 @@ def _join_codes(a: SparseCode | None, b: SparseCode | None) -> SparseCode | None
         return None
     pairs = zip(vars(a).values(), vars(b).values(), strict=True)
     return SparseCode(*(np.concatenate(both) for both in pairs))
-
-
-def _gram(codebook: Codebook) -> codes.Gram:
-    space = next(iter(codebook.spaces))
-    return None if space == LEXICON else gram(codebook, space)
 
 
 def _join_cameras(a: Cameras | None, b: Cameras | None) -> Cameras | None:
