@@ -135,7 +135,7 @@ class OpenClipSpace:
         """The published weights of a tag, or those of a folder, which then name the space."""
         self.clip_name = ClipName(arch, tag) if folder is None else folder_name(folder)
         self.name = self.clip_name.space
-        self._folder, self._offline = folder, offline
+        self._folder, self.offline = folder, offline
         self._cache = EmbeddingCache() if cache is None else cache
 
     @classmethod
@@ -168,7 +168,7 @@ class OpenClipSpace:
     def _embedded(self, phrases: list[str]) -> Float32[np.ndarray, "t d"]:
         from ffsplat.clip.phrases import embed_phrases
 
-        clip = _text_tower(self.clip_name, self._folder, self._offline)
+        clip = _text_tower(self.clip_name, self._folder, self.offline)
         return embed_phrases(clip, phrases).numpy()
 
 

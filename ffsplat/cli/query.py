@@ -62,15 +62,15 @@ def command(
 ) -> None:
     """List what matches TEXT in SCENE, best first, such as "red chair" or "table leg"."""
     from ffsplat.io import check_output, load_scene, save_scene, scene_outputs
-    from ffsplat.query import query
+    from ffsplat.query import choose_space, query
 
     for path in [*(scene_outputs(out) if out else ()), *filter(None, [save_embedding])]:
         check_output(path, overwrite)
-    question, encoder = _question(text, embedding), _encoder(space, clip, offline)
+    question, encoder = _question(text, embedding), _encoder(space, clip)
     console.progress("reading the scene")
     loaded = load_scene(scene, codebook)
     if isinstance(question, str):
-        _check_license(encoder, loaded, accept_license)
+        encoder = _usable(encoder or choose_space(loaded, None), offline, accept_license)
     loaded = _with_space(loaded, encoder)
     if save_embedding:
         question = _save_embedding(question, encoder, loaded, save_embedding, overwrite)
@@ -94,9 +94,8 @@ def _question(text: str | None, embedding: Path | None) -> "str | TextEmbedding"
     return text
 
 
-def _encoder(space: str | None, clip: Path | None, offline: bool) -> "TextSpace | None":
+def _encoder(space: str | None, clip: Path | None) -> "TextSpace | None":
     """The text space that was asked for, None for the scene's own."""
-    from ffsplat.clip import parse_space
     from ffsplat.text import OpenClipSpace, text_space
 
     if clip:
@@ -104,22 +103,20 @@ def _encoder(space: str | None, clip: Path | None, offline: bool) -> "TextSpace 
         if space not in (None, encoder.name):
             raise UsageError(f"the encoder in {clip} is that of {encoder.name}, not of {space}")
         return encoder
-    name = parse_space(space or "")
-    if name and offline:
-        return OpenClipSpace(name.arch, name.tag, offline=True)
     return text_space(space) if space else None
 
 
-def _check_license(encoder: "TextSpace | None", scene: "Scene", accept: bool) -> None:
-    """Refuse a text encoder for non-commercial use that the user has not accepted."""
-    from ffsplat.clip import OPEN_CLIP
-    from ffsplat.query import choose_space
+def _usable(encoder: "TextSpace", offline: bool, accept_license: bool) -> "TextSpace":
+    """The text space, if the user may use its weights; with `offline`, from the cache alone."""
+    from ffsplat.text import OpenClipSpace
 
-    name = (encoder or choose_space(scene, None)).name
-    if name.startswith(OPEN_CLIP):
-        from ffsplat.hub.licenses import require_text_license
+    if not isinstance(encoder, OpenClipSpace):
+        return encoder
+    from ffsplat.hub.licenses import require_text_license
 
-        require_text_license(name, accept)
+    require_text_license(encoder.name, accept_license)
+    encoder.offline = encoder.offline or offline
+    return encoder
 
 
 def _with_space(scene: "Scene", encoder: "TextSpace | None") -> "Scene":

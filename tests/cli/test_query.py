@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -192,6 +193,7 @@ def test_a_saved_text_needs_no_encoder_any_more(scene_file, clip_folder, tmp_pat
     (clip_folder / "open_clip_model.safetensors").unlink()
     code = """
 import sys
+from dataclasses import replace
 from ffsplat.cli import main
 code = main()
 heavy = {"torch", "open_clip", "huggingface_hub", "timm"} & set(sys.modules)
@@ -238,5 +240,20 @@ def test_weights_that_are_not_here_are_an_error_of_their_own(scene_file, tmp_pat
     monkeypatch.setenv("FFSPLAT_CACHE", str(tmp_path / "cache"))
     outcome = run("query", scene_file, "sofa", "--offline", "--space",
                   "open_clip:ViT-B-32/laion2b_s34b_b79k")  # fmt: skip
+    assert outcome.code == 6
+    assert "not in the local cache" in outcome.err
+
+
+def test_offline_holds_for_the_space_that_a_scene_has_by_itself(scene_file, tmp_path, monkeypatch):
+    import huggingface_hub.constants as constants
+
+    monkeypatch.setenv("FFSPLAT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    scene = load_scene(scene_file)
+    book = replace(scene.codebook, spaces={
+        "open_clip:ViT-B-32/laion2b_s34b_b79k": scene.codebook.spaces["lexicon"],
+    })  # fmt: skip
+    replace(scene, codebook=book).save(tmp_path / "clip.ply")
+    outcome = run("query", tmp_path / "clip.ply", "sofa", "--offline")
     assert outcome.code == 6
     assert "not in the local cache" in outcome.err
