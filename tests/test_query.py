@@ -7,6 +7,7 @@ from ffsplat import codes, query, text
 from ffsplat.codebook import add_space, lexicon_codebook, lexicon_rows
 from ffsplat.errors import SceneFileError, UnknownWord, UsageError
 from ffsplat.types import SH_C0, Codebook, Gaussians, Scene
+from tests.toyspaces import FakeSpace, Words
 
 ROW = {row.name: i for i, row in enumerate(lexicon_rows())}
 RED, BLUE = (0.8, 0.1, 0.1), (0.1, 0.2, 0.8)
@@ -224,29 +225,6 @@ def test_bad_texts_and_spaces_are_refused(room):
         query.query(room, "chiar")
     with pytest.raises(UsageError, match="no text space"):
         query.query(room, "chair", space="colors")
-
-
-class FakeSpace:
-    """A text space with one fixed vector."""
-
-    name = "fake"
-
-    def __init__(self, vector: np.ndarray):
-        self.vector = vector.astype(np.float32)
-
-    def encode(self, phrases):
-        return np.tile(self.vector, (len(phrases), 1))
-
-
-class Words:
-    """A space in which every phrase has a vector of its own, drawn by its letters."""
-
-    name = "open_clip:made/up"
-
-    def encode(self, phrases):
-        seeds = [list(phrase.encode()) for phrase in phrases]
-        drawn = np.array([np.random.default_rng(seed).standard_normal(64) for seed in seeds])
-        return (drawn / np.linalg.norm(drawn, axis=1, keepdims=True)).astype(np.float32)
 
 
 def test_other_spaces_score_by_cosine(room, monkeypatch):

@@ -50,37 +50,27 @@ def label_pixels(
         raise ValueError(f"a bank of {bank.size} numbers a row, features of {size}")
     points = np.where(valid[..., None], points, np.float32(0))
     least = min(min_confidence, float(np.median(confidence[valid]))) if valid.any() else 0.0
-    votes = valid & (confidence >= least)
+    weights = confidence * (valid & (confidence >= least))
     gap = spacing(at_centres(points, grid), at_centres(valid, grid))
-    once = bank is None
-    bank = new_bank(features) if bank is None else bank
-    ids = _rows(features, at_centres(confidence * votes, grid), bank)
-    pixel_ids, share = upsample(ids, points, gap, colors)
-    pixel_ids = np.where(votes, pixel_ids, np.int16(NO_ID))
-    if masks is not None:
-        pixel_ids = np.where(votes, mask_mode(pixel_ids, masks), np.int16(NO_ID))
-    _observe(bank, at_centres(pixel_ids, grid), points, colors)
-    pixel_ids = np.append(bank.compact() if once else bank.alias, np.int16(NO_ID))[pixel_ids]
+    rows = new_bank(features) if bank is None else bank
+    ids, share = _pixel_rows(features, points, weights, rows, gap, masks, colors)
+    ids = np.append(rows.compact() if bank is None else rows.alias, np.int16(NO_ID))[ids]
+
     world = group(cell_keys(points[valid], CELL * gap))
     cells = np.full(valid.shape, NO_ID, np.int64)
     cells[valid] = world.index
-    numbers = np.broadcast_to(np.arange(len(valid))[:, None, None], valid.shape)[valid]
-    code = vote(
-        pixel_ids[valid], (share * confidence)[valid], numbers, world.index, len(world), topk
-    )
+    views = np.broadcast_to(np.arange(len(valid))[:, None, None], valid.shape)
+    sure = (share * confidence)[valid]
+    code = vote(ids[valid], sure, views[valid], world.index, len(world), topk)
     if masks is not None:
         instances = associate_masks(masks, cells)
     else:
         corners = points[valid][world.order[world.starts]]
         instances = _spread(connected_objects(code.ids[:, 0], corners, gap), cells, NO_ID)
     if hard:
-        return code_objects(features, instances, confidence * votes, space)
-    return PixelMeaning(
-        _spread(code.ids, cells, NO_ID),
-        _spread(code.weights.astype(np.float32), cells, 0),
-        instances,
-        bank.codebook(space),
-    )
+        return code_objects(features, instances, weights, space)
+    ids, shares = (_spread(v, cells, none) for v, none in ((code.ids, NO_ID), (code.weights, 0)))
+    return PixelMeaning(ids, shares.astype(np.float32), instances, rows.codebook(space))
 
 
 def new_bank(features: Float32[np.ndarray, "v y x d"]) -> Bank:
@@ -114,6 +104,25 @@ def _sides() -> list[tuple[tuple[slice, slice, slice], tuple[slice, slice, slice
         ((every, head, every), (every, tail, every)),
         ((every, every, head), (every, every, tail)),
     ]
+
+
+def _pixel_rows(
+    features: Float32[np.ndarray, "v y x d"],
+    points: Float32[np.ndarray, "v h w 3"],
+    weights: Float32[np.ndarray, "v h w"],
+    bank: Bank,
+    gap: float,
+    masks: Int32[np.ndarray, "v h w"] | None,
+    colors: Float32[np.ndarray, "v h w 3"] | None,
+) -> tuple[Int16[np.ndarray, "v h w"], Float32[np.ndarray, "v h w"]]:
+    """The bank's row of each pixel, -1 where its weight is 0, and how sure its cells are of it."""
+    grid = features.shape[1:3]
+    ids, share = upsample(_rows(features, at_centres(weights, grid), bank), points, gap, colors)
+    ids = np.where(weights > 0, ids, np.int16(NO_ID))
+    if masks is not None:
+        ids = np.where(weights > 0, mask_mode(ids, masks), np.int16(NO_ID))
+    _observe(bank, at_centres(ids, grid), points, colors)
+    return ids, share
 
 
 def _rows(
