@@ -36,12 +36,14 @@ SAMPLE = 1024
 class Thresholds:
     """Raw cosines: from `join` on a feature belongs to a row, from `merge` on two rows are one.
 
-    `alike` is the cosine that two features of one thing have: what noise leaves of 1.
+    `alike` is the cosine that two features of one thing have: what noise leaves of 1; `unlike` that
+    of two features of different things.
     """
 
     join: float = UNLIKE + JOIN * (1 - UNLIKE)
     merge: float = UNLIKE + MERGE * (1 - UNLIKE)
     alike: float = 1.0
+    unlike: float = UNLIKE
 
 
 def centred(cosine: float, unlike: float) -> float:
@@ -70,7 +72,7 @@ def calibrate(
     unlike = float(np.quantile(pairs, 0.25))
     alike = max(_median_cosine(features, neighbours), NOISIEST)
     joined, merged = (unlike + part * (1 - unlike) for part in (join, merge))
-    return Thresholds(min(joined, alike), merged, alike)
+    return Thresholds(min(joined, alike), merged, alike, unlike)
 
 
 def _median_cosine(

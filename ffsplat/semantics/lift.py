@@ -1,5 +1,7 @@
 """From dense 2-D features to codes per pixel that agree between views."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from jaxtyping import Bool, Float32, Int16, Int32, Int64
 
@@ -8,6 +10,7 @@ from ffsplat.semantics.associate import associate_masks
 from ffsplat.semantics.bank import Bank
 from ffsplat.semantics.calibration import calibrate
 from ffsplat.semantics.objects import code_objects, connected_objects
+from ffsplat.semantics.reunite import Matches, reunite
 from ffsplat.semantics.upsample import at_centres, spacing, upsample
 from ffsplat.semantics.vote import mask_mode, vote
 from ffsplat.types import NO_ID
@@ -27,6 +30,7 @@ def label_pixels(
     bank: Bank | None = None,
     masks: Int32[np.ndarray, "v h w"] | None = None,
     colors: Float32[np.ndarray, "v h w 3"] | None = None,
+    matches: Sequence[Matches] = (),
     topk: int = 4,
     min_confidence: float = 0.05,
     hard: bool = False,
@@ -37,10 +41,11 @@ def label_pixels(
     are where pixels lie in the world; `confidence` is that of their depth, in (0, 1]; pixels below
     `min_confidence`, or below half of the others where that is less, do not vote. `colors`, sRGB
     in [0, 1], sharpen the edges. `masks` number the objects of each view by itself, -1 for none:
-    the pixels of a mask then mean one thing, and masks are associated over views; without them an
-    object is a connected piece of one row. `hard` gives every object a codebook row of its own, the
-    mean feature of all its pixels, and K = 1 (SLGaussian, arXiv 2412.08331; SegSplat, arXiv
-    2511.18386).
+    the pixels of a mask then mean one thing, and masks are associated over views, by the places
+    that they share and then, where there are `colors`, by keypoint `matches` and likeness
+    (`reunite`); without masks an object is a connected piece of one row. `hard` gives every object
+    a codebook row of its own, the mean feature of all its pixels, and K = 1 (SLGaussian, arXiv
+    2412.08331; SegSplat, arXiv 2511.18386).
 
     A `bank` keeps its rows between calls and the IDs are its own; without one, rows are numbered
     from 0. Raises ValueError for a bank of another feature size.
@@ -64,6 +69,9 @@ def label_pixels(
     code = vote(ids[valid], sure, views[valid], world.index, len(world), topk)
     if masks is not None:
         instances = associate_masks(masks, cells)
+        if colors is not None:
+            unlike = rows.thresholds.unlike
+            instances = reunite(instances, features, colors, unlike, matches)
     else:
         corners = points[valid][world.order[world.starts]]
         instances = _spread(connected_objects(code.ids[:, 0], corners, gap), cells, NO_ID)

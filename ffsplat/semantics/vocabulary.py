@@ -5,6 +5,7 @@ surfaces that the geometry network found; both networks are used as they were pu
 """
 
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from ffsplat.semantics.bank import Bank
 from ffsplat.semantics.dense import DenseClip
 from ffsplat.semantics.lift import label_pixels, new_bank
 from ffsplat.semantics.masks import masks_of_views
+from ffsplat.semantics.reunite import Matches, mutual_matches
 from ffsplat.types import Scene, Views
 
 
@@ -85,9 +87,10 @@ class OpenVocabulary:
         )
         if self.bank is None and self.growing:
             self.bank = new_bank(features)
-        masks = None
+        masks, matches = None, []
         if self.masks is not None:
             masks = masks_of_views((views.pixels * 255 + 0.5).astype(np.uint8), self.masks)
+            matches = _matches(prediction)
         return label_pixels(
             features,
             _points(prediction),
@@ -97,6 +100,7 @@ class OpenVocabulary:
             bank=self.bank,
             masks=masks,
             colors=views.pixels,
+            matches=matches,
             topk=topk,
             min_confidence=min_confidence,
             hard=self.hard,
@@ -113,6 +117,16 @@ class OpenVocabulary:
             codes=codes.remap(scene.codes, rows, gram(codebook, self.dense.name)),
             codebook=codebook,
         )
+
+
+def _matches(prediction: Prediction) -> list[Matches]:
+    """Patches of all pairs of views that the geometry network finds alike."""
+    if prediction.features is None:
+        return []
+    pairs = list(combinations(range(prediction.depth.shape[1]), 2))
+    tokens = prediction.features[0].float().numpy()
+    height, width = prediction.depth.shape[2:]
+    return mutual_matches(tokens, pairs, (height, width))
 
 
 def _points(prediction: Prediction) -> Float32[np.ndarray, "v h w 3"]:
