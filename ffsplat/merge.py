@@ -26,6 +26,7 @@ from ffsplat.images import original_intrinsics
 from ffsplat.instances import label_instances
 from ffsplat.prediction import PixelMeaning, Prediction
 from ffsplat.pruning import confidences, keep_pixels
+from ffsplat.semantics.register import carries_meaning, without_meaning
 from ffsplat.types import SH_C0, Cameras, Codebook, Gaussians, Scene, SparseCode, Views, ViewSource
 
 _log = logging.getLogger(__name__)
@@ -37,6 +38,9 @@ Renderers show them to the network, while it learns their shape, under a low-pas
 quarter, pictures three times as large as the views come nearest to the truth, on rooms with exact
 depth: less leaves holes, more blurs.
 """
+
+LOW_PASS = 0.3
+"""Variance, in square pixels, that renderers add to every splat."""
 
 INSTANCE_CELL = 0.03
 """Side of the cells in which objects are connected, over the median depth."""
@@ -75,12 +79,13 @@ def to_scene(
     `prune_edges`, no flying pixel; with `consistent`, if no other view looks through it or shows
     the same surface better (`consistency.agreement`). What the pixels mean is said by `meaning`,
     if there is one, over its own codebook, else by the heads of the network over `codebook`;
-    without either the scene has no codes, instances and codebook. `topk` pairs of a code are shared
-    between whole objects (the larger half) and parts. `voxel` is the side of the cells, in world
-    units, that are merged to one Gaussian each. `max_gaussians` keeps those with the highest
-    product of opacity (the larger of both) and confidence. Cameras are in pixels of the original
-    photos. Raises ValueError for a batch of several view sets, UsageError for a voxel too small to
-    be numbered.
+    without either the scene has no codes, instances and codebook. Of what `meaning` says, only
+    Gaussians that are opaque and large enough carry it (`semantics.register.carries_meaning`).
+    `topk` pairs of a code are shared between whole objects (the larger half) and parts. `voxel` is
+    the side of the cells, in world units, that are merged to one Gaussian each. `max_gaussians`
+    keeps those with the highest product of opacity (the larger of both) and confidence. Cameras are
+    in pixels of the original photos. Raises ValueError for a batch of several view sets, UsageError
+    for a voxel too small to be numbered.
     """
     if len(prediction.depth) != 1:
         raise ValueError(f"a scene has one view set, not {len(prediction.depth)}")
@@ -177,6 +182,15 @@ def smoothed(prediction: Prediction) -> Prediction:
     return replace(prediction, scales=(variance + added * share.clamp(min=0)).sqrt())
 
 
+def radii(prediction: Prediction) -> Float[Tensor, "b v h w"]:
+    """Three standard deviations of each Gaussian in its own view, in pixels, as renderers draw it.
+
+    They widen it by LOW_PASS. Source: rasterizer of "3D Gaussian Splatting", Kerbl et al., 2023.
+    """
+    footprint = prediction.depth / prediction.intrinsics[..., 0, 0, None, None]
+    return 3 * ((prediction.scales.amax(-1) / footprint).square() + LOW_PASS).sqrt()
+
+
 def original_cameras(prediction: Prediction, views: Views) -> Cameras:
     """The predicted cameras, with intrinsics in pixels of the original photos."""
     return Cameras(
@@ -260,6 +274,13 @@ def _meaning(
             pairs.reshape(-1, pairs.shape[-1])[pixels] for pairs in (meaning.ids, meaning.weights)
         )
         code = codes.from_pairs(ids, weights, topk, code_gram(meaning.codebook))
+        opacities = prediction.opacities
+        if prediction.meaning_opacities is not None:
+            opacities = prediction.meaning_opacities
+        seen = (
+            _numpy(values.flatten()[rows]) for values in (opacities, radii(smoothed(prediction)))
+        )
+        code = without_meaning(code, carries_meaning(*seen))
         instances = meaning.instances.reshape(-1)[pixels]
         return _Meaning(codes=code, instances=instances, codebook=meaning.codebook)
     if codebook is None or not prediction.whole_logits.shape[-1]:

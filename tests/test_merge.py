@@ -338,6 +338,7 @@ def pixel_meaning() -> PixelMeaning:
 
 def test_meaning_that_is_given_goes_before_that_of_the_network():
     meaning, prediction = pixel_meaning(), fake_prediction()
+    prediction.opacities.clamp_(min=0.3)
     prediction.depth[0, 1, 0, 0] = torch.nan
     scene = make_scene(prediction, meaning=meaning)
     kept = np.delete(np.arange(96), 48)
@@ -347,6 +348,23 @@ def test_meaning_that_is_given_goes_before_that_of_the_network():
     np.testing.assert_array_equal(scene.instances, meaning.instances.flatten()[kept])
     assert scene.codebook is meaning.codebook
     assert make_scene(prediction, meaning=meaning, topk=1).codes.ids.shape == (95, 1)
+
+
+def test_faint_gaussians_carry_no_meaning_that_is_given():
+    meaning, prediction = pixel_meaning(), fake_prediction()
+    prediction.opacities.fill_(0.9)[0, 0, 0, :3] = torch.tensor([0.24, 0.26, 0.1])
+    scene = make_scene(prediction, meaning=meaning)
+    assert (scene.codes.ids[:, 0] == -1).nonzero()[0].tolist() == [0, 2]
+    prediction = replace(prediction, meaning_opacities=torch.full_like(prediction.depth, 0.5))
+    assert (make_scene(prediction, meaning=meaning).codes.ids[:, 0] >= 0).all()
+
+
+def test_radii_are_those_that_a_renderer_draws():
+    prediction = fake_prediction()
+    prediction.depth[0, 0, 1, 1] = 2.0
+    prediction.intrinsics[..., 0, 0] = 8.0
+    prediction.scales[0, 0, 1, 1] = torch.tensor([0.1, 0.5, 0.2])  # 2 pixels of 0.25
+    assert merge.radii(prediction)[0, 0, 1, 1] == pytest.approx(3 * 4.3**0.5)
 
 
 def test_without_any_meaning_a_scene_has_colours_only():
