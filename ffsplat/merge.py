@@ -274,13 +274,10 @@ def _meaning(
             pairs.reshape(-1, pairs.shape[-1])[pixels] for pairs in (meaning.ids, meaning.weights)
         )
         code = codes.from_pairs(ids, weights, topk, code_gram(meaning.codebook))
-        opacities = prediction.opacities
-        if prediction.meaning_opacities is not None:
-            opacities = prediction.meaning_opacities
-        seen = (
-            _numpy(values.flatten()[rows]) for values in (opacities, radii(smoothed(prediction)))
-        )
-        code = without_meaning(code, carries_meaning(*seen))
+        apart = prediction.meaning_opacities
+        opaque = _numpy((prediction.opacities if apart is None else apart).flatten()[rows])
+        large = _numpy(radii(smoothed(prediction)).flatten()[rows])
+        code = without_meaning(code, carries_meaning(opaque, large))
         instances = meaning.instances.reshape(-1)[pixels]
         return _Meaning(codes=code, instances=instances, codebook=meaning.codebook)
     if codebook is None or not prediction.whole_logits.shape[-1]:
