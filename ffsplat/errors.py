@@ -9,6 +9,7 @@ FFSplatError
 │   ├── WeightsMissing 6 weights are neither here nor to be had
 │   │   └── LicenseNotAccepted 6  nobody has accepted their non-commercial licence yet
 │   └── WeightsDamaged 6 weights are not what the hub promises
+├── StreamError       1  a camera, bag or connection cannot be opened, or breaks off
 ├── MemoryLimit       4  out of memory after every fall-back
 └── OutputError       5  the result cannot be written
 """
@@ -60,6 +61,10 @@ class WeightsDamaged(CheckpointError):
     """The content of weights is not what the hub promises; nothing was deleted."""
 
     exit_code = 6
+
+
+class StreamError(FFSplatError):
+    """A source of frames, or a connection, cannot be opened, breaks off or is refused."""
 
 
 class MemoryLimit(FFSplatError):

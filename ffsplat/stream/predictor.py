@@ -1,0 +1,29 @@
+"""What a mapper needs of a model: any network of the zoo has it, and so has a stub."""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from ffsplat.prediction import PixelMeaning, Prediction
+from ffsplat.types import Codebook, Views
+
+
+class Predictor(Protocol):
+    """A network on a device, with cameras made exact and, for some, meaning lifted from another.
+
+    `resolution` is the longer side of its views in pixels, `patch` divides both sides. `codebook`
+    is the table of a network with code heads, None where `label` brings its own.
+    """
+
+    resolution: int
+    patch: int
+    metric: bool
+    codebook: Codebook | None
+    provenance: Mapping[str, str]
+
+    def predict(self, views: Views) -> Prediction:
+        """What the network says about one window, on the CPU; intrinsics that are known hold."""
+        ...
+
+    def label(self, prediction: Prediction, views: Views) -> PixelMeaning | None:
+        """What the pixels of these views mean, where no head of the network says it."""
+        ...

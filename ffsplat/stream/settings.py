@@ -1,0 +1,25 @@
+"""What a map may cost, and how a stream is mapped: every bound stands here."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class MapperSettings:
+    """Options of a `Mapper`; what `max_` names is a bound of memory that always holds.
+
+    `window` views go through the network together: the new frames and past keyframes. A frame
+    becomes a keyframe when less than `overlap` of what it shows is known. A submap holds
+    `keyframes_a_submap`. `cell` is the side of the cells that are fused, in the unit of the map;
+    None takes the size of a pixel at the median depth of the first window.
+    """
+
+    window: int = 6
+    overlap: float = 0.7
+    keyframes_a_submap: int = 8
+    cell: float | None = None
+    loops: bool = True
+    max_splats: int = 500_000
+    max_keyframes: int = 256
+    max_submaps: int = 128
+    max_rows: int = 1024
+    max_frames: int = 100_000
