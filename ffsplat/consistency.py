@@ -41,7 +41,7 @@ class Agreement:
 
 
 @dataclass(frozen=True, eq=False)
-class _Maps:
+class Maps:
     """What v views know of their p pixels, on which others look.
 
     `columns` holds, a row a pixel: log depth; the least log depth of the pixel and those around it,
@@ -58,7 +58,7 @@ class _Maps:
 
 
 @dataclass(frozen=True, eq=False)
-class _Sight:
+class Sight:
     """The points of one view as another sees them: for each the pixel it falls on."""
 
     pixel: Int64[Tensor, " p"]
@@ -83,9 +83,9 @@ def agreement(prediction: Prediction, kept: Bool[Tensor, "1 v h w"]) -> Agreemen
     confidence. Every point that goes for that reason agrees with a better one that stays.
     """
     v, h, w = kept.shape[1:]
-    maps = _maps(prediction, kept[0])
+    maps = maps_of(prediction, kept[0])
     colors, confidence = prediction.colors[0], maps.columns[..., 3]
-    points = _points(prediction, kept)
+    points = points_of(prediction, kept)
     neighbors = _neighbors(prediction, kept)
     better = torch.full((neighbors.shape[1], v, h * w), -1, dtype=torch.int32, device=kept.device)
     vetoed = torch.zeros_like(kept[0]).flatten(1)
@@ -96,7 +96,7 @@ def agreement(prediction: Prediction, kept: Bool[Tensor, "1 v h w"]) -> Agreemen
         support, veto = confidence[i].clone(), torch.zeros_like(confidence[i])
         total = support[:, None] * colors[i].flatten(0, 1)
         for slot, j in enumerate(neighbors[i].tolist()):
-            sight = _look(points[i], maps, i, j)
+            sight = look(points[i], maps, i, j)
             weight = sight.confidence * sight.agrees
             support += weight
             veto += sight.confidence * sight.veils
@@ -139,7 +139,7 @@ def _any_of(marked: Bool[Tensor, " n"], rows: Int[Tensor, "slots n"]) -> Bool[Te
     return found
 
 
-def _points(prediction: Prediction, kept: Bool[Tensor, "1 v h w"]) -> Float[Tensor, "v p 3"]:
+def points_of(prediction: Prediction, kept: Bool[Tensor, "1 v h w"]) -> Float[Tensor, "v p 3"]:
     """The points in the world; those that are not kept lie anywhere."""
     depth = prediction.depth
     if prediction.depth_offsets is not None:
@@ -149,7 +149,8 @@ def _points(prediction: Prediction, kept: Bool[Tensor, "1 v h w"]) -> Float[Tens
     return transform_points(prediction.world_from_camera[0], points.flatten(1, 2))
 
 
-def _maps(prediction: Prediction, usable: Bool[Tensor, "v h w"]) -> _Maps:
+def maps_of(prediction: Prediction, usable: Bool[Tensor, "v h w"]) -> Maps:
+    """What the views of one set know of their usable pixels."""
     depth = torch.where(usable, prediction.depth[0], 1)
     error = torch.where(usable, prediction.depth_error[0], 0)
     log_depth = torch.where(usable, depth.log(), torch.inf)
@@ -164,7 +165,7 @@ def _maps(prediction: Prediction, usable: Bool[Tensor, "v h w"]) -> _Maps:
     )
     cameras = prediction.intrinsics[0] @ invert_rigid(prediction.world_from_camera[0])[:, :3]
     _, h, w = usable.shape
-    return _Maps(columns.flatten(1, 2), cameras, (h, w))
+    return Maps(columns.flatten(1, 2), cameras, (h, w))
 
 
 def _neighbors(prediction: Prediction, kept: Bool[Tensor, "1 v h w"]) -> Int64[Tensor, "v n"]:
@@ -178,7 +179,7 @@ def _neighbors(prediction: Prediction, kept: Bool[Tensor, "1 v h w"]) -> Int64[T
     return apart.argsort(dim=1, stable=True)[:, : min(NEIGHBORS, len(poses) - 1)]
 
 
-def _look(points: Float[Tensor, "p 3"], maps: _Maps, i: int, j: int) -> _Sight:
+def look(points: Float[Tensor, "p 3"], maps: Maps, i: int, j: int) -> Sight:
     """The points of view i in view j."""
     h, w = maps.size
     seen = points @ maps.cameras[j, :, :3].T + maps.cameras[j, :, 3]
@@ -193,7 +194,7 @@ def _look(points: Float[Tensor, "p 3"], maps: _Maps, i: int, j: int) -> _Sight:
     inside &= own_confidence > 0
     log_z = z[:, 0].log()
     tolerance = own_error + error
-    return _Sight(
+    return Sight(
         pixel,
         image,
         confidence,

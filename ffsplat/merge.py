@@ -98,7 +98,7 @@ def to_scene(
             prediction, colors=agreed.colors[None], opacities=agreed.opacities[None]
         )
     rows = torch.nonzero(kept.flatten())[:, 0]
-    gaussians = _gaussians(smoothed(prediction), rows)
+    gaussians = pixel_gaussians(smoothed(prediction), rows)
     confidence = _numpy(confidences(prediction).flatten()[rows])
     meant = _meaning(prediction, meaning, codebook, rows, gaussians.means, topk)
     scene = Scene(
@@ -201,12 +201,44 @@ def original_cameras(prediction: Prediction, views: Views) -> Cameras:
     )
 
 
+def code_pairs(
+    prediction: Prediction, codebook: Codebook, rows: Int64[Tensor, " n"], topk: int
+) -> tuple[Int16[np.ndarray, "n k"], Float32[np.ndarray, "n k"]]:
+    """IDs and weights that the heads of a network give to some pixels of one view set.
+
+    Half of the weight says which whole object, half which part; with one pair it is the object. A
+    codebook without parts has all of it for objects. The weights of each half sum to 1.
+    """
+    whole, part = (rows_of_level(codebook, level) for level in ("whole", "part"))
+    parts = topk // 2 if len(part) else 0
+    pairs = [_top_rows(prediction.whole_logits, rows, whole, topk - parts)]
+    if parts:
+        pairs.append(_top_rows(prediction.part_logits, rows, part, parts))
+    ids, weights = (np.concatenate(arrays, axis=1) for arrays in zip(*pairs, strict=True))
+    return ids, weights
+
+
+def object_numbers(
+    prediction: Prediction,
+    codebook: Codebook,
+    rows: Int64[Tensor, " n"],
+    means: Float32[np.ndarray, "n 3"],
+) -> Int32[np.ndarray, " n"]:
+    """Which object each of some pixels belongs to, by what they are, embeddings and places."""
+    best = _numpy(prediction.whole_logits.flatten(0, 3)[rows].argmax(-1))
+    cell = INSTANCE_CELL * float(prediction.depth.flatten()[rows].median()) if len(rows) else 1.0
+    embeddings = _numpy(prediction.instances.flatten(0, 3)[rows])
+    ids = rows_of_level(codebook, "whole").astype(np.int64)[best]
+    return label_instances(means, ids, embeddings, cell)
+
+
 def strongest(strength: Float32[np.ndarray, " n"], count: int) -> Int64[np.ndarray, " m"]:
     """The rows of the `count` largest values, in their own order; ties go to the lower row."""
     return np.sort(np.argsort(-strength, kind="stable")[:count])
 
 
-def _gaussians(prediction: Prediction, rows: Int64[Tensor, " n"]) -> Gaussians:
+def pixel_gaussians(prediction: Prediction, rows: Int64[Tensor, " n"]) -> Gaussians:
+    """The Gaussians of some pixels of one view set, by their rows in the order of the pixels."""
     world = gaussians_from_prediction(prediction)
     chosen = WorldGaussians(*(values[0, rows] for values in world))
     meaning = prediction.meaning_opacities
@@ -283,34 +315,12 @@ def _meaning(
     if codebook is None or not prediction.whole_logits.shape[-1]:
         return _Meaning(codes=None, instances=None, codebook=None)
     return _Meaning(
-        codes=_codes(prediction, codebook, rows, topk),
-        instances=_instances(prediction, codebook, rows, means),
+        codes=codes.from_pairs(
+            *code_pairs(prediction, codebook, rows, topk), topk, code_gram(codebook)
+        ),
+        instances=object_numbers(prediction, codebook, rows, means),
         codebook=codebook,
     )
-
-
-def _codes(prediction: Prediction, codebook: Codebook, rows: Tensor, topk: int) -> SparseCode:
-    """Half of a code's weight says which whole object, half which part; K = 1 is the object.
-
-    A codebook without parts has all of it for objects.
-    """
-    whole, part = (rows_of_level(codebook, level) for level in ("whole", "part"))
-    parts = topk // 2 if len(part) else 0
-    pairs = [_top_rows(prediction.whole_logits, rows, whole, topk - parts)]
-    if parts:
-        pairs.append(_top_rows(prediction.part_logits, rows, part, parts))
-    ids, weights = (np.concatenate(arrays, axis=1) for arrays in zip(*pairs, strict=True))
-    return codes.from_pairs(ids, weights, topk, code_gram(codebook))
-
-
-def _instances(
-    prediction: Prediction, codebook: Codebook, rows: Tensor, means: Float32[np.ndarray, "n 3"]
-) -> Int32[np.ndarray, " n"]:
-    best = _numpy(prediction.whole_logits.flatten(0, 3)[rows].argmax(-1))
-    cell = INSTANCE_CELL * float(prediction.depth.flatten()[rows].median()) if len(rows) else 1.0
-    embeddings = _numpy(prediction.instances.flatten(0, 3)[rows])
-    ids = rows_of_level(codebook, "whole").astype(np.int64)[best]
-    return label_instances(means, ids, embeddings, cell)
 
 
 def _numpy(tensor: Tensor) -> np.ndarray:
