@@ -243,7 +243,7 @@ def _decode(image: Image.Image, resolution: int, patch: int, own: bool = False) 
     width, height = turn_sides(stored, turned) if reduced else upright.size
     content = turn_sides(reduced[1][2:], turned) if reduced else (float(width), float(height))
     pixels, opaque = _resize(
-        _to_rgb(upright),
+        to_rgb(upright),
         view_size(width, height, resolution, patch),
         turn_content(content, upright.size, turned),
     )
@@ -259,7 +259,7 @@ def _left_out(image: Image.Image) -> str:
     return f"{'several pages' if image.format == 'TIFF' else 'animation'}: first one used"
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def to_rgb(image: Image.Image) -> Image.Image:
     """Mode RGB, or RGBA where the photo has transparency; ImageError for unknown pixel formats."""
     if image.mode.startswith("I;16"):
         return Image.fromarray(_from_16_bits(np.asarray(image))).convert("RGB")
