@@ -1,6 +1,6 @@
 """Rooms rendered as a batch of clips with exact ground truth."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 
 import torch
@@ -58,8 +58,14 @@ def _labels(scenes: Scenes, scene: Tensor, slot: Tensor, normal: Tensor) -> tupl
     return tuple(label.to(torch.uint8) for label in (whole, part, instance))
 
 
-def render_views(scenes: Scenes, cameras: Cameras, seeds: list[int], atlas: Atlas | None):
-    """Render given cameras in given rooms, see `render_rooms`."""
+def render_views(
+    scenes: Scenes,
+    cameras: Cameras,
+    seeds: list[int],
+    atlas: Atlas | None,
+    develop: Callable[[Tensor, list[int]], Tensor] = develop,
+) -> RoomBatch:
+    """Render given cameras in given rooms, see `render_rooms`; `develop` makes the pictures."""
     samples = SAMPLES.to(scenes.centre.device)
     tiles = make_tiles(cameras, samples)
     depth, slot = cast(scenes, cameras, tiles)
