@@ -3,7 +3,8 @@
 Made of `templates` (what furniture is), `layout` (what stands where), `scene` (primitives),
 `cameras` (where to look from), `caster` (which primitive a ray meets), `shading`, `textures` and
 `sensor` (what the photo looks like), `render` (all of it), `pool` (rooms kept on disk),
-`clips` (rooms as shards hold them) and `endless` (rooms made while a network trains).
+`clips` (rooms as shards hold them), `endless` (rooms made while a network trains), `path` and
+`walk` (a camera that goes through a room for ever).
 """
 
 from data.rooms.endless import endless_rooms

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Float32, Float64, Int64, UInt8
 from torch import Tensor
 
+from data.rooms.walk import Places
 from ffsplat.codebook import lexicon_codebook, rows_of_level
 from ffsplat.geometry import (
     focal_lengths,
@@ -25,7 +26,6 @@ from ffsplat.geometry import (
 )
 from ffsplat.prediction import PixelMeaning, Prediction
 from ffsplat.types import Codebook, Views
-from tests.bench.walk import Places
 
 SMALL = (24, 32)
 """Rows and columns of the small versions by which places are told apart."""

@@ -9,9 +9,9 @@ import torch
 from PIL import Image
 
 from data.rooms import SPLITS
+from data.rooms.walk import Walk, endless_walk
 from ffsplat.geometry import invert_rigid, transform_points, unproject
 from ffsplat.images import load_views
-from tests.bench.walk import Walk, endless_walk
 from tests.stream.stub import Faults, StubPredictor
 
 
@@ -31,7 +31,7 @@ def frames(*numbers):
 @pytest.mark.parametrize("quality", [None, 80])
 def test_every_place_is_told_by_its_picture(quality):
     numbers = np.arange(len(walk())) + 3 * len(walk())  # the fourth time round
-    images = [walk().frame(number).image for number in numbers]
+    images = [walk().frame(int(number)).image for number in numbers]
     if quality is not None:
         images = [through_jpeg(image, quality) for image in images]
     pixels = np.stack(images).astype(np.float32) / 255
