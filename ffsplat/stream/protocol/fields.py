@@ -109,7 +109,7 @@ class Fields:
         value = self._take(name, default)
         if not isinstance(value, str) or value not in known:
             self.refuse(name, f"is none of {', '.join(known)}")
-        return value
+        return known[known.index(value)]
 
     def choices(self, name: str, known: Sequence[Word]) -> tuple[Word, ...]:
         """A list of different known words; all of them where it is missing."""
@@ -117,7 +117,7 @@ class Fields:
         good = isinstance(value, list) and len(value) <= len(known)
         if not good or not all(isinstance(one, str) and one in known for one in value):
             self.refuse(name, f"is no list of {', '.join(known)}")
-        return tuple(dict.fromkeys(value))
+        return tuple(word for word in known if word in value)
 
     def numbers(self, name: str, count: int) -> tuple[float, ...]:
         """A list of `count` finite numbers."""
@@ -125,6 +125,14 @@ class Fields:
         if not isinstance(value, list) or len(value) != count or not all(map(_finite, value)):
             self.refuse(name, f"is no list of {count} finite numbers")
         return tuple(map(float, value))
+
+    def integers(self, name: str, most: int) -> tuple[int, ...]:
+        """A list of at most `most` whole numbers that are exact and not negative."""
+        value = self._take(name, None)
+        good = isinstance(value, list) and len(value) <= most
+        if not good or not all(type(one) is int and 0 <= one <= EXACT for one in value):
+            self.refuse(name, f"is no list of at most {most} counts")
+        return tuple(value)
 
     def object(self, name: str) -> dict[str, Any]:
         """An object."""
