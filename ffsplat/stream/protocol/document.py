@@ -81,6 +81,8 @@ def read_document(document: bytes) -> MapDelta:
     for name in ("splats.gids", "removed", "submaps", "removed_submaps"):
         if not _rise(found[name]):
             raise ProtocolError(MALFORMED, f"{name} do not rise")
+    if len(found["submaps"]) != len(found["submap_poses"]):
+        raise ProtocolError(MALFORMED, "submaps and their poses are not as many")
     about = found.pop("about")
     if len(about) != 3:
         raise ProtocolError(MALFORMED, f"{len(about)} numbers about a delta, not 3")
