@@ -1,0 +1,102 @@
+"""The code of a place as raw confidences: pairs of codebook ID and all that spoke for it.
+
+The weights that a reader sees are shares of the largest CODES sums. As long as no more IDs met at a
+place than it has slots, they are the closed form of the online update of EmbodiedSplat
+(arXiv 2603.04254), in any order; beyond that the pair with the least confidence gives way, as there
+(ties: to the newest), so that of single observations the most confident ones stay.
+"""
+
+import numpy as np
+
+from ffsplat.render.kernel import exactly_compiled
+from ffsplat.stream.delta import CODES
+
+CAP = np.float32(50)
+"""Confidence that a place remembers: beyond, the old fades, so that the map follows what changes.
+Source: KinectFusion (Newcombe et al., ISMAR 2011), section 3.3, caps its weights for that."""
+
+
+@exactly_compiled
+def add_pair(ids, sums, number, confidence):
+    """Add to the slots of one place the confidence that speaks for one ID."""
+    least = 0
+    for k in range(len(ids)):
+        if ids[k] == number:
+            sums[k] += confidence
+            return
+        if sums[k] < sums[least]:
+            least = k
+    if confidence >= sums[least]:  # an empty slot has 0
+        ids[least], sums[least] = number, confidence
+
+
+@exactly_compiled
+def add_code(ids, sums, numbers, weights, confidence):
+    """Add one observed code; what exceeds CAP scales all sums down to it."""
+    for k in range(len(numbers)):
+        gain = weights[k] * confidence
+        if numbers[k] >= 0 and gain > 0 and gain < np.inf:
+            add_pair(ids, sums, numbers[k], gain)
+    total = np.float32(0)
+    for k in range(len(sums)):
+        total += sums[k]
+    if total > CAP:
+        for k in range(len(sums)):
+            sums[k] *= CAP / total
+
+
+@exactly_compiled
+def heaviest(ids, sums, order):
+    """The slots of the CODES largest sums, falling, ties in the order of the slots; their total."""
+    total = np.float32(0)
+    for k in range(CODES):
+        best = -1
+        for slot in range(len(ids)):
+            taken = False
+            for earlier in range(k):
+                taken |= order[earlier] == slot
+            if not taken and (best < 0 or sums[slot] > sums[best]):
+                best = slot
+        order[k] = best
+        total += sums[best]
+    return total
+
+
+@exactly_compiled
+def read_pairs(ids, sums, rows, out_ids, out_weights):
+    """The codes of some places with weights in steps of 1/255, -1 and 0 where unused."""
+    order = np.empty(CODES, np.int64)
+    for i in range(len(rows)):
+        row = rows[i]
+        total = heaviest(ids[row], sums[row], order)
+        for k in range(CODES):
+            share = sums[row, order[k]] / total if total > 0 else np.float32(0)
+            weight = np.uint8(share * np.float32(255) + np.float32(0.5))
+            out_weights[i, k] = weight
+            out_ids[i, k] = ids[row, order[k]] if weight > 0 else -1
+
+
+@exactly_compiled
+def remap_pairs(keys, ids, sums, row_map, touched):
+    """Rename the IDs of all places; equal ones add up, those that are gone leave their slots.
+
+    Whoever has the places can rename for himself: only those where more happened are touched.
+    """
+    for place in range(len(keys)):
+        if keys[place] < 0:
+            continue
+        for k in range(ids.shape[1]):
+            if ids[place, k] < 0:
+                continue
+            number = row_map[ids[place, k]] if ids[place, k] < len(row_map) else np.int16(-1)
+            twin = -1
+            for earlier in range(k):
+                if ids[place, earlier] == number:
+                    twin = earlier
+            if number >= 0 and twin < 0:
+                ids[place, k] = number
+                continue
+            if number >= 0:
+                sums[place, twin] += sums[place, k]
+            ids[place, k], sums[place, k] = -1, 0
+            touched[place] = True
