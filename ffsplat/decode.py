@@ -124,9 +124,16 @@ def read_photo(
         return _decode(_from_array(source), resolution, patch)
     if isinstance(source, Image.Image):
         return _decode(source, resolution, patch)
-    with _open_file(source) as file, _open_image(file) as image:
-        _check_size(image, max_megapixels)
+    with open_photo(source, max_megapixels) as image:
         return _decode(image, resolution, patch, own=True)
+
+
+@contextmanager
+def open_photo(path: Path, max_megapixels: int | float) -> Iterator[Image.Image]:
+    """A photo of which the header alone has been read; raises ImageError as `read_photo`."""
+    with _open_file(path) as file, _open_image(file) as image:
+        _check_size(image, max_megapixels)
+        yield image
 
 
 def file_reason(error: Exception) -> str:

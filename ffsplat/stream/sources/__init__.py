@@ -1,0 +1,135 @@
+"""Where frames come from: one small interface, one file for each kind, opened by what a text says.
+
+Adapters are imported when they are needed, so that none of their packages is needed otherwise.
+"""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from ffsplat.errors import StreamError, UsageError
+from ffsplat.images import EXTENSIONS, HEIC_EXTENSIONS
+from ffsplat.stream.frame import Frame
+
+KNOWN = (
+    "a folder or pattern of photos, a video file, webcam[:NUMBER], rtsp://..., http://..., "
+    "a .bag or .mcap file, a rosbag2 folder, ros2:/TOPIC or zenoh:KEY"
+)
+
+_VIDEOS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".mts", ".mpg", ".mpeg", ".ogv")
+_BAGS = (".bag", ".mcap", ".db3")
+_CONNECTIONS = ("rtsp", "rtsps", "http", "https", "ros2", "zenoh")
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Frames in the order in which they were taken; ends, or goes on until it is closed.
+
+    A `live` source is never waited for: it drops what comes while nobody asks. Iterated once.
+    Raises StreamError when it breaks off for good.
+    """
+
+    name: str
+    live: bool
+
+    def __iter__(self) -> Iterator[Frame]:
+        """The frames."""
+        ...
+
+    def close(self) -> None:
+        """End the iteration, from whatever thread, within seconds; twice does no harm."""
+        ...
+
+    def __enter__(self) -> "Source":
+        """The source itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close it."""
+        self.close()
+
+
+def open_source(
+    text: str,
+    *,
+    fps: int | float | None = None,
+    realtime: int | float | None = None,
+    **options: Any,
+) -> Source:
+    """The source that a text means; see KNOWN.
+
+    `fps` is how fast the photos of a folder were taken, how many frames a second of a video are
+    used, or what a webcam is asked for. `realtime` plays a recorded source at that many times its
+    own speed, as if it were live. `options` are for the adapter (`topic` for bags). Raises
+    UsageError for a text or option that makes no sense, StreamError or ImageError for a source
+    that cannot be opened.
+    """
+    if fps is not None and not 0 < fps <= 1000:
+        raise UsageError(f"{fps:g} frames a second cannot be", "give 0 to 1000")
+    if realtime is not None and not 0 < realtime <= 1000:
+        raise UsageError(f"speed {realtime:g} cannot be", "1 is as it was recorded")
+    source = _open(text, fps, options)
+    if realtime is None:
+        return source
+    if source.live:
+        source.close()
+        raise UsageError(f"{source.name} is live: it has no other speed", "leave out --realtime")
+    from ffsplat.stream.sources.pacing import Paced
+
+    return Paced(source, realtime)
+
+
+def _open(text: str, fps: int | float | None, options: dict[str, Any]) -> Source:
+    """Choose by the text, and by what the file system says of it."""
+    if not text or "\0" in text:
+        raise UsageError("that is no source of frames", f"give {KNOWN}")
+    scheme, _, rest = text.partition(":")
+    scheme = scheme.lower()
+    if scheme == "webcam" or re.fullmatch(r"/dev/video\d+", text):
+        from ffsplat.stream.sources.webcam import open_webcam
+
+        return open_webcam(rest if scheme == "webcam" else text, fps=fps, **options)
+    path = Path(text)
+    if path.suffix.lower() in _BAGS or (path / "metadata.yaml").is_file():
+        if not path.exists():
+            raise StreamError(f"no bag {path}")
+        scheme = "bag"
+    elif scheme not in _CONNECTIONS or not rest:
+        return _open_pictures(path, fps, options)
+    if fps is not None:
+        raise UsageError(f"{text} has its own times", "leave out --fps")
+    return _open_connection(scheme, text, options)
+
+
+def _open_pictures(path: Path, fps: int | float | None, options: dict[str, Any]) -> Source:
+    """Photos or a video."""
+    pattern = any(mark in path.name for mark in "*?[") and not path.exists()
+    if pattern or path.is_dir() or path.suffix[1:].lower() in EXTENSIONS + HEIC_EXTENSIONS:
+        from ffsplat.stream.sources.folder import FPS, FolderSource
+
+        return FolderSource(path, fps=fps or FPS, **options)
+    if path.is_file() or path.suffix.lower() in _VIDEOS:
+        from ffsplat.stream.sources.video import VideoSource
+
+        return VideoSource(path, fps=fps, **options)
+    raise UsageError(f"{path} is no source of frames", f"give {KNOWN}")
+
+
+def _open_connection(scheme: str, text: str, options: dict[str, Any]) -> Source:
+    """What has times of its own."""
+    if scheme == "bag":
+        from ffsplat.stream.sources.bag import BagSource
+
+        return BagSource(Path(text), **options)
+    if scheme == "zenoh":
+        from ffsplat.stream.sources.zenoh import ZenohSource
+
+        return ZenohSource(text.partition(":")[2], **options)
+    if scheme == "ros2":
+        from ffsplat.stream.ros.node import RosSource
+
+        return RosSource(text.partition(":")[2], **options)
+    from ffsplat.stream.sources.rtsp import open_rtsp
+
+    return open_rtsp(text, **options)
