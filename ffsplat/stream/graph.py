@@ -1,0 +1,220 @@
+"""A graph of poses in Sim(3): submaps, how they lie to each other, loops, and what is given.
+
+What it weighs and how it removes is here; `graph_solver` finds the poses that fit best. Loops are
+told from false ones in two ways. One that the chain of submaps cannot explain, by a chi-squared
+test on the cycle it closes, is refused: a chain bends to any single loop (Latif, Cadena and Neira,
+"Robust loop closing over time", RSS 2012). Of those that are let in, the solver follows the most.
+"""
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+
+from ffsplat.alignment import Similarity
+from ffsplat.stream import sim3
+from ffsplat.stream.graph_edges import Edge, PoseError, along, forest, joined, path
+from ffsplat.stream.graph_solver import Constraints, fit_poses
+
+WORLD = -1
+"""The node that given poses are measured in; it is always there, and never moves."""
+
+PLAUSIBLE = 24.3
+"""Squared error of a cycle up to which a loop is let in: 99.9 % of chi-squared with 7 degrees of
+freedom."""
+CORRELATION = 0.25
+"""Correlation of the errors of two edges of a chain: a network that shrinks the world, or bends it,
+does so at each step."""
+
+
+class PoseGraph:
+    """Poses world_from_node and edges between them: at most `max_edges`, or a tree if that is more.
+
+    With too many edges the least certain loop goes, and if there is none the least certain edge
+    that does not hold the graph together.
+    """
+
+    def __init__(self, max_edges: int = 512):
+        if max_edges < 1:
+            raise ValueError(f"max_edges must be at least 1, not {max_edges}")
+        self.max_edges = max_edges
+        self._poses: dict[int, Similarity] = {}
+        self._edges: list[Edge] = []
+
+    @property
+    def poses(self) -> Mapping[int, Similarity]:
+        """The poses world_from_node as they were added, set or adopted, in order of adding."""
+        return dict(self._poses)
+
+    @property
+    def edges(self) -> tuple[Edge, ...]:
+        """All edges, priors among them, oldest first."""
+        return tuple(self._edges)
+
+    def add_node(self, node: int, pose: Similarity) -> None:
+        """Add a node. Raises ValueError for one that is there already or has a negative number."""
+        if node < 0 or node in self._poses:
+            raise ValueError(f"node {node} is negative or already there")
+        self._poses[node] = pose
+
+    def set_pose(self, node: int, pose: Similarity) -> None:
+        """Move a node; its edges stay. Raises KeyError for an unknown one."""
+        self._require(node)
+        self._poses[node] = pose
+
+    def set_poses(self, poses: Mapping[int, Similarity]) -> None:
+        """Move many nodes, such as `optimize` gives them."""
+        for node, pose in poses.items():
+            self.set_pose(node, pose)
+
+    def add_edge(
+        self, i: int, j: int, measured: Similarity, error: PoseError, loop: bool = False
+    ) -> bool:
+        """Add a measured pose i_from_j; False if it is a loop that contradicts the chain.
+
+        An edge between the same two as an older one joins it unless one of them is a loop: the
+        mean of both by precision. Raises KeyError for an unknown node, ValueError for i = j.
+        """
+        self._require(i, j)
+        if i == j:
+            raise ValueError(f"an edge from {i} to itself")
+        edge = Edge(i, j, measured, error.covariance(measured), loop)
+        if loop and self.doubt(i, j, measured, error) > 1:
+            return False
+        self._insert(edge)
+        self._bound()
+        return True
+
+    def add_prior(self, node: int, pose: Similarity, error: PoseError) -> None:
+        """Add a given pose world_from_node, such as odometry or satellites know it."""
+        self._require(node)
+        self._insert(Edge(WORLD, node, pose, error.covariance(pose)))
+        self._bound()
+
+    def doubt(self, i: int, j: int, measured: Similarity, error: PoseError) -> float:
+        """How far a loop contradicts the chain, in units of what is let in; 0 without a chain.
+
+        The chain is the most certain way from i to j over edges that are no loops, given poses
+        among them.
+        """
+        way = path(self._edges, i, j)
+        if not way:
+            return 0.0
+        chain = along(way)
+        off = sim3.logarithm(sim3.matrices([measured.inverse() @ chain.measured]))[0]
+        # The variance of a sum of n numbers of which each two correlate.
+        together = 1 + CORRELATION * (len(way) - 1)
+        covariance = error.covariance(measured) + together * chain.covariance
+        return float(off @ np.linalg.solve(covariance, off) / PLAUSIBLE)
+
+    def remove_node(self, node: int) -> None:
+        """Take a node out; its neighbours are joined over it, so that the graph stays in one piece.
+
+        All are joined to the one that was known best, which counts the error of that edge several
+        times: the smallest of all, and a graph of no more edges than before.
+        """
+        self._require(node)
+        spokes = [one for one in self._edges if node in (one.i, one.j)]
+        self._edges = [one for one in self._edges if one not in spokes]
+        del self._poses[node]
+        if not spokes:
+            return
+        hub = min(spokes, key=lambda one: (one.loop, one.size()))
+        center = hub.other(node)
+        for spoke in spokes:
+            if spoke.other(node) != center:
+                self._insert(along([hub.seen_from(center), spoke.seen_from(node)]))
+        self._bound()
+
+    def optimize(
+        self, fixed: Iterable[int] = (), lock_scale: bool = False, steps: int = 30
+    ) -> dict[int, Similarity]:
+        """The poses that fit the edges best; the graph itself keeps those it has.
+
+        Nodes in `fixed` stay, and in a part of the graph without any, or a given pose, its first
+        node does. With `lock_scale` no scale changes. At most `steps` systems are solved.
+        """
+        if not self._poses:
+            return {}
+        held = set(fixed)
+        self._require(*held)
+        held.add(WORLD)
+        for part in self._parts():
+            if not held & part:
+                held.add(next(node for node in self._poses if node in part))
+        nodes = [WORLD, *self._poses]
+        place = {node: row for row, node in enumerate(nodes)}
+        start = sim3.matrices([Similarity.identity(), *self._poses.values()])
+        stay = np.array([node in held for node in nodes])
+        if self._edges:
+            start = fit_poses(start, stay, self._constraints(place), lock_scale, steps)
+        free = [node for node in self._poses if node not in held]
+        return self._poses | {node: sim3.similarity(start[place[node]]) for node in free}
+
+    def state(self) -> dict[str, np.ndarray]:
+        """All that there is, as arrays; `from_state` goes on from them."""
+        covariances = [edge.covariance for edge in self._edges]
+        return {
+            "nodes": np.array(list(self._poses), dtype=np.int64),
+            "poses": sim3.rows(self._poses.values()),
+            "ends": np.array([(e.i, e.j) for e in self._edges], dtype=np.int64).reshape(-1, 2),
+            "measured": sim3.rows(edge.measured for edge in self._edges),
+            "covariances": np.array(covariances, dtype=np.float64).reshape(-1, 7, 7),
+            "loops": np.array([edge.loop for edge in self._edges], dtype=bool),
+            "max_edges": np.array(self.max_edges, dtype=np.int64),
+        }
+
+    @classmethod
+    def from_state(cls, arrays: Mapping[str, np.ndarray]) -> "PoseGraph":
+        """The graph that `state` was asked of."""
+        graph = cls(int(arrays["max_edges"]))
+        poses = sim3.from_rows(arrays["poses"])
+        graph._poses = dict(zip(arrays["nodes"].tolist(), poses, strict=True))
+        table = zip(
+            arrays["ends"].tolist(), sim3.from_rows(arrays["measured"]),
+            arrays["covariances"].copy(), arrays["loops"].tolist(), strict=True,
+        )  # fmt: skip
+        graph._edges = [
+            Edge(i, j, measured, covariance, loop) for (i, j), measured, covariance, loop in table
+        ]
+        return graph
+
+    def _require(self, *nodes: int) -> None:
+        for node in nodes:
+            if node not in self._poses:
+                raise KeyError(f"no node {node} in the graph")
+
+    def _insert(self, edge: Edge) -> None:
+        """Add an edge, or join it to the one that is there between the same nodes."""
+        for row, old in enumerate(self._edges):
+            if {old.i, old.j} == {edge.i, edge.j} and not (old.loop or edge.loop):
+                self._edges[row] = joined(old, edge.seen_from(old.i))
+                return
+        self._edges.append(edge)
+
+    def _bound(self) -> None:
+        """Drop edges until there are few enough; a spanning forest of the best stays whole."""
+        while len(self._edges) > self.max_edges:
+            held = forest(self._edges)
+            spare = [one for one in self._edges if one not in held]
+            if not spare:
+                return
+            # Of equals the oldest goes.
+            weakest = max(spare, key=lambda one: (one.loop, one.size()))
+            self._edges.remove(weakest)
+
+    def _parts(self) -> list[set[int]]:
+        """The sets of nodes that hang together."""
+        parts = [{WORLD}, *({node} for node in self._poses)]
+        for edge in self._edges:
+            touched = [part for part in parts if part & {edge.i, edge.j}]
+            parts = [part for part in parts if part not in touched] + [set().union(*touched)]
+        return parts
+
+    def _constraints(self, place: Mapping[int, int]) -> Constraints:
+        edges = self._edges
+        return Constraints(
+            ends=np.array([(place[edge.i], place[edge.j]) for edge in edges]),
+            measured=sim3.matrices(edge.measured for edge in edges),
+            information=np.linalg.inv(np.stack([edge.covariance for edge in edges])),
+            loops=np.array([edge.loop for edge in edges]),
+        )
