@@ -1,0 +1,1 @@
+"""A map while it grows, for programs and people on a network: sessions, queries, health."""

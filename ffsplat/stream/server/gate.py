@@ -1,0 +1,109 @@
+"""The door of the server: how many connections there are, and what a request may be at all.
+
+Nothing of a request is kept beyond its head, and no body is ever read.
+"""
+
+import re
+import time
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any
+
+from websockets.asyncio.server import ServerConnection
+
+from ffsplat.stream.server.counters import Counters
+
+LINGER = 0.5
+"""Seconds that a refused client has to read why, before the connection is cut."""
+
+METHOD = b"GET "
+BODY = re.compile(rb"\r\n(?:content-length:[ \t]*(?!0?[ \t]*\r\n)|transfer-encoding:)", re.I)
+"""A header that announces a body: any length but 0, or a transfer coding."""
+
+
+@dataclass
+class Door:
+    """What all connections of a server share: who they are, and what they may cost."""
+
+    max_connections: int
+    max_head_bytes: int
+    counters: Counters = field(default_factory=Counters)
+    gates: "set[Gate]" = field(default_factory=set)
+
+    def abort(self) -> None:
+        """Cut all connections, whatever they are doing."""
+        for gate in tuple(self.gates):
+            gate.transport.abort()
+
+
+class Gate(ServerConnection):
+    """A connection that looks at the head of its request before any other code does.
+
+    Refused with a short answer: one connection too many (503), another method than GET (405), a
+    body (413), a head that is too long (431). Source of the codes: RFC 9110 and RFC 6585.
+    """
+
+    door: Door
+
+    @classmethod
+    def of(cls, door: Door) -> "type[Gate]":
+        """The class of the connections that come through a door."""
+        return type("Gate", (cls,), {"door": door})
+
+    def __init__(self, *arguments: Any, **options: Any):
+        super().__init__(*arguments, **options)
+        self.head: bytearray | None = bytearray()
+        self.is_refused = False
+        self.heard = time.monotonic()
+        """When anything came last, pongs included."""
+
+    def connection_made(self, transport: Any) -> None:
+        """Count the connection, or turn it away."""
+        super().connection_made(transport)
+        self.door.counters.add("connections_total")
+        if len(self.door.gates) >= self.door.max_connections:
+            self._refuse(HTTPStatus.SERVICE_UNAVAILABLE)
+            transport.close()
+        else:
+            self.door.gates.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Make room for another."""
+        self.door.gates.discard(self)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Collect the head of the request and check it; later bytes go straight on."""
+        self.heard = time.monotonic()
+        if self.is_refused:
+            return
+        if self.head is None:
+            super().data_received(data)
+            return
+        self.head += data
+        end = self.head.find(b"\r\n\r\n")
+        if status := self._fault(bytes(self.head[: end + 4] if end >= 0 else self.head)):
+            self._refuse(status)
+            self.transport.pause_reading()
+            self.loop.call_later(LINGER, self.transport.abort)
+        elif end >= 0:
+            collected, self.head = bytes(self.head), None
+            super().data_received(collected)
+            if self.request is None:  # no HTTP: nobody waits for the time limit of the handshake
+                self.loop.call_later(LINGER, self.transport.abort)
+
+    def _fault(self, head: bytes) -> HTTPStatus | None:
+        """What is wrong with a head, which may not be complete yet."""
+        if not METHOD.startswith(head[: len(METHOD)]):
+            return HTTPStatus.METHOD_NOT_ALLOWED
+        if len(head) > self.door.max_head_bytes:
+            return HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+        if head.endswith(b"\r\n\r\n") and BODY.search(head):
+            return HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+        return None
+
+    def _refuse(self, status: HTTPStatus) -> None:
+        self.head, self.is_refused = None, True
+        self.door.counters.add("refused_total", reason=str(status.value))
+        lines = (f"HTTP/1.1 {status.value} {status.phrase}", "Content-Length: 0", "Allow: GET")
+        self.transport.write("\r\n".join([*lines, "Connection: close", "", ""]).encode())
