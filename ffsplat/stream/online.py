@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -11,6 +11,7 @@ from ffsplat.stream.delta import MapDelta
 from ffsplat.stream.frame import Verdict
 
 
+@runtime_checkable
 class OnlineMapper(Protocol):
     """Takes frames one by one, in one thread, and says what changed in the map."""
 

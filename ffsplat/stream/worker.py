@@ -1,0 +1,179 @@
+"""The thread that runs a mapper, and the one that notices when it hangs."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+from ffsplat.stream.checkpoint import Checkpoints
+from ffsplat.stream.decoding import Decoded, RefusedImage, decode, from_pixels
+from ffsplat.stream.engine_settings import EngineSettings
+from ffsplat.stream.frame import DROPPED, USED, Frame, Verdict
+from ffsplat.stream.log import ErrorLog
+from ffsplat.stream.online import OnlineMapper
+from ffsplat.stream.publishing import Publisher
+from ffsplat.stream.traffic import Traffic
+from ffsplat.stream.waiting import Ticket
+
+log = logging.getLogger(__name__)
+
+FAILURES = ("model_error", "not_finite", "timeout")
+"""Verdicts after which a stream is degraded for a while."""
+
+
+class Worker:
+    """Takes frames from the traffic, one by one, and settles them. Nothing that fails ends it."""
+
+    def __init__(
+        self,
+        mapper: OnlineMapper,
+        settings: EngineSettings,
+        traffic: Traffic,
+        publisher: Publisher,
+        checkpoints: Checkpoints | None,
+        report: ErrorLog,
+    ):
+        self.warm = False
+        """Whether the network has run."""
+        self.statistics: Mapping[str, float] = {}
+        """What the mapper said of the map after the last frame."""
+        self._mapper = mapper
+        self._settings = settings
+        self._traffic = traffic
+        self._publisher = publisher
+        self._checkpoints = checkpoints
+        self._report = report
+        self._degraded_until = float("-inf")
+        self._thread = threading.Thread(target=self._run, name="mapper", daemon=True)
+
+    def start(self) -> None:
+        """Begin to work."""
+        self._thread.start()
+        threading.Thread(target=self._watch, name="mapper-watchdog", daemon=True).start()
+
+    def join(self, timeout_s: int | float) -> bool:
+        """Wait for the end of the work; False if it is not reached in time."""
+        if self._thread.ident is not None and self._thread is not threading.current_thread():
+            self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    @property
+    def alive(self) -> bool:
+        """Whether it works, and has not had one frame for `stuck_s`."""
+        return self._thread.is_alive() and self._traffic.busy_s < self._settings.stuck_s
+
+    @property
+    def degraded(self) -> bool:
+        """Whether something failed within the last `degraded_s`, or hangs."""
+        hangs = self._traffic.busy_s >= self._settings.hang_s
+        return hangs or time.monotonic() < self._degraded_until
+
+    def _run(self) -> None:
+        try:
+            self._warm_up()
+            while not self._traffic.over:
+                ticket = self._traffic.take(lambda: self._publisher.wait_s)
+                if ticket is not None:
+                    self._process(ticket)
+                elif self._publisher.pending:
+                    self._publish()
+                self._traffic.release()
+            if self._publisher.pending:
+                self._publish()
+            if self._checkpoints and self._checkpoints.behind:
+                self._checkpoints.save(self._mapper.save)
+        except BaseException:
+            log.critical("the worker of the stream ends by an error", exc_info=True)
+            raise
+        finally:
+            self._traffic.end()
+
+    def _warm_up(self) -> None:
+        try:
+            getattr(self._mapper, "warm", lambda: None)()
+            self.warm = True
+        except Exception as error:  # noqa: BLE001 - a frame may still go through
+            self._fail(error, "the network could not be warmed up")
+
+    def _process(self, ticket: Ticket) -> None:
+        """One frame's way, from the queue to its verdict."""
+        begun = time.monotonic()
+        verdict = self._attempt(ticket.frame, lambda: ticket.settled)
+        ticket.answered = True
+        seconds = {**verdict.seconds, "queue": begun - ticket.arrived}
+        self._publisher.note_change()
+        if self._publisher.due:
+            answered = time.monotonic()
+            self._publish()
+            seconds["publish"] = time.monotonic() - answered
+        self._look_at_map()
+        if verdict.reason in FAILURES:
+            self._degrade()
+        self._traffic.settle(ticket, replace(verdict, seconds=seconds))
+        if self._checkpoints and verdict.reason == "keyframe":
+            self._checkpoints.add_keyframe()
+            if self._checkpoints.due:
+                self._checkpoints.save(self._mapper.save)
+
+    def _attempt(self, frame: Frame, cancelled: Callable[[], bool]) -> Verdict:
+        """What the mapper says of a frame, or why it could not say anything."""
+        begun = time.monotonic()
+        seconds: dict[str, float] = {}
+        try:
+            decoded = self._decode(frame)
+            seconds["decode"] = time.monotonic() - begun
+            verdict = self._mapper.add(
+                decoded.pixels,
+                frame.time_ns,
+                frame.pose,
+                None if frame.intrinsics is None else decoded.intrinsics(frame.intrinsics),
+                number=frame.number,
+                cancelled=cancelled,
+            )
+            if verdict.reason not in (*USED, *DROPPED):
+                raise ValueError(f"verdict {verdict.reason}")
+        except RefusedImage as error:
+            return Verdict(frame.number, error.reason)
+        except Exception as error:  # noqa: BLE001 - a network may raise anything
+            self._fail(error, "the mapper raised", frame=frame.number)
+            return Verdict(frame.number, "model_error", seconds=seconds)
+        self.warm = True
+        return replace(verdict, number=frame.number, seconds={**verdict.seconds, **seconds})
+
+    def _decode(self, frame: Frame) -> Decoded:
+        resolution = self._mapper.resolution
+        if not isinstance(frame.image, bytes):
+            return from_pixels(frame.image, resolution=resolution)
+        return decode(
+            frame.image,
+            resolution=resolution,
+            max_bytes=self._settings.max_bytes,
+            max_megapixels=self._settings.max_megapixels,
+        )
+
+    def _publish(self) -> None:
+        try:
+            self._publisher.publish()
+        except Exception as error:  # noqa: BLE001 - the next changes may go out
+            self._fail(error, "changes of the map could not be taken")
+
+    def _look_at_map(self) -> None:
+        try:
+            self.statistics = dict(getattr(self._mapper, "statistics", dict)())
+        except Exception as error:  # noqa: BLE001 - figures are no reason to stop
+            self._report(error, "the mapper has no figures")
+
+    def _watch(self) -> None:
+        while (ticket := self._traffic.overdue(self._settings.hang_s)) is not None:
+            number = ticket.frame.number
+            log.error("frame %s hangs and is dropped", number, extra={"frame": number})
+            self._degrade()
+            self._traffic.settle(ticket, Verdict(number, "timeout"))
+
+    def _fail(self, error: Exception, what: str, **extra: object) -> None:
+        self._degrade()
+        self._report(error, what, **extra)
+
+    def _degrade(self) -> None:
+        self._degraded_until = time.monotonic() + self._settings.degraded_s

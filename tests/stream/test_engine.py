@@ -1,0 +1,529 @@
+"""The engine: verdicts, drop policies, faults of the network, publishing, the end of a stream."""
+
+import logging
+import threading
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ffsplat.errors import UsageError
+from ffsplat.stream.engine import Engine, EngineSettings
+from ffsplat.stream.frame import Frame
+from tests.stream.mappers import StandIn, Verdicts, frame, jpeg, picture
+
+WAIT = 30.0
+
+
+@pytest.fixture
+def run():
+    """Make engines that run, and stop them in the end."""
+    engines = []
+
+    def start(mapper: StandIn, **settings) -> Engine:
+        engines.append(Engine(mapper, EngineSettings(**settings)))
+        engines[-1].start()
+        return engines[-1]
+
+    yield start
+    for engine in engines:
+        engine.stop(5.0)
+
+
+class Gate(StandIn):
+    """Lets its first frame in, and keeps it until the gate opens."""
+
+    def __init__(self, **more):
+        self.entered, self.gate = threading.Event(), threading.Event()
+        super().__init__(answers=[self.gate], **more)
+
+    def add(self, *arguments, **more):
+        self.entered.set()
+        return super().add(*arguments, **more)
+
+
+def busy(run, **settings) -> tuple[Engine, Gate, Verdicts]:
+    """An engine whose worker has frame 0, and keeps it."""
+    mapper, verdicts = Gate(), Verdicts()
+    engine = run(mapper, **settings)
+    engine.offer(frame(0), verdicts)
+    assert mapper.entered.wait(WAIT)
+    return engine, mapper, verdicts
+
+
+def numbers(mapper: StandIn) -> list[int]:
+    return [seen[0] for seen in mapper.seen]
+
+
+def test_every_frame_gets_its_verdict(run):
+    verdicts = Verdicts()
+    engine = run(StandIn(["keyframe", "tracked", "blurred", "keyframe"]))
+    for number in range(4):
+        engine.offer(frame(number), verdicts)
+    assert engine.flush(WAIT)
+    assert verdicts.reasons == {0: "keyframe", 1: "tracked", 2: "blurred", 3: "keyframe"}
+    counters = engine.counters()
+    assert counters.received == 4
+    assert counters.processed == {"keyframe": 2, "tracked": 1}
+    assert counters.dropped["blurred"] == 1
+    assert counters.queued == 0
+
+
+def test_a_verdict_tells_the_seconds_of_all_stages(run):
+    verdicts = Verdicts()
+    engine = run(StandIn(), publish_s=0.0)
+    engine.subscribe(lambda delta: None)
+    engine.offer(frame(0, jpeg(picture())), verdicts)
+    (verdict,) = verdicts.wait(1)
+    assert set(verdict.seconds) == {"decode", "queue", "network", "fuse", "publish"}
+    assert verdict.seconds["network"] == 0.002
+    assert verdict.seconds["decode"] > 0
+    assert engine.flush(WAIT)
+    latency = engine.latency()
+    assert latency["network"].p50 == pytest.approx(0.002, rel=0.03)
+    assert latency["total"].count == 1
+
+
+def test_the_mapper_gets_the_picture_at_a_useful_size_with_its_intrinsics(run):
+    mapper, pose = StandIn(), np.eye(4)
+    intrinsics = np.array([[400.0, 0, 320], [0, 400, 240], [0, 0, 1]])
+    engine = run(mapper)
+    big = jpeg(picture(size=(640, 480)))
+    engine.offer(frame(0, big, time_ns=17, pose=pose, intrinsics=intrinsics))
+    assert engine.flush(WAIT)
+    number, shape, time_ns, got_pose, got_intrinsics = mapper.seen[0]
+    assert (number, shape, time_ns) == (0, (120, 160, 3), 17)
+    assert got_pose is pose
+    assert np.array_equal(got_intrinsics, [[100, 0, 80], [0, 100, 60], [0, 0, 1]])
+
+
+def test_under_latest_the_newest_frames_are_used(run):
+    engine, mapper, verdicts = busy(run, queue=2)
+    for number in range(1, 6):
+        engine.offer(frame(number), verdicts)
+    assert verdicts.reasons == dict.fromkeys([1, 2, 3], "queue_full")
+    mapper.gate.set()
+    assert engine.flush(WAIT)
+    assert numbers(mapper) == [0, 4, 5]
+
+
+def test_under_keyframe_a_frame_that_shows_nothing_new_goes(run):
+    engine, mapper, verdicts = busy(run, queue=2, drop="keyframe")
+    for number, shift in ((1, 20), (2, 20), (3, 10)):
+        engine.offer(frame(number, np.roll(picture(), shift, axis=1)), verdicts)
+    assert verdicts.reasons == {2: "queue_full"}
+    mapper.gate.set()
+    assert engine.flush(WAIT)
+    assert numbers(mapper) == [0, 1, 3]
+
+
+def test_under_block_every_frame_is_used_in_order(run):
+    mapper, verdicts = StandIn(), Verdicts()
+    engine = run(mapper, queue=1, drop="block")
+    for number in range(200):
+        engine.offer(frame(number), verdicts)
+    assert engine.flush(WAIT)
+    assert numbers(mapper) == list(range(200))
+    assert set(verdicts.reasons.values()) == {"keyframe"}
+
+
+def blocked_offer(engine: Engine, number: int, verdicts: Verdicts) -> threading.Thread:
+    source = threading.Thread(target=engine.offer, args=(frame(number), verdicts))
+    source.start()
+    return source
+
+
+def test_under_block_a_source_waits_until_there_is_room(run):
+    engine, mapper, verdicts = busy(run, queue=1, drop="block")
+    engine.offer(frame(1), verdicts)
+    source = blocked_offer(engine, 2, verdicts)
+    assert verdicts.all == []
+    mapper.gate.set()
+    source.join(WAIT)
+    assert engine.flush(WAIT)
+    assert verdicts.reasons == dict.fromkeys([0, 1, 2], "keyframe")
+
+
+def test_under_block_a_source_is_let_go_when_the_stream_ends(run):
+    engine, mapper, verdicts = busy(run, queue=1, drop="block")
+    engine.offer(frame(1), verdicts)
+    source = blocked_offer(engine, 2, verdicts)
+    stopping = threading.Thread(target=engine.stop, args=(WAIT,))
+    stopping.start()
+    source.join(WAIT)
+    assert not source.is_alive()
+    assert verdicts.reasons == {2: "shutdown"}
+    mapper.gate.set()
+    stopping.join(WAIT)
+    assert verdicts.reasons == {0: "keyframe", 1: "keyframe", 2: "shutdown"}
+
+
+def test_under_block_nobody_waits_for_ever(run):
+    engine, mapper, verdicts = busy(run, queue=1, drop="block", block_s=0.01)
+    engine.offer(frame(1), verdicts)
+    engine.offer(frame(2), verdicts)
+    assert verdicts.reasons == {2: "queue_full"}
+    mapper.gate.set()
+
+
+def test_frames_that_cannot_be_are_refused_by_name(run):
+    wrong = {
+        "too_large": [
+            frame(1, b"x" * 2000),
+            frame(2, np.zeros((400, 400, 3), np.uint8)),
+            frame(3, jpeg(np.zeros((400, 400, 3), np.uint8))[:900]),
+        ],
+        "undecodable": [frame(4, b""), frame(5, b"\xff\xd8\xff\xe0 no more")],
+        "invalid": [
+            frame(6, pose=np.full((4, 4), np.nan)),
+            frame(7, intrinsics=np.diag([np.inf, 1.0, 1.0])),
+            frame(2**63),
+            frame(8, time_ns=-(2**63) - 1),
+        ],
+    }
+    verdicts = Verdicts()
+    engine = run(StandIn(), queue=20, max_bytes=1000, max_megapixels=0.1)
+    for frames in wrong.values():
+        for one in frames:
+            engine.offer(one, verdicts)
+    assert engine.flush(WAIT)
+    expected = {one.number: reason for reason, frames in wrong.items() for one in frames}
+    assert verdicts.reasons == expected
+    assert not engine.degraded
+
+
+def test_repeated_and_late_frames_are_refused(run):
+    verdicts = [Verdicts() for _ in range(3)]
+    engine = run(StandIn())
+    for one, verdict in zip((frame(5), frame(5), frame(3)), verdicts, strict=True):
+        engine.offer(one, verdict)
+    assert engine.flush(WAIT)
+    reasons = [verdict.all[0].reason for verdict in verdicts]
+    assert reasons == ["keyframe", "repeated", "late"]
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("odd"), MemoryError(), torch.OutOfMemoryError("4 GiB"), KeyError(3)]
+)
+def test_a_network_that_raises_costs_one_frame(run, error):
+    verdicts = Verdicts()
+    engine = run(StandIn(["keyframe", error, "keyframe"]))
+    for number in range(3):
+        engine.offer(frame(number), verdicts)
+    assert engine.flush(WAIT)
+    assert verdicts.reasons == {0: "keyframe", 1: "model_error", 2: "keyframe"}
+    assert engine.degraded
+    assert engine.alive
+
+
+def test_a_stream_is_degraded_for_a_while_only(run):
+    engine = run(StandIn(["not_finite", "keyframe"]), degraded_s=0.0)
+    engine.offer(frame(0))
+    assert engine.flush(WAIT)
+    assert not engine.degraded
+    longer = run(StandIn(["not_finite"]), degraded_s=1000.0)
+    longer.offer(frame(0))
+    assert longer.flush(WAIT)
+    assert longer.degraded
+
+
+def test_an_error_is_logged_with_its_traceback_once(run, caplog):
+    def fail(number):
+        raise ValueError(f"frame {number}")
+
+    mapper = StandIn()
+    mapper.add = lambda *_, number, **more: fail(number)
+    engine = run(mapper, queue=20)
+    for number in range(20):
+        engine.offer(frame(number))
+    assert engine.flush(WAIT)
+    assert engine.counters().dropped["model_error"] == 20
+    errors = [record for record in caplog.records if record.levelno >= logging.ERROR]
+    assert len(errors) == 1
+    assert "ValueError: frame 0" in caplog.text
+
+
+def test_a_verdict_that_does_not_exist_is_an_error_of_the_mapper(run):
+    verdicts, mapper = Verdicts(), StandIn()
+    mapper.add = lambda *_, **more: None
+    engine = run(mapper)
+    engine.offer(frame(0), verdicts)
+    assert engine.flush(WAIT)
+    assert verdicts.reasons == {0: "model_error"}
+
+
+def test_a_network_that_hangs_costs_one_frame(run):
+    verdicts = Verdicts()
+    mapper = Gate()
+    engine = run(mapper, hang_s=0.05, degraded_s=1000.0)
+    engine.offer(frame(0), verdicts)
+    assert [one.reason for one in verdicts.wait(1)] == ["timeout"]
+    assert engine.degraded
+    assert engine.counters().queued == 0
+    assert engine.alive
+    engine.offer(frame(1), verdicts)
+    mapper.gate.set()
+    verdicts.wait(2)
+    assert engine.flush(WAIT)
+    assert verdicts.reasons == {0: "timeout", 1: "keyframe"}
+    assert mapper.keyframes == 1
+    assert engine.counters().dropped["timeout"] == 1
+
+
+def test_a_network_that_never_comes_back_leaves_the_engine_dead(run):
+    engine, mapper, verdicts = busy(run, hang_s=0.01, stuck_s=0.01)
+    verdicts.wait(1)
+    assert mapper.gate.wait(0.02) is False  # it hangs on
+    assert not engine.alive
+    assert not engine.ready
+    assert engine.stop(0.01) is False
+    mapper.gate.set()
+
+
+def test_frames_in_time_are_not_taken_for_hanging(run):
+    verdicts = Verdicts()
+    engine = run(StandIn(), hang_s=0.2, queue=1, drop="block")
+    for number in range(300):
+        engine.offer(frame(number), verdicts)
+    assert engine.flush(WAIT)
+    assert set(verdicts.reasons.values()) == {"keyframe"}
+
+
+def test_an_engine_is_ready_when_the_network_has_run(run):
+    mapper, gate = StandIn(), threading.Event()
+    mapper.warm = lambda: gate.wait(WAIT)
+    engine = Engine(mapper)
+    assert not engine.alive
+    engine.start()
+    assert engine.alive
+    assert not engine.ready
+    gate.set()
+    engine.offer(frame(0))
+    assert engine.flush(WAIT)
+    assert engine.ready
+    engine.stop()
+    assert not engine.ready
+    assert not engine.alive
+
+
+def test_a_network_that_cannot_be_warmed_up_is_ready_after_its_first_frame(run):
+    def fail():
+        raise RuntimeError("cold")
+
+    mapper = StandIn()
+    mapper.warm = fail
+    engine = run(mapper)
+    engine.offer(frame(0))
+    assert engine.flush(WAIT)
+    assert engine.ready
+
+
+def test_changes_go_to_all_subscribers_in_order(run):
+    first, second = [], []
+    engine = run(StandIn(), publish_s=0.0, drop="block")
+    engine.subscribe(first.append)
+    unsubscribe = engine.subscribe(second.append)
+    for number in range(5):
+        engine.offer(frame(number))
+    assert engine.flush(WAIT)
+    unsubscribe()
+    engine.offer(frame(5))
+    assert engine.flush(WAIT)
+    assert [delta.number for delta in first] == [1, 2, 3, 4, 5, 6]
+    assert [delta.number for delta in second] == [1, 2, 3, 4, 5]
+    assert all(one is other for one, other in zip(first, second, strict=False))
+
+
+def test_changes_in_a_short_time_go_out_together(run):
+    deltas = []
+    engine = run(StandIn(), publish_s=1000.0, drop="block")
+    engine.subscribe(deltas.append)
+    for number in range(50):
+        engine.offer(frame(number))
+    assert engine.flush(WAIT)
+    assert [delta.number for delta in deltas] == [1, 2]
+
+
+def test_the_last_changes_go_out_though_no_frame_follows(run):
+    came = threading.Semaphore(0)
+    engine = run(StandIn(), publish_s=0.02)
+    engine.subscribe(lambda delta: came.release())
+    for number in range(2):
+        engine.offer(frame(number))
+    assert came.acquire(timeout=WAIT)
+    assert came.acquire(timeout=WAIT)
+
+
+def test_the_first_subscriber_gets_what_changed_before(run):
+    deltas = []
+    engine = run(StandIn())
+    engine.offer(frame(0))
+    assert engine.flush(WAIT)
+    engine.subscribe(deltas.append)
+    assert engine.flush(WAIT)
+    assert len(deltas) == 1
+
+
+def test_a_subscriber_that_raises_is_removed(run, caplog):
+    calls, deltas = [], []
+
+    def bad(delta):
+        calls.append(delta)
+        raise RuntimeError("full")
+
+    engine = run(StandIn(), publish_s=0.0, drop="block")
+    engine.subscribe(bad)
+    engine.subscribe(deltas.append)
+    for number in range(3):
+        engine.offer(frame(number))
+    assert engine.flush(WAIT)
+    assert (len(calls), len(deltas)) == (1, 3)
+    assert "ffsplat_subscriber_failures_total 1\n" in engine.metrics()
+    assert "RuntimeError: full" in caplog.text
+
+
+def test_a_callback_that_raises_harms_nobody(run):
+    def bad(verdict):
+        raise RuntimeError("gone")
+
+    engine = run(StandIn(), queue=1)
+    for number in range(3):
+        engine.offer(frame(number), bad)
+    assert engine.flush(WAIT)
+    assert engine.alive
+    assert engine.counters().balanced
+
+
+def test_changes_that_cannot_be_taken_do_not_end_the_stream(run):
+    def fail():
+        raise RuntimeError("no delta")
+
+    mapper = StandIn()
+    mapper.take_delta = fail
+    engine = run(mapper, publish_s=0.0)
+    engine.subscribe(lambda delta: None)
+    engine.offer(frame(0))
+    assert engine.flush(WAIT)
+    assert engine.alive
+    assert engine.degraded
+
+
+def test_stop_works_on_what_waits_and_saves(run, tmp_path):
+    engine, mapper, verdicts = busy(run, checkpoint=tmp_path / "state", checkpoint_every=100)
+    for number in (1, 2):
+        engine.offer(frame(number), verdicts)
+    mapper.gate.set()
+    assert engine.stop(WAIT)
+    engine.offer(frame(3), verdicts)
+    assert verdicts.reasons == {**dict.fromkeys([0, 1, 2], "keyframe"), 3: "shutdown"}
+    (saved,) = (tmp_path / "state").iterdir()
+    assert saved.read_text() == "3"
+    assert engine.stop(WAIT)
+
+
+def test_stop_gives_up_after_its_time(run):
+    engine, mapper, verdicts = busy(run)
+    engine.offer(frame(1), verdicts)
+    assert engine.stop(0.02) is False
+    assert verdicts.reasons == {0: "shutdown", 1: "shutdown"}
+    assert engine.counters().balanced
+    mapper.gate.set()
+    assert engine.stop(WAIT)
+    assert mapper.keyframes == 0
+
+
+def test_an_engine_that_never_started_stops(tmp_path):
+    verdicts = Verdicts()
+    engine = Engine(StandIn(), EngineSettings(checkpoint=tmp_path / "none"))
+    engine.offer(frame(0), verdicts)
+    assert engine.stop()
+    assert verdicts.reasons == {0: "shutdown"}
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_failed_checkpoint_does_not_end_the_stream(run, tmp_path):
+    def full(path: Path) -> Path:
+        raise OSError(28, "No space left on device")
+
+    verdicts, mapper = Verdicts(), StandIn()
+    mapper.save = full
+    engine = run(mapper, checkpoint=tmp_path, checkpoint_every=1, drop="block")
+    for number in range(3):
+        engine.offer(frame(number), verdicts)
+    assert engine.flush(WAIT)
+    assert set(verdicts.reasons.values()) == {"keyframe"}
+    assert engine.alive
+    assert "ffsplat_checkpoint_failures_total 1\n" in engine.metrics()
+
+
+@pytest.mark.parametrize(
+    ("policy", "count"), [("latest", 10_000), ("keyframe", 2000), ("block", 2000)]
+)
+def test_the_counts_add_up_at_every_scrape(run, policy, count):
+    """Many sources, damaged and repeated frames, and a network that fails."""
+    answers = np.random.default_rng(0).choice(
+        ["keyframe", "tracked", "blurred", "raise", "lost"], 100_000
+    )
+    errors = (RuntimeError("now and then") if one == "raise" else str(one) for one in answers)
+    engine = run(StandIn(errors), queue=3, drop=policy)
+    images = [picture(), b"broken", jpeg(picture(90))]
+    over = threading.Event()
+
+    def hammer(source: int) -> None:
+        number = source
+        while not over.is_set():
+            engine.offer(Frame(images[number % 3], number * 1000, number))
+            number += 3  # sources meet: numbers repeat and are late
+
+    sources = [threading.Thread(target=hammer, args=(source,)) for source in range(6)]
+    for source in sources:
+        source.start()
+    scrapes = [engine.counters() for _ in range(count)]
+    over.set()
+    for source in sources:
+        source.join(WAIT)
+    assert engine.flush(WAIT)
+    assert all(counters.balanced for counters in scrapes)
+    assert all(0 <= counters.queued <= 3 + 1 for counters in scrapes)
+    received = [counters.received for counters in scrapes]
+    assert all(before <= after for before, after in pairwise(received))
+    last = engine.counters()
+    assert (last.queued, last.balanced) == (0, True)
+    assert last.received > 100
+
+
+def test_done_is_called_once_for_each_frame_whatever_happens(run):
+    verdicts = Verdicts()
+    engine = run(StandIn(["keyframe", ValueError("x")] * 50), queue=2)
+    sources = [
+        threading.Thread(
+            target=lambda first=first: [
+                engine.offer(frame(number), verdicts) for number in range(first, 400, 4)
+            ]
+        )
+        for first in range(4)
+    ]
+    for source in sources:
+        source.start()
+    for source in sources:
+        source.join(WAIT)
+    engine.stop(WAIT)
+    assert len(verdicts.reasons) == engine.counters().received == 400
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"drop": "newest"},
+        {"queue": 0},
+        {"hang_s": float("nan")},
+        {"publish_s": -1.0},
+        {"checkpoint_every": 0},
+        {"hang_s": 9.0, "stuck_s": 5.0},
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(wrong):
+    with pytest.raises((UsageError, TypeError)):
+        EngineSettings(**wrong)
