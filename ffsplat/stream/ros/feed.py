@@ -51,7 +51,7 @@ class CameraFeed:
         self._expects_poses = expects_poses
         self._patience_ns = patience_ns
         self._rectified = rectified
-        self._name = name
+        self.name = name
         self._info: Any = None
         self._waiting: deque[_Waiting] = deque()
         self._number = 0
@@ -73,7 +73,7 @@ class CameraFeed:
     def add_picture(self, picture: bytes | np.ndarray, time_ns: int, optical: str = "") -> None:
         """Take a picture that came without a ROS message around it."""
         intrinsics = self._intrinsics(picture)
-        frame = Frame(picture, time_ns, self._number, None, intrinsics, self._name)
+        frame = Frame(picture, time_ns, self._number, None, intrinsics, self.name)
         self._number += 1
         self._waiting.append(_Waiting(frame, optical))
 
@@ -83,7 +83,7 @@ class CameraFeed:
             self._warn(
                 "distorted",
                 "%s has a lens distortion, which is ignored: use the rectified topic",
-                self._name or "the camera",
+                self.name or "the camera",
             )
         self._info = message
 
@@ -104,7 +104,7 @@ class CameraFeed:
     def skip(self, reason: str, detail: str) -> None:
         """Count what was left out, and tell of the first of each kind."""
         self.skipped[reason] += 1
-        self._warn(reason, "%s: skipped a %s (%s)", self._name or "stream", reason, detail)
+        self._warn(reason, "%s: skipped a %s (%s)", self.name or "stream", reason, detail)
 
     def _pose(self, waiting: _Waiting) -> np.ndarray | None:
         if not waiting.optical:
