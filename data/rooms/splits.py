@@ -5,8 +5,10 @@ SPLITS: dict[str, range] = {
     "heldout_v1": range(2**30, 2**30 + 4096),
     "preview": range(2**30 + 4096, 2**30 + 8192),
     "heldout_v2": range(2**30 + 8192, 2**30 + 12288),
+    "walks_v1": range(2**30 + 12288, 2**30 + 13312),
 }
-"""Seeds by split: training, the held-out tables of the model cards, example pictures and demos.
+"""Seeds by split: training, the held-out tables of the model cards, example pictures and demos,
+the held-out walks that streams are measured on.
 
 `heldout_v1` was measured several times while ffsplat-tiny was made; `heldout_v2` replaces it.
 """

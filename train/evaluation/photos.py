@@ -118,7 +118,10 @@ def read_pairs(folder: Path, resolution: int, patch: int) -> Iterator[PhotoPair]
                             on_error="fail")  # fmt: skip
         poses = torch.from_numpy(np.stack([frame.world_from_camera for frame in frames]))
         depth, intrinsics = zip(
-            *(_truth(frame, loaded.views, view, depth_scale) for view, frame in enumerate(frames)),
+            *(
+                view_truth(frame, loaded.views, view, depth_scale)
+                for view, frame in enumerate(frames)
+            ),
             strict=True,
         )
         yield PhotoPair(
@@ -129,10 +132,10 @@ def read_pairs(folder: Path, resolution: int, patch: int) -> Iterator[PhotoPair]
         )
 
 
-def _truth(
+def view_truth(
     frame: Frame, views: Views, view: int, depth_scale: float
 ) -> tuple[Float32[np.ndarray, "h w"], Float32[np.ndarray, "3 3"]]:
-    """Depth at the pixel centres of a view (0 = none) and its intrinsics."""
+    """Depth at the pixel centres of a view (0 = none) and its intrinsics, by the photo's own."""
     source = views.sources[view]
     if (source.width, source.height) != frame.size:
         raise SceneFileError(f"{frame.image} is not of the size in cameras.json")
