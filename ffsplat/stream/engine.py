@@ -77,9 +77,13 @@ class Engine:
         """Call back with each change of the map from now on; see `Publisher.subscribe`."""
         return self._publisher.subscribe(callback)
 
-    def flush(self, timeout_s: int | float | None = None) -> bool:
-        """Wait until every frame has its verdict and every change is out; False if not in time."""
-        return self._traffic.flush(lambda: self._publisher.pending, timeout_s)
+    def flush(self, timeout_s: int | float | None = None, upto: int | None = None) -> bool:
+        """Wait until every frame so far has its verdict, and what it changed is out.
+
+        `upto` waits for less: the frames that had been received at an earlier moment, by
+        `counters().received`. Returns False after `timeout_s`, or if the worker ended before.
+        """
+        return self._traffic.flush(self._publisher, timeout_s, upto)
 
     def stop(self, timeout_s: int | float = 10.0) -> bool:
         """End the stream: waiting frames are worked on while there is time, then the map is saved.

@@ -30,7 +30,9 @@ class Publisher:
         self._subscribers: tuple[Subscriber, ...] = ()
         self._lock = threading.Lock()
         self._last = float("-inf")
-        self._changed = False
+        self.noted = 0
+        """Times that the map may have changed."""
+        self._given = 0  # as many of them as the last delta holds
 
     def subscribe(self, callback: Subscriber) -> Callable[[], None]:
         """Call back with each delta from now on; returns what ends that.
@@ -50,12 +52,16 @@ class Publisher:
 
     def note_change(self) -> None:
         """The map may have changed since the last delta."""
-        self._changed = True
+        self.noted += 1
 
     @property
     def pending(self) -> bool:
         """Whether somebody waits for changes."""
-        return self._changed and bool(self._subscribers)
+        return not self.has_given(self.noted)
+
+    def has_given(self, noted: int) -> bool:
+        """Whether everybody has the first `noted` changes, or nobody wants them."""
+        return self._given >= noted or not self._subscribers
 
     @property
     def wait_s(self) -> float | None:
@@ -76,7 +82,7 @@ class Publisher:
                 self.deltas += 1
                 self._give(delta)
         finally:
-            self._changed = False  # only now: until then somebody waits
+            self._given = self.noted  # only now: until then somebody waits
 
     def _give(self, delta: MapDelta) -> None:
         for subscriber in self._subscribers:

@@ -8,6 +8,7 @@ from ffsplat.stream.arrivals import Arrivals
 from ffsplat.stream.counters import Counters, Tally
 from ffsplat.stream.frame import Dropped, Verdict
 from ffsplat.stream.latency import Latencies
+from ffsplat.stream.publishing import Publisher
 from ffsplat.stream.waiting import DropPolicy, Ticket, WaitingFrames
 
 
@@ -52,6 +53,7 @@ class Traffic:
             refused = "shutdown" if self.closed else unfit
             refused = refused or self.arrivals.check(ticket.frame.number, ticket.frame.time_ns, now)
             self._tally.received += 1
+            ticket.turn = self._tally.received
             loser = ticket if refused else self._waiting.put(ticket)
             reason: Dropped = refused or "queue_full"
             if loser is not None:
@@ -67,7 +69,7 @@ class Traffic:
         with self.lock:
             while not self._waiting or self._drained:
                 patience = idle_s()
-                if self.closed or patience == 0 or (self._flushing and patience is not None):
+                if self.closed or patience == 0 or (self.flushing and patience is not None):
                     return None
                 self._arrival.wait(patience)
             self._current, self._begun = self._waiting.take(), time.monotonic()
@@ -132,18 +134,33 @@ class Traffic:
         for ticket in left:
             self._tell(ticket, Verdict(ticket.frame.number, "shutdown"))
 
-    def flush(self, pending: Callable[[], bool], timeout_s: int | float | None) -> bool:
-        """Wait until no frame lacks a verdict and nothing is `pending`; False if it stays so."""
+    def flush(self, publisher: Publisher, timeout_s: int | float | None, upto: int | None) -> bool:
+        """Wait until the first `upto` frames (None: all so far) have verdicts and changes are out.
 
-        def at_rest() -> bool:
-            return not self._queued and not pending()
-
+        Meanwhile the worker does not collect changes. Returns False if it takes too long.
+        """
+        until = None if timeout_s is None else time.monotonic() + timeout_s
         with self.lock:
+            upto = self._tally.received if upto is None else upto
             self._flushing += 1
             self._arrival.notify()
-            self._rest.wait_for(lambda: at_rest() or self._ended, timeout_s)
-            self._flushing -= 1
-            return at_rest()
+            try:
+                settled = self._wait_for(lambda: not self._owes(upto), until)
+                changes = publisher.noted
+                return settled and self._wait_for(lambda: publisher.has_given(changes), until)
+            finally:
+                self._flushing -= 1
+
+    def _wait_for(self, reached: Callable[[], bool], until: float | None) -> bool:
+        left = None if until is None else max(0.0, until - time.monotonic())
+        self._rest.wait_for(lambda: reached() or self._ended, left)
+        return reached()
+
+    def _owes(self, upto: int) -> bool:
+        """Whether one of the first `upto` frames has no verdict."""
+        in_work = self._current is not None and not self._current.settled
+        oldest = self._current if in_work else self._waiting.first
+        return oldest is not None and oldest.turn <= upto
 
     def counters(self) -> Counters:
         """The counts at this moment."""
@@ -154,6 +171,11 @@ class Traffic:
     def closed(self) -> bool:
         """Whether frames come too late."""
         return self._drain_until is not None
+
+    @property
+    def flushing(self) -> bool:
+        """Whether somebody waits in `flush`."""
+        return self._flushing > 0
 
     @property
     def over(self) -> bool:

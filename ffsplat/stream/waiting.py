@@ -29,6 +29,7 @@ Thumbnail = Float32[np.ndarray, "12 16"]
 class Ticket:
     """A frame on its way: who wants its verdict, and when it came by the monotonic clock.
 
+    It was received as the `turn`-th of the stream.
     `settled` turns true once, when the verdict is known; `answered` when the mapper has come back.
     """
 
@@ -36,6 +37,7 @@ class Ticket:
     done: Callable[[Verdict], None] | None
     arrived: float
     thumbnail: Thumbnail | None = None
+    turn: int = 0
     settled: bool = False
     answered: bool = False
 
@@ -59,6 +61,11 @@ class WaitingFrames:
     def full(self) -> bool:
         """Whether the next ticket costs one."""
         return len(self._tickets) >= self.capacity
+
+    @property
+    def first(self) -> Ticket | None:
+        """The oldest ticket, which stays."""
+        return self._tickets[0] if self._tickets else None
 
     def put(self, ticket: Ticket) -> Ticket | None:
         """Let a ticket wait; returns the one that has to go for it, maybe itself."""

@@ -103,7 +103,7 @@ class Worker:
         ticket.answered = True
         seconds = {**verdict.seconds, "queue": begun - ticket.arrived}
         self._publisher.note_change()
-        if self._publisher.due:
+        if self._publisher.due or (self._publisher.pending and self._traffic.flushing):
             answered = time.monotonic()
             self._publish()
             seconds["publish"] = time.monotonic() - answered
