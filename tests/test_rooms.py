@@ -361,5 +361,6 @@ def test_seeds_know_their_splits():
     assert splits_of(range(2**30 - 1, 2**30 + 1)) == ["train", "heldout_v1"]
     assert splits_of(range(2**30 + 8191, 2**30 + 8192)) == ["preview"]
     assert splits_of(range(2**30 + 8192, 2**30 + 12288)) == ["heldout_v2"]
-    assert splits_of(range(2**30 + 12288, 2**40)) == []
+    assert splits_of(range(2**30 + 12288, 2**30 + 13312)) == ["walks_v1"]
+    assert splits_of(range(2**30 + 13312, 2**40)) == []
     assert splits_of(range(3, 3)) == []
