@@ -6,11 +6,11 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float32
+from jaxtyping import Bool, Float32, Int16
 from torch import Tensor
 
 from ffsplat import __version__
@@ -23,6 +23,7 @@ from ffsplat.chunks import (
     run_passes,
     views_per_pass,
 )
+from ffsplat.codes import MAX_ROWS
 from ffsplat.config import ModelConfig
 from ffsplat.device import Dtype, choose_device, choose_dtype, memory_errors
 from ffsplat.errors import ImageError, UsageError
@@ -31,11 +32,16 @@ from ffsplat.hub.licenses import require_text_license
 from ffsplat.images import ImageInput, Skipped, load_views
 from ffsplat.merge import confidences, to_scene, with_known_intrinsics
 from ffsplat.model import FFSplat
-from ffsplat.prediction import Prediction
+from ffsplat.prediction import PixelMeaning, Prediction
 from ffsplat.refine import refine_cameras
 from ffsplat.semantics.dense import DenseClip
 from ffsplat.semantics.vocabulary import OpenVocabulary, dense_clip
+from ffsplat.stream.delta import CODES
+from ffsplat.stream.settings import MapperSettings
 from ffsplat.types import Codebook, Scene, Views
+
+if TYPE_CHECKING:
+    from ffsplat.stream.mapper import Mapper
 
 _log = logging.getLogger(__name__)
 
@@ -238,6 +244,12 @@ class Model:
         known = torch.from_numpy(views.intrinsics[None, :, 0, 0]).isfinite().to(self.device)
         return refine_cameras(prediction, self._valid(views), known)
 
+    def stream(self, settings: MapperSettings | None = None, **options: Any) -> "Mapper":
+        """A mapper for a camera's frames, by this model; `options` are those of its settings."""
+        from ffsplat.stream.mapper import Mapper
+
+        return Mapper(_Online(self), settings or MapperSettings(**options))
+
     def predict(self, views: Views) -> Prediction:
         """What the network says about one set of views, on the model's device."""
         count, height, width = views.valid.shape
@@ -258,6 +270,48 @@ class Model:
     def _valid(self, views: Views) -> Bool[Tensor, "1 v h w"] | None:
         """Which pixels are a photo's own; None where all are, which spares the masking."""
         return None if views.valid.all() else torch.from_numpy(views.valid)[None].to(self.device)
+
+
+class _Online:
+    """A model as a mapper takes it; its bank of rows, if it has one, grows with the stream."""
+
+    def __init__(self, model: Model):
+        self._model = model
+        self.resolution, self.patch = model.config.resolution, model.config.patch
+        self.metric, self.provenance = model.config.metric, model.provenance
+        self._vocabulary = model.dense and OpenVocabulary(model.dense, model.masks)
+        self.codebook = None if model.dense else model.codebook
+        self._row_map: Int16[np.ndarray, " old"] | None = None
+
+    def predict(self, views: Views) -> Prediction:
+        with (
+            memory_errors(len(views), max(views.valid.shape[1:]), self._model.device),
+            torch.inference_mode(),
+        ):
+            said = self._model.predict(views)
+            return _to_cpu(self._model._place_cameras(said, views, refine=True))
+
+    def label(self, prediction: Prediction, views: Views) -> PixelMeaning | None:
+        if self._vocabulary is None:
+            return None
+        bank = self._vocabulary.bank
+        if bank is not None and len(bank) > MAX_ROWS // 2:
+            self._row_map = bank.compact()
+        sure = confidences(prediction)[0].float().numpy()
+        with torch.inference_mode():
+            return self._vocabulary.label(prediction, views, sure, topk=CODES)
+
+    def renumbered(self) -> Int16[np.ndarray, " old"] | None:
+        row_map, self._row_map = self._row_map, None
+        return row_map
+
+    def state(self) -> dict[str, np.ndarray]:
+        bank = self._vocabulary and self._vocabulary.bank
+        return bank.state() if bank else {}
+
+    def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
+        if self._vocabulary is not None and arrays:
+            self._vocabulary.restore(arrays)
 
 
 def load(

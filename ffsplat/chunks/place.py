@@ -1,6 +1,6 @@
 """Where a pass lies in the map: by the views that it shares with the pass before it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -25,6 +25,9 @@ MIN_AGREEMENT = 0.5
 """Share of pixels that must agree, weighed by confidence."""
 
 MIN_POINTS = 50
+
+JUDGED = 4096
+"""Pairs of points that tell how well a placement by cameras fits."""
 
 CAMERAS_PART = 0.2
 """Weight of the centres of the shared cameras, over that of all pixels."""
@@ -63,6 +66,8 @@ class Placement:
     by: Literal["first", "points", "cameras"]
     agreement: float
     seam: float
+    turn: float = 0.0
+    """Median angle, in radians, by which shared cameras are turned from where the map has them."""
 
 
 FIRST = Placement(Similarity.identity(), "first", 1.0, 0.0)
@@ -80,19 +85,24 @@ def shared_views(prediction: Prediction, rows: list[int]) -> Shared:
     return Shared(*numpy)
 
 
-def place(found: Shared, known: Shared, valid: Bool[np.ndarray, "v h w"]) -> Placement:
+def place(
+    found: Shared,
+    known: Shared,
+    valid: Bool[np.ndarray, "v h w"],
+    scale: float | None = None,
+) -> Placement:
     """The similarity from a new pass to the map, by the same views in both.
 
     Pixels are weighed by the errors that both passes expect of them, and robustly
     (`robust_similarity`); camera centres count a little. If these cannot settle it - too few
     pixels, or less than MIN_AGREEMENT of them agree in the end - cameras do, by their turns and
-    centres and the ratio of depths.
+    centres and the ratio of depths. `scale` locks the scale.
     """
     usable = valid & np.isfinite(found.points).all(-1) & np.isfinite(known.points).all(-1)
     usable &= (found.depth > 0) & (known.depth > 0) & (found.errors > 0) & (known.errors > 0)
     rows = np.flatnonzero(usable)
     rows = rows[:: max(1, len(rows) // MAX_POINTS)]
-    ratio = _ratio(found, known, rows)
+    ratio = _ratio(found, known, rows) if scale is None else scale
     source, target = (one.points.reshape(-1, 3)[rows] for one in (found, known))
     depth = known.depth.ravel()[rows]
     errors = np.hypot(known.errors.ravel()[rows], ratio * found.errors.ravel()[rows])
@@ -101,7 +111,7 @@ def place(found: Shared, known: Shared, valid: Bool[np.ndarray, "v h w"]) -> Pla
     try:
         if len(rows) < MIN_POINTS:
             raise DegenerateAlignment("too few points")
-        similarity = _fit(found, known, source, target, errors)
+        similarity = _fit(found, known, source, target, errors, scale)
         placed = _judge(similarity, "points", source, target, depth, errors)
         if placed.agreement >= MIN_AGREEMENT:
             return placed
@@ -111,12 +121,41 @@ def place(found: Shared, known: Shared, valid: Bool[np.ndarray, "v h w"]) -> Pla
     return _judge(similarity, "cameras", source, target, depth, errors)
 
 
+def place_by_cameras(
+    found: Shared,
+    known: Shared,
+    valid: Bool[np.ndarray, "v h w"],
+    scale: float | None = None,
+) -> Placement:
+    """The similarity by the turns and centres of shared cameras, and the ratio of their depths.
+
+    Much quicker than `place`, and as good where cameras are surer than depths: on walks through
+    rooms with ffsplat-tiny their turns keep the direction as well as 8192 points do. The agreement
+    of the points is told all the same. `scale` locks the scale.
+    """
+    usable = valid & (found.depth > 0) & (known.depth > 0)
+    usable &= np.isfinite(found.depth) & np.isfinite(known.depth)
+    rows = np.flatnonzero(usable)
+    rows = rows[:: max(1, len(rows) // JUDGED)]
+    ratio = _ratio(found, known, rows) if scale is None else scale
+    similarity = camera_similarity(found.poses, known.poses, ratio)
+    turned = similarity.rotation @ found.poses[:, :3, :3]
+    traces = np.einsum("vij,vij->v", turned, known.poses[:, :3, :3])
+    turn = float(np.median(np.arccos(np.clip((traces - 1) / 2, -1, 1))))
+    source, target = (one.points.reshape(-1, 3)[rows] for one in (found, known))
+    errors = np.hypot(known.errors.ravel()[rows], ratio * found.errors.ravel()[rows])
+    depth = known.depth.ravel()[rows]
+    errors = np.maximum(errors, np.float32(0.01) * depth)
+    return replace(_judge(similarity, "cameras", source, target, depth, errors), turn=turn)
+
+
 def _fit(
     found: Shared,
     known: Shared,
     source: Float32[np.ndarray, "n 3"],
     target: Float32[np.ndarray, "n 3"],
     errors: Float32[np.ndarray, " n"],
+    scale: float | None,
 ) -> Similarity:
     """By pixels and camera centres."""
     cameras = len(found.poses)
@@ -127,6 +166,7 @@ def _fit(
         np.concatenate([target, known.poses[:, :3, 3]]),
         np.append(errors, np.full(cameras, np.median(errors))),
         weights,
+        scale,
     ).similarity
 
 

@@ -1,6 +1,7 @@
 """The bank: codebook rows made while features arrive, by joining, appending and merging."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import astuple, dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int, Int16, Int64
@@ -11,6 +12,9 @@ from ffsplat.errors import MemoryLimit
 from ffsplat.semantics.calibration import Thresholds, unit
 from ffsplat.types import LEVELS, NO_ID, Codebook
 from ffsplat.voxels import group
+
+COLUMNS = ("_sums", "_confidence", "_squares", "_alias", "_seen", "_color", "_box")
+"""Arrays of a bank that have one entry a row."""
 
 BLOCK = 1024
 """Features that are compared with all rows at a time."""
@@ -182,6 +186,21 @@ class Bank:
         self._alias = np.arange(len(self), dtype=np.int16)
         return mapped
 
+    def state(self) -> dict[str, np.ndarray]:
+        """All that the bank knows, as arrays; `from_state` goes on from them."""
+        columns = {name.removeprefix("_"): getattr(self, name) for name in COLUMNS}
+        thresholds = np.array(astuple(self.thresholds), np.float64)
+        return columns | {"thresholds": thresholds, "cap": np.array(self.cap)}
+
+    @classmethod
+    def from_state(cls, arrays: Mapping[str, np.ndarray]) -> "Bank":
+        """The bank that `state` was asked of. Raises KeyError for an array that is missing."""
+        thresholds = Thresholds(*arrays["thresholds"].tolist())
+        bank = cls(arrays["sums"].shape[1], thresholds, int(arrays["cap"]))
+        for name in COLUMNS:
+            setattr(bank, name, arrays[name.removeprefix("_")].copy())
+        return bank
+
     def _grow(self, count: int) -> None:
         """Make room for new rows without evidence."""
         total = len(self) + count
@@ -196,7 +215,7 @@ class Bank:
         self._box = np.append(self._box, np.full((count, 2, 3), np.nan, np.float32), axis=0)
 
     def _keep(self, rows: Bool[np.ndarray, " rows"]) -> None:
-        for name in ("_sums", "_confidence", "_squares", "_alias", "_seen", "_color", "_box"):
+        for name in COLUMNS:
             setattr(self, name, getattr(self, name)[rows])
 
     def _add(

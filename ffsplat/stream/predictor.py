@@ -3,6 +3,9 @@
 from collections.abc import Mapping
 from typing import Protocol
 
+import numpy as np
+from jaxtyping import Int16
+
 from ffsplat.prediction import PixelMeaning, Prediction
 from ffsplat.types import Codebook, Views
 
@@ -26,4 +29,19 @@ class Predictor(Protocol):
 
     def label(self, prediction: Prediction, views: Views) -> PixelMeaning | None:
         """What the pixels of these views mean, where no head of the network says it."""
+        ...
+
+    def renumbered(self) -> Int16[np.ndarray, " old"] | None:
+        """The new ID of each row that `label` used before it was last called, -1 for those gone.
+
+        None if IDs are what they were. Asked once after each `label`.
+        """
+        ...
+
+    def state(self) -> dict[str, np.ndarray]:
+        """What `label` has learnt on the way, as arrays; nothing for most networks."""
+        ...
+
+    def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Go on from what `state` gave."""
         ...

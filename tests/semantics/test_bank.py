@@ -230,3 +230,16 @@ def test_noise_without_end_opens_no_more_rows_than_twice_the_cap(rng):
     assert len(bank) <= 100
     assert bank.alive.sum() == 50
     assert (ids >= 0).sum() == 50
+
+
+def test_a_bank_goes_on_from_its_state_as_if_nothing_had_happened():
+    random = np.random.default_rng(5)
+    features = random.standard_normal((40, 16)).astype(np.float32)
+    bank = Bank(16, Thresholds(join=0.5, merge=0.8), cap=20)
+    bank.update(features[:20], np.ones(20, np.float32))
+    other = Bank.from_state({name: array.copy() for name, array in bank.state().items()})
+    for one in (bank, other):
+        one.ids = one.update(features[20:], np.ones(20, np.float32))
+    np.testing.assert_array_equal(bank.ids, other.ids)
+    for name, array in bank.state().items():
+        np.testing.assert_array_equal(array, other.state()[name])

@@ -209,6 +209,16 @@ class StubPredictor:
         """Nothing: the heads say it."""
         return None
 
+    def renumbered(self) -> None:
+        """Nothing: rows keep their IDs."""
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Nothing."""
+        return {}
+
+    def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Nothing."""
+
 
 def described(
     points: Float32[Tensor, "v h w 3"], stride: int, name: str

@@ -1,0 +1,197 @@
+"""All that a mapper remembers: Gaussians, submaps, keyframes, places and the way, each bounded."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float32, Float64, Int32
+
+from ffsplat.alignment import Similarity
+from ffsplat.chunks.plan import take_prediction
+from ffsplat.prediction import PixelMeaning
+from ffsplat.stream.keyframes import (
+    Keyframe,
+    Keyframes,
+    most_redundant,
+    places_of,
+    sight_distances,
+)
+from ffsplat.stream.loops import PlaceMemory, global_descriptor
+from ffsplat.stream.map import SplatMap
+from ffsplat.stream.meeting import Meeting
+from ffsplat.stream.observe import observe
+from ffsplat.stream.settings import MapperSettings
+from ffsplat.stream.submaps import Submaps
+from ffsplat.stream.trajectory import Trajectory, matrices
+from ffsplat.stream.window import Arrival, Window, world_poses
+from ffsplat.types import NO_ID, Codebook
+
+NEAR = 4
+"""Submaps, beside the current one, whose cells a new Gaussian may join."""
+
+SPARED = 8
+"""Latest keyframes, which the next frames need, that are never forgotten."""
+
+
+class Atlas:
+    """A map with what it is made by; `now` counts keyframes."""
+
+    def __init__(self, settings: MapperSettings, cell: float):
+        """Begin with nothing; `cell` is the side of the cells that are fused."""
+        self.settings = settings
+        self.splats = SplatMap(settings, cell)
+        self.submaps = Submaps(self.splats)
+        self.keyframes = Keyframes(settings.max_keyframes)
+        self.memory = PlaceMemory(settings.max_keyframes)
+        self.trajectory = Trajectory(settings.max_frames)
+        self.now = 0
+
+    def insert(
+        self,
+        window: Window,
+        row: int,
+        arrival: Arrival,
+        meeting: Meeting,
+        others: Sequence[Keyframe],
+        world_from_window: Similarity,
+        codebook: Codebook | None,
+        meaning: PixelMeaning | None,
+        anchored: bool = False,
+    ) -> Keyframe:
+        """Make a view of a window a keyframe: its pixels join the map.
+
+        `others` are the keyframes that `meeting` compared it with, in that order. `anchored` says
+        that given poses are those of the world.
+        """
+        self.now += 1
+        pose = world_from_window.poses(window.local_pose(row)[None])[0]
+        depth = world_from_window.scale * window.middle(row)
+        submap = self._submap_for(pose, depth, anchored and arrival.given is not None)
+        for one in others:
+            self.submaps.last_seen[one.submap] = self.now
+        targets = self._targets(meeting, others)
+        single = take_prediction(window.prediction, [row])
+        seen = observe(single, meeting.kept, world_from_window, codebook, meaning, targets)
+        near = dict.fromkeys(one.submap for one in others if one.submap != submap)
+        places = np.full(meeting.kept.shape, NO_ID, np.int32)
+        places[meeting.kept] = self.splats.fuse(seen, submap, list(near)[:NEAR], self.now)
+        keyframe = self._keyframe(window, row, arrival, world_from_window, submap, places)
+        self.keyframes.add(keyframe)
+        self.memory.add(keyframe.number, keyframe.descriptor)
+        self._forget()
+        return keyframe
+
+    def last_pose(self) -> Float64[np.ndarray, "4 4"]:
+        """Where the last frame was placed, in the world as it is now."""
+        last = self.trajectory.last()
+        return self.submaps.poses[int(last.submaps[0])].poses(matrices(last.poses))[0]
+
+    def record(
+        self,
+        arrival: Arrival,
+        pose: Float64[np.ndarray, "4 4"],
+        intrinsics: Float32[np.ndarray, "3 3"],
+        keyframe: bool,
+    ) -> None:
+        """Add a frame at `pose`, in the world, to the way; `intrinsics` is in view pixels."""
+        submap = self.submaps.current
+        source = arrival.picture.source
+        own = source.original_from_view @ intrinsics
+        lens = [own[0, 0], own[1, 1], own[0, 2], own[1, 2], source.width, source.height]
+        self.trajectory.add(
+            arrival.number,
+            arrival.time_ns,
+            submap,
+            self._local(submap, pose),
+            np.array(lens, np.float32),
+            keyframe,
+        )
+
+    def clear(self, world_from_camera: Float64[np.ndarray, "4 4"], depth: float) -> None:
+        """Begin anew with one empty submap at a camera; only the way is kept."""
+        old = dict(self.submaps.poses)
+        for number in [one.number for one in self.keyframes]:
+            self.memory.remove(number)
+        self.keyframes.remove([one.number for one in self.keyframes])
+        for number in old:
+            self.submaps.drop(number)
+        current = self.submaps.open(world_from_camera, depth, self.now, given=False)
+        for number, pose in old.items():
+            back = self.submaps.poses[current].inverse() @ pose
+            self.trajectory.move(number, current, back)
+
+    def drop_submap(self, number: int) -> None:
+        """Forget a submap with its keyframes and Gaussians; its part of the way is kept."""
+        gone = self.keyframes.of_submap(number)
+        for keyframe in gone:
+            self.memory.remove(keyframe)
+        self.keyframes.remove(gone)
+        current = self.submaps.current
+        back = self.submaps.poses[current].inverse() @ self.submaps.poses[number]
+        self.trajectory.move(number, current, back)
+        self.submaps.drop(number)
+
+    def _submap_for(self, pose: Float64[np.ndarray, "4 4"], depth: float, given: bool) -> int:
+        """The submap that a new keyframe belongs to: the current one until it is full."""
+        current = self.submaps.current
+        full = len(self.keyframes.of_submap(current)) >= self.settings.keyframes_a_submap
+        if current in self.submaps.poses and not full:
+            self.submaps.last_seen[current] = self.now
+            return current
+        if len(self.submaps.poses) >= self.settings.max_submaps:
+            self.drop_submap(self.submaps.least_recent())
+        return self.submaps.open(pose, depth, self.now, given)
+
+    def _targets(self, meeting: Meeting, others: Sequence[Keyframe]) -> Int32[np.ndarray, " p"]:
+        """Places that pixels of the new view join: those of the first pixel that agrees."""
+        targets = np.full(meeting.kept.shape, NO_ID, np.int32)
+        for keyframe, pixels in zip(others, meeting.pixels, strict=True):
+            places = places_of(keyframe, pixels)
+            places = np.where(
+                self.splats.valid_targets(places, keyframe.stamp), places, np.int32(NO_ID)
+            )
+            targets = np.where(targets == NO_ID, places, targets)
+        return targets
+
+    def _keyframe(
+        self,
+        window: Window,
+        row: int,
+        arrival: Arrival,
+        world_from_window: Similarity,
+        submap: int,
+        places: Int32[np.ndarray, " p"],
+    ) -> Keyframe:
+        said, picture = window.prediction, arrival.picture
+        pose = world_from_window.poses(window.local_pose(row)[None])[0]
+        scale = world_from_window.scale / self.submaps.poses[submap].scale
+        return Keyframe(
+            number=arrival.number,
+            time_ns=arrival.time_ns,
+            submap=submap,
+            submap_from_camera=self._local(submap, pose),
+            intrinsics=said.intrinsics[0, row].float().numpy(),
+            known_intrinsics=bool(np.isfinite(picture.intrinsics).all()),
+            pixels=picture.pixels,
+            valid=picture.valid & window.kept[0, row].numpy(),
+            depth=(scale * said.depth[0, row].float().numpy()).astype(np.float16),
+            depth_error=said.depth_error[0, row].float().numpy().astype(np.float16),
+            places=places.reshape(picture.valid.shape),
+            stamp=self.now,
+            descriptor=global_descriptor(said, row),
+            source=picture.source,
+            given=arrival.given,
+        )
+
+    def _local(self, submap: int, pose: Float64[np.ndarray, "4 4"]) -> Float64[np.ndarray, "4 4"]:
+        return self.submaps.poses[submap].inverse().poses(pose[None])[0]
+
+    def _forget(self) -> None:
+        """Let the keyframe go that the others replace best, if there are too many."""
+        if len(self.keyframes) <= self.keyframes.most:
+            return
+        every = list(self.keyframes)
+        poses = world_poses(every, self.submaps.poses)
+        middle = np.array([one.middle * self.submaps.poses[one.submap].scale for one in every])
+        gone = every[most_redundant(sight_distances(poses, poses, middle), SPARED)].number
+        self.keyframes.remove([gone])
+        self.memory.remove(gone)

@@ -1,0 +1,128 @@
+"""Frames that a map remembers: what they show, where they stand, and which of them come back."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float16, Float32, Float64, Int32, Int64, UInt8
+
+from ffsplat.types import ViewSource
+
+
+@dataclass(frozen=True, eq=False)
+class Keyframe:
+    """A frame whose pixels are in the map.
+
+    `submap_from_camera` is rigid, in the unit of its submap, as is `depth`; `depth_error` is the
+    expected error of its log. `intrinsics` is in view pixels; `known_intrinsics` says that they
+    were given. `places` are those of the map that the pixels went to, -1 for none, at the map's
+    time `stamp`. `given` is the pose that came with the frame, in the sender's world.
+    """
+
+    number: int
+    time_ns: int
+    submap: int
+    submap_from_camera: Float64[np.ndarray, "4 4"]
+    intrinsics: Float32[np.ndarray, "3 3"]
+    known_intrinsics: bool
+    pixels: UInt8[np.ndarray, "h w 3"]
+    valid: Bool[np.ndarray, "h w"]
+    depth: Float16[np.ndarray, "h w"]
+    depth_error: Float16[np.ndarray, "h w"]
+    places: Int32[np.ndarray, "h w"]
+    stamp: int
+    descriptor: Float32[np.ndarray, " d"]
+    source: ViewSource
+    given: Float64[np.ndarray, "4 4"] | None = None
+
+    @property
+    def middle(self) -> float:
+        """The median depth, in the unit of the submap."""
+        depth = self.depth[self.valid & (self.depth > 0)]
+        return float(np.median(depth)) if len(depth) else 1.0
+
+
+class Keyframes:
+    """At most `most` keyframes by number, in the order in which they came."""
+
+    def __init__(self, most: int):
+        self.most = most
+        self._all: dict[int, Keyframe] = {}
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    def __iter__(self) -> Iterator[Keyframe]:
+        return iter(self._all.values())
+
+    def __contains__(self, number: int) -> bool:
+        return number in self._all
+
+    def __getitem__(self, number: int) -> Keyframe:
+        return self._all[number]
+
+    def add(self, keyframe: Keyframe) -> None:
+        """Remember a keyframe."""
+        self._all[keyframe.number] = keyframe
+
+    def remove(self, numbers: Iterable[int]) -> None:
+        """Forget some."""
+        for number in numbers:
+            del self._all[number]
+
+    def of_submap(self, submap: int) -> list[int]:
+        """Numbers of the keyframes of a submap."""
+        return [one.number for one in self if one.submap == submap]
+
+    def last(self, count: int) -> list[int]:
+        """Numbers of those that came last, the latest first."""
+        return list(self._all)[: -count - 1 : -1]
+
+
+def sight_distances(
+    a: Float64[np.ndarray, "n 4 4"],
+    b: Float64[np.ndarray, "m 4 4"],
+    middle: Float64[np.ndarray, " n"],
+) -> Float64[np.ndarray, "n m"]:
+    """How far cameras are in place and in what they look at: the sum of both distances.
+
+    `a` and `b` are world_from_camera; what each looks at lies at the depth `middle` of those of
+    `a`. Over that depth, two cameras in one place at an angle of 57 degrees are about 1 apart.
+    """
+    centres = np.linalg.norm(a[:, None, :3, 3] - b[None, :, :3, 3], axis=-1)
+    ahead = middle[:, None, None] * (a[:, None, :3, 2] - b[None, :, :3, 2])
+    return centres + np.linalg.norm(a[:, None, :3, 3] - b[None, :, :3, 3] + ahead, axis=-1)
+
+
+def choose_views(
+    apart: Float64[np.ndarray, " n"], between: Float64[np.ndarray, "n n"], count: int, spread: float
+) -> Int64[np.ndarray, " m"]:
+    """The nearest keyframe, then near ones that are not all in one place: up to `count` rows.
+
+    `apart` tells how far each is from the new frame, `between` from each other
+    (`sight_distances`). Of those that are nearer than `spread` to one already chosen, the views
+    would say twice the same; they come last.
+    """
+    chosen: list[int] = []
+    late: list[int] = []
+    for row in np.argsort(apart, kind="stable"):
+        if len(chosen) == count:
+            break
+        close = any(between[row, other] < spread for other in chosen)
+        (late if close else chosen).append(int(row))
+    return np.array((chosen + late)[:count], np.int64)
+
+
+def most_redundant(between: Float64[np.ndarray, "n n"], spared: int) -> int:
+    """The row whose two nearest neighbours are nearest: the others say best what it says.
+
+    The last `spared` rows stay.
+    """
+    apart = between + np.diag(np.full(len(between), np.inf))
+    nearest = np.sort(apart, axis=1)[:, :2].sum(1)
+    return int(nearest[: len(nearest) - spared].argmin())
+
+
+def places_of(keyframe: Keyframe, pixels: Int64[np.ndarray, " n"]) -> Int32[np.ndarray, " n"]:
+    """The places in the map that pixels of a keyframe (flat indices) went to, -1 for none."""
+    return np.where(pixels < 0, np.int32(-1), keyframe.places.reshape(-1)[pixels])

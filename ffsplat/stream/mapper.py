@@ -1,0 +1,410 @@
+"""The online mapper: frames in, one after the other, and a bounded map that is always usable.
+
+Each frame goes through the any-view network together with keyframes that see the same place. What
+the network says of these is laid over what the map knows of them, by a robust similarity; that
+places the frame. If it shows enough that is new, its pixels join the map.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, Float64, UInt8
+
+from ffsplat.alignment import Similarity
+from ffsplat.chunks.plan import take_prediction, take_views
+from ffsplat.errors import StreamError
+from ffsplat.stream.atlas import Atlas
+from ffsplat.stream.canvas import Canvas
+from ffsplat.stream.delta import FramePoses, MapDelta
+from ffsplat.stream.frame import Dropped, Verdict
+from ffsplat.stream.given import is_intrinsics, is_pose, sender_from_map, through, window_scale
+from ffsplat.stream.keyframes import Keyframe, sight_distances
+from ffsplat.stream.loops import confirm_loop
+from ffsplat.stream.meeting import Meeting, meet
+from ffsplat.stream.moving import moving_pixels
+from ffsplat.stream.outlet import Outlet, scene_of
+from ffsplat.stream.predictor import Predictor
+from ffsplat.stream.quality import FrameCheck
+from ffsplat.stream.settings import MapperSettings
+from ffsplat.stream.state import load_state, save_state
+from ffsplat.stream.trajectory import Trajectory
+from ffsplat.stream.window import (
+    Arrival,
+    Window,
+    as_picture,
+    is_finite,
+    lay,
+    near_keyframes,
+    see,
+    world_poses,
+)
+from ffsplat.types import Scene
+
+_log = logging.getLogger(__name__)
+
+FITS = 0.3
+"""Share of what a window shows of its keyframes that must lie where the map has it."""
+
+PATIENCE = 10
+"""Frames in a row that may be lost; the next one is believed."""
+
+APART = 0.5
+"""Sight distance from all keyframes, over the depth, from which a frame is one in any case."""
+
+MOVING = 0.5
+"""Share of a frame that may contradict what keyframes show; with more it is left out."""
+
+LOOP_PAUSE = 5
+"""Keyframes after a closed loop in which no other is looked for."""
+
+
+class Mapper:
+    """Maps one stream, in one thread; every bound of its memory is in the settings."""
+
+    def __init__(self, predictor: Predictor, settings: MapperSettings | None = None):
+        """A mapper with an empty map."""
+        self.predictor = predictor
+        self.settings = settings or MapperSettings()
+        self.resolution = predictor.resolution
+        self.canvas = Canvas(predictor.resolution, predictor.patch)
+        self.atlas: Atlas | None = None
+        self.anchored = False
+        self.loops = 0
+        self.codebook = predictor.codebook
+        self._check = FrameCheck()
+        self._last = -1
+        self._lost = 0
+        self._loop: int | None = None
+        self._pause = 0
+        self.outlet = Outlet()
+
+    @property
+    def epoch(self) -> int:
+        """How often submaps have been moved."""
+        return self.atlas.submaps.epoch if self.atlas else 0
+
+    def add(
+        self,
+        image: UInt8[np.ndarray, "h w 3"],
+        time_ns: int | None = None,
+        pose: Float[np.ndarray, "4 4"] | None = None,
+        intrinsics: Float[np.ndarray, "3 3"] | None = None,
+        *,
+        number: int | None = None,
+        cancelled: Callable[[], bool] = lambda: False,
+    ) -> Verdict:
+        """Place a frame (sRGB), and fuse it if it is a keyframe.
+
+        `time_ns` is now unless given, `number` one more than the last; `pose` is world_from_camera
+        in a world of the sender, `intrinsics` in pixels of `image`. `cancelled` is asked after the
+        network: if true, the map stays as it was ("timeout"). Raises what the network raises.
+        """
+        number = self._last + 1 if number is None else number
+        self._last = max(self._last, number)
+        if (pose is not None and not is_pose(pose)) or (
+            intrinsics is not None and not is_intrinsics(intrinsics)
+        ):
+            return Verdict(number, "invalid")
+        clock = Clock()
+        picture = self.canvas.fit(image, intrinsics, str(number))
+        reason = self._check.judge(picture.pixels)
+        clock.stop("place")
+        if reason is not None:
+            return Verdict(number, reason, seconds=clock.seconds)
+        given = None if pose is None else pose.astype(np.float64)
+        when = time.time_ns() if time_ns is None else time_ns
+        return self.add_together([Arrival(number, when, picture, given)], cancelled, clock)[0]
+
+    def add_together(
+        self,
+        arrivals: Sequence[Arrival],
+        cancelled: Callable[[], bool] = lambda: False,
+        clock: "Clock | None" = None,
+    ) -> list[Verdict]:
+        """Place several frames by one window; at least one view of it is left for keyframes."""
+        clock = clock or Clock()
+        window = see(self.predictor, self._past(arrivals), arrivals)
+        clock.stop("network")
+        reason: Dropped | None = None
+        if cancelled():
+            reason = "timeout"
+        elif not is_finite(window.prediction):
+            reason = "not_finite"
+        else:
+            placed = self._laid(window)
+            reason = "lost" if placed is None else None
+            window = placed or window
+        clock.stop("place")
+        if reason is not None:
+            return [Verdict(one.number, reason, seconds=clock.seconds) for one in arrivals]
+        if self.atlas is None or len(self.atlas.keyframes) < self.settings.window - 1:
+            return self._start(window, arrivals, clock)
+        return self._go_on(window, arrivals, clock)
+
+    def _past(self, arrivals: Sequence[Arrival]) -> list[Keyframe]:
+        """The keyframes of the next window: near ones, then perhaps one that closes a loop."""
+        if self.atlas is None or not len(self.atlas.keyframes):
+            return []
+        room = max(1, self.settings.window - len(arrivals))
+        if self._loop is not None and (self._loop not in self.atlas.keyframes or room < 2):
+            self._loop = None
+        count = room - (self._loop is not None)
+        every = [one for one in self.atlas.keyframes if one.number != self._loop]
+        guess = self._guess(arrivals[0])
+        near = near_keyframes(guess, every, self.atlas.submaps.poses, count)
+        return near if self._loop is None else [*near, self.atlas.keyframes[self._loop]]
+
+    def _guess(self, arrival: Arrival) -> Float64[np.ndarray, "4 4"]:
+        """Where a frame was probably taken: where its sender says, or where the last one was."""
+        assert self.atlas is not None
+        if self.anchored and arrival.given is not None:
+            return arrival.given
+        return self.atlas.last_pose()
+
+    def _laid(self, window: Window) -> Window | None:
+        """The window where it lies in the map, None if it does not fit there."""
+        if self.atlas is None:
+            return window
+        rows = range(len(window.past) - (self._loop is not None))
+        scale = 1.0 if self.predictor.metric and self.anchored else None
+        placed = lay(window, rows, self.atlas.submaps.poses, scale)
+        if placed.agreement < FITS and self._lost < PATIENCE:
+            self._lost += 1
+            return None
+        self._lost = 0
+        return replace(window, placed=placed)
+
+    def _start(self, window: Window, arrivals: Sequence[Arrival], clock: "Clock") -> list[Verdict]:
+        """As long as there are few keyframes, one window sees them all: the map is made anew."""
+        first = len(window.past)
+        every = [_again(one) for one in window.past] + list(arrivals)
+        rows = list(range(first))
+        for row in range(first, len(every)):
+            meeting = meet(window.prediction, window.kept, row, rows)
+            if self._is_new(window, row, meeting, rows):
+                rows.append(row)
+        chosen = set(rows[first:])
+        if chosen:
+            if self.atlas is None:
+                self.atlas = Atlas(self.settings, self.settings.cell or window.footprint())
+            depth = window.placed.similarity.scale * window.middle(0)
+            self.atlas.clear(window.pose(0), depth)
+            known: list[Keyframe] = []
+            for row in rows:
+                meeting = meet(window.prediction, window.kept, row, rows[: len(known)])
+                similarity = window.placed.similarity
+                known.append(self._insert(window, row, every[row], meeting, known, similarity))
+        verdicts = []
+        for row, arrival in enumerate(arrivals, first):
+            verdicts.append(
+                self._done(window, row, arrival, row in chosen, window.pose(row), clock)
+            )
+        return verdicts
+
+    def _go_on(self, window: Window, arrivals: Sequence[Arrival], clock: "Clock") -> list[Verdict]:
+        """Place new frames beside keyframes that stay; those that show enough become some."""
+        first = len(window.past)
+        known = list(window.past)
+        if self._loop is not None:
+            window = self._close_loop(window, first)
+            known.pop()
+        rows = list(range(len(known)))
+        verdicts = []
+        for row, arrival in enumerate(arrivals, first):
+            meeting = meet(window.prediction, window.kept, row, rows)
+            still, share = self._still(window, row, rows, meeting)
+            if share > MOVING:
+                verdicts.append(Verdict(arrival.number, "moving", seconds=clock.seconds))
+                continue
+            similarity = self._similarity(window, row, arrival, known)
+            new = self._is_new(window, row, meeting, rows)
+            if new:
+                clock.stop("place")
+                keyframe = self._insert(window, row, arrival, still, known, similarity)
+                clock.stop("fuse")
+                rows, known = [*rows, row], [*known, keyframe]
+            pose = similarity.poses(window.local_pose(row)[None])[0]
+            verdicts.append(self._done(window, row, arrival, new, pose, clock))
+            if new:
+                self._anchor()
+                self._look_for_loop(known)
+        return verdicts
+
+    def _is_new(self, window: Window, row: int, meeting: Meeting, rows: Sequence[int]) -> bool:
+        """Whether a view shows enough that no keyframe of the window does."""
+        if not rows or meeting.known < self.settings.overlap:
+            return True
+        poses = window.prediction.world_from_camera[0, [row, *rows]].double().numpy()
+        middle = window.middle(row)
+        apart = sight_distances(poses[:1], poses[1:], np.array([middle]))
+        return bool(apart.min() > APART * middle)
+
+    def _still(
+        self, window: Window, row: int, rows: Sequence[int], meeting: Meeting
+    ) -> tuple[Meeting, float]:
+        """The meeting without pixels of what moved, and how much of the view these are."""
+        moving = moving_pixels(
+            window.prediction, row, list(rows), window.views.pixels, window.views.valid
+        ).ravel()
+        share = float(moving.sum() / max(1, window.views.valid[row].sum()))
+        return replace(meeting, kept=meeting.kept & ~moving), share
+
+    def _similarity(
+        self, window: Window, row: int, arrival: Arrival, known: Sequence[Keyframe]
+    ) -> Similarity:
+        """How a view lies in the world: as its window does, or where its sender says."""
+        similarity = window.placed.similarity
+        if not self.anchored or arrival.given is None:
+            return similarity
+        assert self.atlas is not None
+        rows = [i for i, one in enumerate(known) if one.given is not None and i < len(window.past)]
+        found = np.stack([window.local_pose(i) for i in [*rows, row]])
+        given = np.stack([*(known[i].given for i in rows), arrival.given])
+        scale = window_scale(similarity.scale, found, given, window.middle(row))
+        return through(window.local_pose(row), arrival.given, scale)
+
+    def _insert(
+        self,
+        window: Window,
+        row: int,
+        arrival: Arrival,
+        meeting: Meeting,
+        known: Sequence[Keyframe],
+        similarity: Similarity,
+    ) -> Keyframe:
+        assert self.atlas is not None
+        meaning = self.predictor.label(
+            take_prediction(window.prediction, [row]), take_views(window.views, [row])
+        )
+        row_map = self.predictor.renumbered()
+        if row_map is not None:
+            self.atlas.splats.remap(row_map)
+            self.outlet.renumber(row_map)
+        if meaning is not None:
+            self.codebook = meaning.codebook
+        return self.atlas.insert(
+            window, row, arrival, meeting, known, similarity, self.codebook, meaning, self.anchored
+        )
+
+    def _done(
+        self, window: Window, row: int, arrival: Arrival, keyframe: bool,
+        pose: Float64[np.ndarray, "4 4"], clock: "Clock",
+    ) -> Verdict:  # fmt: skip
+        assert self.atlas is not None
+        intrinsics = window.prediction.intrinsics[0, row].float().numpy()
+        self.atlas.record(arrival, pose, intrinsics, keyframe)
+        clock.stop("fuse" if keyframe else "place")
+        reason = "keyframe" if keyframe else "tracked"
+        return Verdict(arrival.number, reason, pose, dict(clock.seconds))
+
+    def _anchor(self) -> None:
+        """Take the sender's world for the map's as soon as the given poses tell where it is."""
+        assert self.atlas is not None
+        posed = [one for one in self.atlas.keyframes if one.given is not None]
+        if self.anchored or not posed:
+            return
+        submaps = self.atlas.submaps
+        middle = float(np.median([one.middle * submaps.poses[one.submap].scale for one in posed]))
+        given = np.stack([one.given for one in posed if one.given is not None])
+        moved = sender_from_map(world_poses(posed, submaps.poses), given, middle)
+        if moved is not None:
+            submaps.move_all(moved)
+            self.anchored = True
+            _log.info("the map lies in the world of the given poses, scale %.3g", moved.scale)
+
+    def _look_for_loop(self, window: Sequence[Keyframe]) -> None:
+        """Choose an old keyframe that looks like the newest one, for the next window to try."""
+        assert self.atlas is not None
+        self._pause = max(0, self._pause - 1)
+        if not self.settings.loops or self._pause or self.anchored:
+            return
+        newest = window[-1]
+        recent = {newest.submap, *(one.submap for one in window)}
+        near = {one.number for one in self.atlas.keyframes if one.submap in recent}
+        found = self.atlas.memory.candidates(newest.descriptor, near, 1)
+        self._loop = found[0][0] if found else None
+
+    def _close_loop(self, window: Window, row: int) -> Window:
+        """Correct the map if the old keyframe of the window shows what its new view does."""
+        assert self.atlas is not None
+        old_row, submaps = len(window.past) - 1, self.atlas.submaps
+        old, self._loop = window.past[old_row], None
+        evidence = confirm_loop(
+            window.prediction, old_row, row, window.views.pixels, window.views.valid
+        )
+        if not evidence.ok:
+            return window
+        by_old = lay(window, [old_row], submaps.poses, None)
+        moved = by_old.similarity @ window.placed.similarity.inverse()
+        depth = by_old.similarity.scale * window.middle(row)
+        before = self.epoch
+        closed = submaps.close_loop(old.submap, submaps.current, moved, depth, by_old.agreement)
+        _log.info("loop from %d to %d: %s", old.number, submaps.current, evidence)
+        if not closed:
+            return window
+        self.loops += self.epoch - before
+        self._pause = LOOP_PAUSE
+        placed = lay(window, range(old_row + 1), submaps.poses, None)
+        return replace(window, placed=placed)
+
+    def scene(self) -> Scene:
+        """The map as it is: Gaussians in the world, their codes, and the cameras of keyframes."""
+        if self.atlas is None:
+            raise StreamError("nothing has been mapped yet", "the stream had no usable frame")
+        metric = self.predictor.metric or self.anchored
+        return scene_of(self.atlas, self.codebook, metric, dict(self.predictor.provenance))
+
+    def take_delta(self) -> MapDelta | None:
+        """All that changed since the last call, None if nothing did."""
+        return self.outlet.take(self.atlas, self.codebook) if self.atlas else None
+
+    def trajectory(self) -> FramePoses:
+        """The frames that were placed, each in the frame of a submap, the oldest first."""
+        return Trajectory(1).frames() if self.atlas is None else self.atlas.trajectory.frames()
+
+    def save(self, path: Path) -> Path:
+        """Write the whole state to one file, atomically; see `state.save_state`."""
+        return save_state(self, path)
+
+    @classmethod
+    def load(
+        cls, path: Path, predictor: Predictor, settings: MapperSettings | None = None
+    ) -> "Mapper":
+        """Go on from a saved state; see `state.load_state`. The model must be the same."""
+        mapper = cls(predictor, settings)
+        load_state(mapper, path)
+        return mapper
+
+    def statistics(self) -> Mapping[str, float]:
+        """Sizes of the map, for those who watch it."""
+        if self.atlas is None:
+            return {"splats": 0, "submaps": 0, "keyframes": 0, "loops": 0}
+        return {
+            "splats": len(self.atlas.splats),
+            "submaps": len(self.atlas.submaps.poses),
+            "keyframes": len(self.atlas.keyframes),
+            "loops": self.loops,
+        }
+
+
+class Clock:
+    """Wall time of the stages of one frame."""
+
+    def __init__(self):
+        self.seconds: dict[str, float] = {}
+        self._since = time.perf_counter()
+
+    def stop(self, stage: str) -> None:
+        """Count the time since the last stop, or the start, for a stage."""
+        now = time.perf_counter()
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + now - self._since
+        self._since = now
+
+
+def _again(keyframe: Keyframe) -> Arrival:
+    """A keyframe as the frame that it was."""
+    return Arrival(keyframe.number, keyframe.time_ns, as_picture(keyframe), keyframe.given)

@@ -1,0 +1,101 @@
+"""The pieces of a map: where each lies in the world, and what ties it to the others.
+
+Gaussians and cameras live in the frames of submaps. When a place is seen again, the poses of all
+submaps are corrected by a pose graph; nothing inside of them changes, and the epoch counts up.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+from jaxtyping import Float64
+
+from ffsplat.alignment import Similarity
+from ffsplat.stream.graph import PoseGraph
+from ffsplat.stream.graph_edges import PoseError
+from ffsplat.stream.map import SplatMap
+
+CHAIN = (0.05, 0.1, 0.1)
+"""Expected error of a submap beside the one before it: radians, over the depth, log of scale."""
+
+LOOP = (0.03, 0.05, 0.05)
+"""The same where one window sees both, at full agreement."""
+
+GIVEN = (0.01, 0.01, 0.001)
+"""The same of a pose that was given."""
+
+
+class Submaps:
+    """World poses of the submaps of one map, with their pose graph."""
+
+    def __init__(self, splats: SplatMap, graph: PoseGraph | None = None):
+        self.splats = splats
+        self.graph = PoseGraph() if graph is None else graph
+        self.poses: dict[int, Similarity] = dict(self.graph.poses)
+        self.last_seen: dict[int, int] = dict.fromkeys(self.poses, 0)
+        self.current = max(self.poses, default=-1)
+        self.epoch = 0
+
+    def open(
+        self, world_from_camera: Float64[np.ndarray, "4 4"], depth: float, now: int, given: bool
+    ) -> int:
+        """Begin a submap at a camera, in the unit of the world, tied to the current one.
+
+        `depth` is the median one there; `given` says that the pose was.
+        """
+        pose = Similarity(1.0, world_from_camera[:3, :3].copy(), world_from_camera[:3, 3].copy())
+        number = self.splats.add_submap(pose)
+        self.graph.add_node(number, pose)
+        if self.current in self.poses:
+            before = self.poses[self.current]
+            error = _error(CHAIN, depth / before.scale)
+            self.graph.add_edge(self.current, number, before.inverse() @ pose, error)
+        if given:
+            self.graph.add_prior(number, pose, _error(GIVEN, depth))
+        self.poses[number] = pose
+        self.last_seen[number] = now
+        self.current = number
+        return number
+
+    def drop(self, number: int) -> None:
+        """Forget a submap and all its Gaussians; its neighbours stay tied to each other."""
+        self.splats.remove_submap(number)
+        self.graph.remove_node(number)
+        del self.poses[number], self.last_seen[number]
+        if self.current == number:
+            self.current = -1
+
+    def least_recent(self) -> int:
+        """The submap that was not seen for longest, of all but the current one."""
+        others = [number for number in self.poses if number != self.current]
+        return min(others, key=lambda number: (self.last_seen[number], number))
+
+    def close_loop(
+        self, old: int, new: int, moved: Similarity, depth: float, agreement: float
+    ) -> bool:
+        """Take in that `new` lies otherwise to `old` than thought, and correct all poses.
+
+        `moved` takes the world as `new` has it to the world as `old` has it, `depth` is the median
+        one there, `agreement` how sure that is. False if the rest contradicts it.
+        """
+        measured = self.poses[old].inverse() @ moved @ self.poses[new]
+        error = _error(LOOP, depth / self.poses[old].scale / max(agreement, 0.1))
+        if old == new or not self.graph.add_edge(old, new, measured, error, loop=True):
+            return False
+        self.adopt(self.graph.optimize(fixed={next(iter(self.poses))}))
+        return True
+
+    def move_all(self, by: Similarity) -> None:
+        """Another world: such as the sender's, when its poses tell where that is."""
+        self.adopt({number: by @ pose for number, pose in self.poses.items()})
+
+    def adopt(self, poses: Mapping[int, Similarity]) -> None:
+        """Put submaps elsewhere; this is a new epoch."""
+        self.poses |= poses
+        self.splats.move_submaps(list(poses), list(poses.values()))
+        self.graph.set_poses(poses)
+        self.epoch += 1
+
+
+def _error(shares: tuple[float, float, float], depth: float) -> PoseError:
+    rotation, translation, scale = shares
+    return PoseError(rotation, translation * depth, scale)

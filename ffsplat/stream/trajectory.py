@@ -1,0 +1,107 @@
+"""The way of a camera, frame by frame, in bounded memory."""
+
+import numpy as np
+import torch
+from jaxtyping import Float64, Int64
+
+from ffsplat.alignment import Similarity
+from ffsplat.geometry import matrix_from_quaternion, quaternion_from_matrix
+from ffsplat.stream.delta import FramePoses
+
+
+class Trajectory:
+    """The last `most` frames that were placed, each in the frame of a submap."""
+
+    def __init__(self, most: int):
+        self.most = most
+        self._records = np.zeros(
+            min(most, 1024),
+            [
+                ("numbers", np.int64),
+                ("times_ns", np.int64),
+                ("submaps", np.uint16),
+                ("poses", np.float64, 7),
+                ("intrinsics", np.float32, 6),
+                ("keyframes", np.uint8),
+            ],
+        )
+        self._count = 0  # all that were ever added
+        self._taken = 0
+
+    def __len__(self) -> int:
+        return min(self._count, self.most)
+
+    def add(
+        self,
+        number: int,
+        time_ns: int,
+        submap: int,
+        submap_from_camera: Float64[np.ndarray, "4 4"],
+        intrinsics: np.ndarray,
+        keyframe: bool,
+    ) -> None:
+        """Add a frame; `intrinsics` is (fx, fy, cx, cy, width, height)."""
+        if self._count >= len(self._records) < self.most:
+            grown = np.zeros(min(self.most, 2 * len(self._records)), self._records.dtype)
+            grown[: len(self._records)] = self._records
+            self._records = grown
+        pose = np.append(_quaternion(submap_from_camera[:3, :3]), submap_from_camera[:3, 3])
+        record = (number, time_ns, submap, pose, intrinsics, keyframe)
+        self._records[self._count % len(self._records)] = record
+        self._count += 1
+
+    def last(self) -> FramePoses:
+        """The last one, if there is any."""
+        return self._rows(max(0, self._count - min(1, len(self))))
+
+    def frames(self) -> FramePoses:
+        """All that are remembered, in their order."""
+        return self._rows(self._count - len(self))
+
+    def take(self) -> FramePoses:
+        """Those that were added since the last call."""
+        first = max(self._taken, self._count - len(self))
+        self._taken = self._count
+        return self._rows(first)
+
+    def move(self, submap: int, to: int, to_from_submap: Similarity) -> None:
+        """Tie the frames of a submap that goes to another one."""
+        rows = np.flatnonzero(self._records["submaps"][: len(self)] == submap)
+        moved = to_from_submap.poses(matrices(self._records["poses"][rows]))
+        self._records["poses"][rows, :4] = _quaternion(moved[:, :3, :3])
+        self._records["poses"][rows, 4:] = moved[:, :3, 3]
+        self._records["submaps"][rows] = to
+
+    def state(self) -> dict[str, np.ndarray]:
+        """All of it as arrays."""
+        return {
+            "records": self._records.view(np.uint8).reshape(len(self._records), -1),
+            "counts": np.array([self._count, self._taken]),
+        }
+
+    @classmethod
+    def from_state(cls, most: int, arrays: dict[str, np.ndarray]) -> "Trajectory":
+        """What `state` gave."""
+        restored = cls(most)
+        dtype = restored._records.dtype
+        restored._records = np.ascontiguousarray(arrays["records"]).view(dtype)[:, 0].copy()
+        restored._count, restored._taken = (int(count) for count in arrays["counts"])
+        return restored
+
+    def _rows(self, first: int) -> FramePoses:
+        rows: Int64[np.ndarray, " c"] = np.arange(first, self._count) % len(self._records)
+        names = self._records.dtype.names
+        assert names is not None
+        return FramePoses(**{name: self._records[name][rows] for name in names})
+
+
+def matrices(poses: Float64[np.ndarray, "c 7"]) -> Float64[np.ndarray, "c 4 4"]:
+    """Rigid 4x4 matrices of (quaternion wxyz, translation)."""
+    rigid = np.tile(np.eye(4), (len(poses), 1, 1))
+    rigid[:, :3, :3] = matrix_from_quaternion(torch.from_numpy(poses[:, :4])).numpy()
+    rigid[:, :3, 3] = poses[:, 4:]
+    return rigid
+
+
+def _quaternion(rotation: Float64[np.ndarray, "*n 3 3"]) -> Float64[np.ndarray, "*n 4"]:
+    return quaternion_from_matrix(torch.from_numpy(np.ascontiguousarray(rotation))).numpy()
