@@ -17,7 +17,7 @@ LINGER = 0.5
 """Seconds that a refused client has to read why, before the connection is cut."""
 
 METHOD = b"GET "
-BODY = re.compile(rb"\r\n(?:content-length:[ \t]*(?!0?[ \t]*\r\n)|transfer-encoding:)", re.I)
+BODY = re.compile(rb"\r\n(?:content-length:[ \t]*+(?!0[ \t]*\r\n)|transfer-encoding:)", re.I)
 """A header that announces a body: any length but 0, or a transfer coding."""
 
 

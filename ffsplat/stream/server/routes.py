@@ -23,6 +23,9 @@ SOCKET = "/stream"
 PAGE = {"/": "index.html", "/style.css": "style.css"}
 """Files of the page, by path; all of them lie in `page/` and hold no data of the map."""
 
+HEALTH = {"/healthz": "alive", "/readyz": "ready"}
+"""What must be true for an answer of 200 in place of 503."""
+
 TYPES = {
     ".html": "text/html; charset=utf-8",
     ".css": "text/css; charset=utf-8",
@@ -90,9 +93,9 @@ class Routes:
             return None, "", b""
         if path in self.page:
             return HTTPStatus.OK, *self.page[path]
-        if path in ("/healthz", "/readyz"):
+        if path in HEALTH:
             health = self.health()
-            status = HTTPStatus.OK if health[path[1:-1]] else HTTPStatus.SERVICE_UNAVAILABLE
+            status = HTTPStatus.OK if health[HEALTH[path]] else HTTPStatus.SERVICE_UNAVAILABLE
             return status, "application/json", json.dumps(dict(health)).encode() + b"\n"
         if path == "/metrics":
             token = bearer(_one(request, "Authorization"))

@@ -1,0 +1,167 @@
+"""A server that runs: its parts put together, and taken apart again within a time limit."""
+
+import asyncio
+import logging
+import ssl
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from websockets.asyncio.server import Server, ServerConnection
+from websockets.asyncio.server import serve as serve_websockets
+from websockets.typing import Subprotocol
+
+from ffsplat.errors import StreamError, UsageError
+from ffsplat.stream.protocol.header import SUBPROTOCOL
+from ffsplat.stream.replica import Replica
+from ffsplat.stream.server.auth import Tokens
+from ffsplat.stream.server.counters import Counters
+from ffsplat.stream.server.feed import Feed
+from ffsplat.stream.server.gate import Door, Gate
+from ffsplat.stream.server.routes import Routes
+from ffsplat.stream.server.services import Services, StreamEngine
+from ffsplat.stream.server.session import CLOSING, Session
+from ffsplat.stream.server.settings import ServerSettings
+
+log = logging.getLogger(__name__)
+
+WORKERS = 4
+"""Threads for queries and snapshots."""
+
+IN_BUFFER = 4
+"""Messages of a client that may lie unread before the server stops reading from its socket."""
+
+WRITE_BUFFER = 64 << 10
+"""Bytes that may lie unsent on a connection before its session waits."""
+
+FAREWELL = 0.3
+"""Share of the time to end in which sessions get the last deltas; the engine has the rest."""
+
+
+class App:
+    """One server: `start` listens, `end` stops the engine, says goodbye and lets go of all."""
+
+    def __init__(self, engine: StreamEngine, replica: Replica, settings: ServerSettings):
+        self.settings = settings
+        self.tls = tls_context(settings)
+        tokens = None if settings.token_file is None else Tokens.read(settings.token_file)
+        counters = Counters()
+        workers = ThreadPoolExecutor(WORKERS, "ffsplat-server")
+        waiting = ThreadPoolExecutor(2 * settings.max_sessions, "ffsplat-engine")
+        feed = Feed(replica, settings, workers)
+        self.services = Services(
+            engine, feed, settings, tokens, counters, workers=workers, waiting=waiting
+        )
+        self.door = Door(settings.max_connections, settings.max_head_bytes, counters)
+        self.routes = Routes(tokens, settings.origins, self.health, self.metrics, counters)
+        self._server: Server | None = None
+        self._unsubscribe: Callable[[], None] = lambda: None
+
+    def health(self) -> Mapping[str, bool | int]:
+        """What /healthz and /readyz look at and tell."""
+        services, engine = self.services, self.services.engine
+        alive = engine.alive and services.feed.healthy
+        return {
+            "alive": alive,
+            "ready": alive and engine.ready and not services.draining,
+            "degraded": engine.degraded,
+            "draining": services.draining,
+            "sessions": len(services.sessions),
+            "delta": services.feed.number,
+        }
+
+    def metrics(self) -> str:
+        """The figures of the engine and those of the server."""
+        services, ring = self.services, self.services.feed.ring
+        gauges = {
+            "sessions": len(services.sessions),
+            "connections": len(self.door.gates),
+            "ring_deltas": len(ring),
+            "ring_bytes": ring.bytes,
+            "map_delta": services.feed.number,
+            "map_splats": services.feed.splats,
+        }
+        return services.engine.metrics() + services.counters.text(gauges)
+
+    async def start(self) -> int:
+        """Listen; returns the port. Raises StreamError if the address cannot be had."""
+        settings = self.settings
+        services = self.services
+        services.feed.start(asyncio.get_running_loop())
+        self._unsubscribe = services.engine.subscribe(services.feed.publish)
+        try:
+            self._server = await serve_websockets(
+                self._handle,
+                settings.host,
+                settings.port,
+                select_subprotocol=_choose,
+                compression=None,  # what is worth it is compressed already, and bombs stay out
+                process_request=self.routes,
+                server_header=None,
+                open_timeout=settings.handshake,
+                ping_interval=settings.ping,
+                ping_timeout=None,  # a session looks itself when anything came last
+                close_timeout=CLOSING,
+                max_size=settings.max_text_bytes,
+                max_queue=IN_BUFFER,
+                write_limit=WRITE_BUFFER,
+                logger=log.getChild("websockets"),
+                create_connection=Gate.of(self.door),
+                ssl=self.tls,
+            )
+        except OSError as error:
+            self._unsubscribe()
+            await services.feed.finish()
+            place = f"{settings.host}:{settings.port}"
+            raise StreamError(
+                f"cannot listen on {place}: {error.strerror or error}", "--port 0 takes a free one"
+            ) from error
+        return self._server.sockets[0].getsockname()[1]
+
+    async def end(self) -> None:
+        """End within `settings.drain` seconds: engine, last deltas, goodbyes, connections."""
+        services, loop = self.services, asyncio.get_running_loop()
+        deadline = loop.time() + self.settings.drain
+        services.draining = True
+        log.info("draining", extra={"sessions": len(services.sessions)})
+        patience = (1 - FAREWELL) * self.settings.drain
+        if not await asyncio.to_thread(services.engine.stop, patience):
+            log.warning("the engine did not stop in time")
+        try:
+            async with asyncio.timeout_at(deadline):
+                await services.feed.finish()
+                sessions = tuple(services.sessions)
+                for session in sessions:
+                    session.drain()
+                await asyncio.gather(*(session.ended.wait() for session in sessions))
+        except TimeoutError:
+            log.warning("sessions were cut off", extra={"sessions": len(services.sessions)})
+        self._unsubscribe()
+        if self._server is not None:
+            self._server.close()
+            self.door.abort()
+            await self._server.wait_closed()
+        services.workers.shutdown(wait=False, cancel_futures=True)
+        services.waiting.shutdown(wait=False, cancel_futures=True)
+
+    async def _handle(self, connection: ServerConnection) -> None:
+        assert isinstance(connection, Gate)
+        await Session(connection, self.services).run()
+
+
+def tls_context(settings: ServerSettings) -> ssl.SSLContext | None:
+    """TLS 1.2 or later with the certificate of the settings; UsageError if that cannot be used."""
+    if settings.tls_cert is None or settings.tls_key is None:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(settings.tls_cert, settings.tls_key)
+    except OSError as error:  # SSLError is one
+        pair = f"{settings.tls_cert} with {settings.tls_key}"
+        raise UsageError(f"cannot use {pair}: {error}") from error
+    return context
+
+
+def _choose(connection: ServerConnection, offered: Sequence[Subprotocol]) -> Subprotocol | None:
+    """Our subprotocol if it was offered; who did not is told so in a session that closes (4409)."""
+    return Subprotocol(SUBPROTOCOL) if SUBPROTOCOL in offered else None

@@ -1,0 +1,107 @@
+"""Frames of one session on their way to the engine, and their verdicts on the way back."""
+
+import asyncio
+import logging
+import time
+from collections import deque
+
+from ffsplat.stream.frame import Frame, Verdict
+from ffsplat.stream.protocol.control import FrameAck, Pose
+from ffsplat.stream.protocol.errors import MALFORMED, RATE, ProtocolError
+from ffsplat.stream.protocol.frames import read_frame
+from ffsplat.stream.protocol.header import Kind, Message
+from ffsplat.stream.server.limits import TokenBucket
+from ffsplat.stream.server.outbox import Outbox
+from ffsplat.stream.server.services import Services
+
+log = logging.getLogger(__name__)
+
+
+class Intake:
+    """Takes the frames of a session one by one, in their order, and tells what became of each.
+
+    At most `max_in_flight` frames have no verdict; one more is refused with "queue_full", so that
+    the server always reads on and notices when the client leaves. Then no frame of it is begun.
+    """
+
+    def __init__(self, services: Services, outbox: Outbox, wants: tuple[str, ...]):
+        self.present = True
+        self._services = services
+        self._outbox = outbox
+        self._wants = wants
+        self._loop = asyncio.get_running_loop()
+        self._bucket = TokenBucket(services.settings.max_fps, time.monotonic())
+        self._last: int | None = None
+        self._waiting: deque[Frame] = deque()
+        self._open: dict[int, Frame] = {}
+        self._arrived = asyncio.Event()
+        self._judged = asyncio.Event()
+
+    def take(self, message: Message) -> None:
+        """Take a frame, or refuse it.
+
+        Raises ProtocolError: 4400 for a message that is none, 4429 for too many a second.
+        """
+        if message.kind != Kind.FRAME:
+            raise ProtocolError(MALFORMED, f"a client sends no messages of kind {message.kind}")
+        counters = self._services.counters
+        counters.add("frames_total")
+        if not self._bucket.take(time.monotonic()):
+            raise ProtocolError(RATE, f"more than {self._bucket.rate:g} frames a second")
+        frame = read_frame(message)
+        if self._last is not None and frame.number <= self._last:
+            counters.add("repeated_frames_total")
+            return
+        self._last = frame.number
+        if len(self._open) >= self._services.settings.max_in_flight:
+            counters.add("overrun_frames_total")
+            self._acknowledge(Verdict(frame.number, "queue_full"))
+            return
+        self._open[frame.number] = frame
+        self._waiting.append(frame)
+        self._arrived.set()
+
+    async def run(self) -> None:
+        """Hand frames to the engine until cancelled."""
+        engine = self._services.engine
+        while True:
+            while self._waiting:
+                frame = self._waiting.popleft()
+                await self._loop.run_in_executor(
+                    self._services.waiting, engine.offer, frame, self._done
+                )
+            self._arrived.clear()
+            await self._arrived.wait()
+
+    async def settled(self) -> None:
+        """Return when every frame that was taken so far has its verdict."""
+        last = self._last
+        while any(number <= (last or 0) for number in self._open):
+            self._judged.clear()
+            await self._judged.wait()
+
+    def _done(self, verdict: Verdict) -> None:
+        """The engine's answer, in a thread of the engine."""
+        if self.present:
+            try:
+                self._loop.call_soon_threadsafe(self._settle, verdict)
+            except RuntimeError:
+                log.debug("a verdict came after the server had ended")
+
+    def _settle(self, verdict: Verdict) -> None:
+        frame = self._open.pop(verdict.number, None)
+        self._judged.set()
+        if frame is None or not self.present:
+            return
+        self._acknowledge(verdict)
+        if verdict.pose is not None and "pose" in self._wants:
+            numbers = tuple(map(float, verdict.pose.ravel()))
+            epoch = self._services.feed.epoch
+            self._outbox.reply(Pose(verdict.number, frame.time_ns, epoch, numbers))
+
+    def _acknowledge(self, verdict: Verdict) -> None:
+        if "ack" in self._wants:
+            milliseconds = {name: round(1e3 * s, 3) for name, s in verdict.seconds.items()}
+            self._outbox.acknowledge(
+                FrameAck(verdict.number, verdict.used, verdict.reason, milliseconds)
+            )

@@ -1,0 +1,154 @@
+"""Run a server until it is told to stop: in the event loop of a command, or in a thread."""
+
+import asyncio
+import contextlib
+import signal
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ffsplat.errors import StreamError, UsageError
+from ffsplat.stream.replica import Replica
+from ffsplat.stream.server.services import StreamEngine
+from ffsplat.stream.server.settings import ServerSettings
+
+__all__ = ["Address", "ServerThread", "StreamEngine", "serve"]
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a server listens."""
+
+    host: str
+    port: int
+    is_tls: bool
+
+    @property
+    def page(self) -> str:
+        """The page, for a browser."""
+        return f"{'https' if self.is_tls else 'http'}://{self._place}/"
+
+    @property
+    def stream(self) -> str:
+        """The WebSocket, for clients."""
+        return f"{'wss' if self.is_tls else 'ws'}://{self._place}/stream"
+
+    @property
+    def _place(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+async def serve(
+    engine: StreamEngine,
+    replica: Replica | None = None,
+    settings: ServerSettings | None = None,
+    *,
+    ready: Callable[[Address], None] | None = None,
+    stop: asyncio.Event | None = None,
+) -> None:
+    """Serve a started engine until `stop` is set; without one, until SIGTERM or SIGINT.
+
+    `replica` is the map that the engine's next delta continues, None for an empty one; the server
+    keeps it. `ready` is called when the server listens. At the end the engine is stopped, clients
+    get the last deltas, and all is over within `settings.drain` seconds.
+    Raises UsageError for a token file or certificate that cannot be used and where websockets is
+    not installed, StreamError if the address cannot be had.
+    """
+    try:
+        from ffsplat.stream.server.app import App
+    except ImportError as error:
+        raise UsageError(
+            "serving needs the package websockets", 'pip install "ffsplat[stream]"'
+        ) from error
+    settings = settings or ServerSettings()
+    app = App(engine, replica or Replica(), settings)
+    with contextlib.ExitStack() as stack:
+        if stop is None:
+            stop = asyncio.Event()
+            stack.enter_context(_signals(stop))
+        port = await app.start()
+        try:
+            if ready is not None:
+                ready(Address(settings.host, port, app.tls is not None))
+            await stop.wait()
+        finally:
+            await app.end()
+
+
+@contextlib.contextmanager
+def _signals(stop: asyncio.Event):
+    """Set an event on SIGTERM and SIGINT, where this is the thread that gets them."""
+    loop = asyncio.get_running_loop()
+    handled = []
+    try:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            with contextlib.suppress(ValueError, RuntimeError, NotImplementedError):
+                loop.add_signal_handler(number, stop.set)
+                handled.append(number)
+        yield
+    finally:
+        for number in handled:
+            loop.remove_signal_handler(number)
+
+
+class ServerThread:
+    """A server in a thread of its own, for a command that reads a source meanwhile, and for tests.
+
+    A context manager: `start` at the beginning, `stop` at the end.
+    """
+
+    def __init__(
+        self,
+        engine: StreamEngine,
+        replica: Replica | None = None,
+        settings: ServerSettings | None = None,
+    ):
+        self.settings = settings or ServerSettings()
+        self.address: Address | None = None
+        self._parts = engine, replica
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stop: asyncio.Event | None = None
+        self._error: BaseException | None = None
+        self._settled = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="ffsplat-server", daemon=True)
+
+    def start(self) -> Address:
+        """Listen, and return where; raises as `serve`."""
+        self._thread.start()
+        self._settled.wait()
+        if self._error is not None:
+            raise self._error
+        assert self.address is not None
+        return self.address
+
+    def stop(self) -> None:
+        """Drain and end; StreamError if that takes much longer than it may."""
+        if self._loop is not None and self._stop is not None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended already
+                self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join(self.settings.drain + 5)
+        if self._thread.is_alive():
+            raise StreamError("the server does not end")
+
+    def __enter__(self) -> "ServerThread":
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._serve())
+        except BaseException as error:  # noqa: BLE001  it is raised by `start`, in its thread
+            self._error = error
+        finally:
+            self._settled.set()
+
+    async def _serve(self) -> None:
+        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        await serve(*self._parts, self.settings, ready=self._listening, stop=self._stop)
+
+    def _listening(self, address: Address) -> None:
+        self.address = address
+        self._settled.set()

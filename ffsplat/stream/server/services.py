@@ -1,0 +1,100 @@
+"""What the sessions of a server share."""
+
+import secrets
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+from ffsplat.stream.counters import Counters as FrameCounters
+from ffsplat.stream.delta import MapDelta
+from ffsplat.stream.engine_settings import EngineSettings
+from ffsplat.stream.frame import Frame, Verdict
+from ffsplat.stream.protocol.control import Health
+from ffsplat.stream.server.auth import Tokens
+from ffsplat.stream.server.counters import Counters
+from ffsplat.stream.server.feed import Feed
+from ffsplat.stream.server.settings import ServerSettings
+
+if TYPE_CHECKING:
+    from ffsplat.stream.server.session import Session
+
+
+@runtime_checkable
+class StreamEngine(Protocol):
+    """What a server needs of an engine; `Engine` has it, and so have stand-ins in tests."""
+
+    settings: EngineSettings
+
+    @property
+    def alive(self) -> bool:
+        """Whether it still works through its frames."""
+        ...
+
+    @property
+    def ready(self) -> bool:
+        """Whether it takes frames: weights are loaded and the first forward is done."""
+        ...
+
+    @property
+    def degraded(self) -> bool:
+        """Whether something failed lately."""
+        ...
+
+    def offer(self, frame: Frame, done: Callable[[Verdict], None] | None = None) -> None:
+        """Hand a frame over, from any thread; may wait for room. `done` is called once."""
+        ...
+
+    def subscribe(self, callback: Callable[[MapDelta], None]) -> Callable[[], None]:
+        """Call back with each delta from now on; returns what ends that."""
+        ...
+
+    def counters(self) -> FrameCounters:
+        """What became of the frames so far."""
+        ...
+
+    def metrics(self) -> str:
+        """Its figures in the text format of Prometheus."""
+        ...
+
+    def flush(self, timeout_s: float) -> bool:
+        """Wait until all frames offered so far have their verdict and their changes are out."""
+        ...
+
+    def stop(self, timeout_s: float) -> bool:
+        """End the work; what waits gets the verdict "shutdown"."""
+        ...
+
+
+@dataclass(eq=False)
+class Services:
+    """All that a session may use; `draining` turns true once, when the server is to end.
+
+    `workers` are threads for work, `waiting` for calls that wait for the engine, two a session at
+    most; `name` tells this map from that of another run of the server.
+    """
+
+    engine: StreamEngine
+    feed: Feed
+    settings: ServerSettings
+    tokens: Tokens | None
+    counters: Counters
+    workers: ThreadPoolExecutor
+    waiting: ThreadPoolExecutor
+    name: str = field(default_factory=lambda: secrets.token_hex(8))
+    sessions: "set[Session]" = field(default_factory=set)
+    draining: bool = False
+
+    def health(self) -> Health:
+        """The frames of the whole server, by what became of them, and the state of the map."""
+        counts = self.engine.counters()
+        return Health(
+            received=counts.received,
+            processed=sum(counts.processed.values()),
+            dropped=dict(counts.dropped),
+            queued=counts.queued,
+            degraded=self.engine.degraded,
+            number=self.feed.number,
+            epoch=self.feed.epoch,
+            splats=self.feed.splats,
+        )

@@ -1,0 +1,74 @@
+"""What becomes of the frames of a session."""
+
+import threading
+
+import numpy as np
+
+from ffsplat.stream.protocol.control import Ack, Pose
+from tests.stream.server.standin import StandIn
+from tests.stream.server.talk import PATIENCE, client, frame, metric, serving
+
+
+def test_every_frame_is_acknowledged_once_and_posed():
+    with serving() as (engine, address), client(address) as one:
+        one.greet(want=("ack", "pose"))
+        pose = np.eye(4)
+        pose[0, 3] = 2.5
+        one.send(frame(1, pose=pose, intrinsics=np.diag([500.0, 400, 1])))
+        assert one.wait_for(Pose).seq == 1
+        ack = one.wait_for(Ack).frames
+        assert [(a.seq, a.used, a.reason) for a in ack] == [(1, True, "keyframe")]
+        assert ack[0].milliseconds == {"network": 2.0}
+        for number in (1, 1, 0):
+            one.send(frame(number))
+        one.send(frame(2))
+        assert [a.seq for a in one.wait_for(Ack).frames] == [2]
+        assert [f.number for f in engine.offered] == [1, 2]
+        assert engine.offered[0].pose[0, 3] == 2.5
+        assert engine.offered[0].intrinsics[1, 1] == 400
+        assert metric(address, "repeated_frames_total") == 3
+
+
+def test_a_frame_too_many_is_refused_and_the_others_wait():
+    with serving(StandIn(held=True), max_in_flight=2) as (engine, address), client(address) as one:
+        one.greet(want=("ack",))
+        for number in (1, 2, 3):
+            one.send(frame(number))
+        refused = one.wait_for(Ack).frames
+        assert [(a.seq, a.used, a.reason) for a in refused] == [(3, False, "queue_full")]
+        engine.release()
+        assert [a.seq for a in one.wait_for(Ack).frames] == [1]
+        one.send(frame(4))
+        for _ in range(3):
+            assert engine.came.acquire(timeout=PATIENCE)
+        assert [f.number for f in engine.offered] == [1, 2, 4]
+
+
+class Blocking(StandIn):
+    """An engine whose `offer` waits, as under the policy "block"."""
+
+    def __init__(self):
+        super().__init__()
+        self.go = threading.Event()
+
+    def offer(self, frame, done=None):
+        self.came.release()
+        assert self.go.wait(PATIENCE)
+        super().offer(frame, done)
+
+
+def test_frames_of_a_client_that_left_are_not_begun():
+    with serving(Blocking()) as (engine, address):
+        with client(address) as one:
+            one.greet()
+            for number in (1, 2, 3, 4):
+                one.send(frame(number))
+            assert engine.came.acquire(timeout=PATIENCE)
+        with client(address) as two:
+            two.greet()  # by now the first is gone
+            while metric(address, "sessions") > 1:
+                pass
+            engine.go.set()
+            two.send(frame(5))
+            two.wait_for(Ack)
+        assert sorted(f.number for f in engine.offered) == [1, 5]
