@@ -1,6 +1,7 @@
 """When the state of a stream is saved, under which names, and how the newest good one is found."""
 
 import logging
+import os
 import re
 import time
 from collections.abc import Callable
@@ -52,6 +53,8 @@ class Checkpoints:
                 path.unlink(missing_ok=True)
         except OSError as error:
             raise OutputError(f"no checkpoints in {self.folder}: {error.strerror}") from error
+        if not os.access(self.folder, os.W_OK | os.X_OK):
+            raise OutputError(f"folder {self.folder} is not writable")
 
     def add_keyframe(self) -> None:
         """There is one more keyframe that no checkpoint holds."""

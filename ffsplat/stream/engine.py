@@ -28,7 +28,8 @@ log = logging.getLogger(__name__)
 DRAIN_SHARE = 0.8
 """Part of the time to stop in which frames are still worked on; the rest is for the last save."""
 
-_INT64 = range(-(2**63), 2**63)
+_END = 2**63
+"""Numbers and stamps are written in 64 bits."""
 
 
 class Engine:
@@ -165,7 +166,7 @@ class Engine:
     def _unfit(self, ticket: Ticket) -> Dropped | None:
         """Why a frame cannot be used, whatever came before it; also makes its thumbnail."""
         frame, limits = ticket.frame, self.settings
-        if frame.number not in _INT64 or frame.time_ns not in _INT64:
+        if not (-_END <= frame.number < _END and -_END <= frame.time_ns < _END):
             return "invalid"
         for matrix, shape in ((frame.pose, (4, 4)), (frame.intrinsics, (3, 3))):
             if matrix is not None and not (matrix.shape == shape and np.isfinite(matrix).all()):

@@ -83,9 +83,8 @@ class Worker:
                 self._publish()
             if self._checkpoints and self._checkpoints.behind:
                 self._checkpoints.save(self._mapper.save)
-        except BaseException:
-            log.critical("the worker of the stream ends by an error", exc_info=True)
-            raise
+        except BaseException:  # the end of the thread, which `alive` tells
+            log.critical("the worker of the stream ended by an error", exc_info=True)
         finally:
             self._traffic.end()
 

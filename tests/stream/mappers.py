@@ -1,7 +1,7 @@
 """Stand-ins for a mapper: fast, raising, hanging until told otherwise, and never with a network."""
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
@@ -31,7 +31,7 @@ class StandIn:
     changed: bool = False
 
     def __post_init__(self) -> None:
-        self.answers = iter(self.answers)
+        self._answers: Iterator = iter(self.answers)
 
     def add(
         self,
@@ -44,12 +44,12 @@ class StandIn:
         cancelled: Callable[[], bool] = lambda: False,
     ) -> Verdict:
         self.seen.append((number, image.shape, time_ns, pose, intrinsics))
-        answer = next(self.answers, "keyframe")
+        answer = next(self._answers, "keyframe")
         if isinstance(answer, Exception):
             raise answer
         if isinstance(answer, threading.Event):
             assert answer.wait(30)
-            answer = "timeout" if cancelled() else "keyframe"
+            answer: Used | Dropped = "timeout" if cancelled() else "keyframe"
         self.asked.append(cancelled())
         self.changed |= answer == "keyframe"
         self.keyframes += answer == "keyframe"

@@ -282,6 +282,21 @@ def test_a_network_that_never_comes_back_leaves_the_engine_dead(run):
     mapper.gate.set()
 
 
+def test_a_worker_that_ends_by_an_error_is_noticed(run):
+    def leave():
+        raise SystemExit
+
+    mapper, verdicts = StandIn(), Verdicts()
+    mapper.add = lambda *_, **more: leave()
+    engine = run(mapper)
+    engine.offer(frame(0), verdicts)
+    assert engine.flush(WAIT) is False
+    engine.stop(WAIT)
+    assert not engine.alive
+    assert verdicts.reasons == {0: "shutdown"}
+    assert engine.counters().balanced
+
+
 def test_frames_in_time_are_not_taken_for_hanging(run):
     verdicts = Verdicts()
     engine = run(StandIn(), hang_s=0.2, queue=1, drop="block")
@@ -361,7 +376,7 @@ def test_flush_waits_for_the_frames_so_far_not_for_later_ones(run):
     """A source that never rests would otherwise keep everybody waiting."""
     engine, mapper, verdicts = busy(run, queue=5, publish_s=0.0)
     hold = threading.Event()
-    mapper.answers = iter(["keyframe", hold])
+    mapper._answers = iter(["keyframe", hold])
     deltas = []
     engine.subscribe(deltas.append)
     engine.offer(frame(1), verdicts)
@@ -412,6 +427,17 @@ def test_a_subscriber_that_raises_is_removed(run, caplog):
     assert (len(calls), len(deltas)) == (1, 3)
     assert "ffsplat_subscriber_failures_total 1\n" in engine.metrics()
     assert "RuntimeError: full" in caplog.text
+
+
+def test_a_slow_subscriber_is_not_the_fault_of_the_frame(run):
+    verdicts, hold = Verdicts(), threading.Event()
+    engine = run(StandIn(), publish_s=0.0, hang_s=0.01)
+    engine.subscribe(lambda delta: hold.wait(WAIT))
+    engine.offer(frame(0), verdicts)
+    assert engine.flush(0.05) is False  # longer than a frame may take
+    hold.set()
+    assert engine.flush(WAIT)
+    assert verdicts.reasons == {0: "keyframe"}
 
 
 def test_a_callback_that_raises_harms_nobody(run):
