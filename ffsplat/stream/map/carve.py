@@ -9,13 +9,14 @@ import numpy as np
 
 from ffsplat.consistency import FREE_SPACE, VETO
 from ffsplat.geometric import ERROR_SCALE
-from ffsplat.render.kernel import exactly_compiled
+from ffsplat.stream.map.compiled import lean
+from ffsplat.stream.map.shape import moved, triple
 
 AMOUNT = 1 / VETO
 """Confidence that one of those who look through takes away, over its own."""
 
 
-@exactly_compiled
+@lean
 def carve_places(places, among, into_camera, intrinsics, depth, error, valid, amount, gone):
     """Lower the confidence of places before a surface; the number of those left with none.
 
@@ -28,13 +29,9 @@ def carve_places(places, among, into_camera, intrinsics, depth, error, valid, am
         key = places.keys[place]
         if key < 0 or not among[key >> 48]:
             continue
-        m = into_camera[key >> 48]
-        mean = places.means[place]
-        z = m[2, 0] * mean[0] + m[2, 1] * mean[1] + m[2, 2] * mean[2] + m[2, 3]
+        x, y, z = moved(into_camera, key >> 48, triple(places.means, place))
         if not z > 0:
             continue
-        x = m[0, 0] * mean[0] + m[0, 1] * mean[1] + m[0, 2] * mean[2] + m[0, 3]
-        y = m[1, 0] * mean[0] + m[1, 1] * mean[1] + m[1, 2] * mean[2] + m[1, 3]
         u = intrinsics[0, 0] * x / z + intrinsics[0, 2]
         v = intrinsics[1, 1] * y / z + intrinsics[1, 2]
         if not (0 <= u < w and 0 <= v < h):
@@ -54,7 +51,7 @@ def carve_places(places, among, into_camera, intrinsics, depth, error, valid, am
     return count
 
 
-@exactly_compiled
+@lean
 def nearest_around(depth, valid, row, column):
     """The least depth of a pixel and those around it: a point beside a silhouette is no veil."""
     nearest = depth[row, column]

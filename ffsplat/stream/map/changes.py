@@ -33,7 +33,7 @@ def rows_of(places: Places, numbers: Int64[np.ndarray, " n"]) -> SplatRows:
     """Some places, in the order given, at the precision of the wire."""
     ids = np.empty((len(numbers), CODES), np.int16)
     weights = np.empty((len(numbers), CODES), np.uint8)
-    read_pairs(places.ids, places.sums, numbers, ids, weights)
+    read_pairs(places.ids, places.sums, numbers, np.empty(CODES, np.int64), ids, weights)
     return SplatRows(
         gids=numbers.astype(np.uint32),
         submaps=(places.keys[numbers] >> 48).astype(np.uint16),

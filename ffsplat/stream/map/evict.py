@@ -3,60 +3,64 @@
 import numpy as np
 from jaxtyping import Bool, Int64
 
-from ffsplat.render.kernel import exactly_compiled
+from ffsplat.stream.map.compiled import lean
 from ffsplat.stream.map.places import Places
 from ffsplat.stream.map.table import delete, home
 
 BATCH = 0.05
 """Share of the places that one eviction frees: its cost is that of a pass over all of them."""
 
-FADING = 4.0
-"""Halvings of the priority of what was not seen for longest; of others as their age over its."""
+FADING = np.float32(15)
+"""Whoever was not seen for longest has 1 / (1 + FADING) of the priority of one just seen."""
 
 COARSE = ~np.int64(0x0001_0001_0001)
 """Mask that makes one key of those of 2x2x2 cells."""
 
 
-@exactly_compiled
-def priorities(places, now, strongest, crowd, priority):
+@lean
+def priorities(places, now, blocks, priority):
     """What each place is worth, infinity for the free ones.
 
-    That is opacity x confidence / (1 + confidence) x 2^(-FADING age / oldest age). In a block of
-    2x2x2 cells the strongest counts in full, the others divided by the number of them all.
-    `strongest` and `crowd` are zeros, as many as a power of two; blocks that fall on one slot of
-    them count as one.
+    That is opacity x confidence / (1 + confidence) / (1 + FADING age / oldest age): confidence
+    saturates, lest a new place, seen once, gives way to one that was seen often long ago. In a
+    block of 2x2x2 cells the strongest counts in full, the others divided by the number of them
+    all. `blocks` are zeros, two for each of a power of two; blocks of cells that fall on one count
+    as one.
     """
-    oldest = 1
-    for place in range(len(priority)):
-        if places.keys[place] >= 0:
-            oldest = max(oldest, now - places.seen[place])
-    for place in range(len(priority)):
+    keys, seen, weights, opacities = places.keys, places.seen, places.weights, places.opacities
+    oldest = np.int32(1)
+    for place in range(len(keys)):
+        if keys[place] >= 0:
+            oldest = max(oldest, now - seen[place])
+    fading = FADING / np.float32(oldest)
+    for place in range(len(keys)):
         priority[place] = np.inf
-        if places.keys[place] < 0:
-            continue
-        age = np.float32(max(now - places.seen[place], 0)) / np.float32(oldest)
-        sure = places.weights[place] / (1 + places.weights[place])
-        worth = np.float32(places.opacities[place] * sure * 2 ** (-FADING * age))
-        slot = home(places.keys[place] & COARSE, len(crowd))
-        crowd[slot] += 1
-        strongest[slot] = max(strongest[slot], worth)
-        priority[place] = worth
-    for place in range(len(priority)):
-        if places.keys[place] >= 0:
-            slot = home(places.keys[place] & COARSE, len(crowd))
-            if priority[place] < strongest[slot]:
-                priority[place] /= crowd[slot]
+        if keys[place] >= 0:
+            age = np.float32(max(now - seen[place], 0))
+            sure = weights[place] / (1 + weights[place])
+            worth = np.float32(opacities[place] * sure / (1 + fading * age))
+            block = home(keys[place] & COARSE, len(blocks))
+            blocks[block, 0] += 1
+            blocks[block, 1] = max(blocks[block, 1], worth)
+            priority[place] = worth
+    for place in range(len(keys)):
+        if keys[place] >= 0:
+            block = home(keys[place] & COARSE, len(blocks))
+            if priority[place] < blocks[block, 1]:
+                priority[place] /= blocks[block, 0]
 
 
-@exactly_compiled
+@lean
 def free_places(table, places, numbers):
     """Free some places that are taken; the next one to be taken again is the last."""
+    slots, occupants = table
+    keys, unused, free = places.keys, places.unused, places.free
     for place in numbers:
-        delete(table.keys, table.places, places.keys[place])
-        places.keys[place] = -1
+        delete(slots, occupants, keys[place])
+        keys[place] = -1
         places.touched[place] = False
-        places.unused[places.free[0]] = place
-        places.free[0] += 1
+        unused[free[0]] = place
+        free[0] += 1
 
 
 def least(
@@ -66,10 +70,9 @@ def least(
 
     Ties go to the lower place.
     """
-    slots = 1 << max(1, len(places.keys) - 1).bit_length()
     priority = np.empty(len(places.keys), np.float32)
-    strongest, crowd = np.zeros(slots, np.float32), np.zeros(slots, np.int32)
-    priorities(places, now, strongest, crowd, priority)
+    blocks = np.zeros((1 << (len(places.keys) // 2).bit_length(), 2), np.float32)
+    priorities(places, now, blocks, priority)
     priority[protected] = np.inf
     count = min(count, int(np.isfinite(priority).sum()))
     if not count:

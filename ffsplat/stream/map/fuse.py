@@ -9,175 +9,184 @@ spread widens the place (moment matching: Runnalls, IEEE TAES 43(3), 2007); what
 moments is one thing seen twice, and noise must not widen it.
 """
 
+import math
+
 import numpy as np
 
-from ffsplat.render.kernel import exactly_compiled
+from ffsplat.stream.map.compiled import lean
 from ffsplat.stream.map.instances import vote
 from ffsplat.stream.map.pairs import CAP, add_code
-from ffsplat.stream.map.shape import along_axes, ranked, turned
+from ffsplat.stream.map.places import SLOTS
+from ffsplat.stream.map.shape import along_axes, moved, product, ranked, triple
 from ffsplat.stream.map.table import EMPTY, cell_key, delete, find, insert
 
 REACH = 3.0
 """Standard deviations of the larger one between two Gaussians that may become one in shape; at any
 rate those of one cell may. Of one from farther away only confidence, colour and meaning count."""
 
+ONE = np.float32(1)
 THINNEST = 1e-9
 """Standard deviation that an observation has at least, in the unit of its submap."""
 
 
-@exactly_compiled
-def moved(matrix, points, i):
-    """A point of a list under a 3x4 matrix."""
-    x, y, z = points[i, 0], points[i, 1], points[i, 2]
-    return (
-        matrix[0, 0] * x + matrix[0, 1] * y + matrix[0, 2] * z + matrix[0, 3],
-        matrix[1, 0] * x + matrix[1, 1] * y + matrix[1, 2] * z + matrix[1, 3],
-        matrix[2, 0] * x + matrix[2, 1] * y + matrix[2, 2] * z + matrix[2, 3],
-    )
-
-
-@exactly_compiled
-def usable(batch, i):
-    """Whether an observation is finite and has confidence."""
-    total = batch.opacities[i] + batch.confidence[i]
-    for k in range(3):
-        total += batch.means[i, k] + batch.scales[i, k] + batch.colors[i, k]
-    for k in range(4):
-        total += batch.quaternions_wxyz[i, k]
-    return np.isfinite(total) and batch.confidence[i] > 0
-
-
-@exactly_compiled
-def find_places(table, keys, batch, into_local, submaps, cell, found, own):
+@lean
+def find_places(table, keys, target, means, usable, into_local, submaps, cell, found, own):
     """The place of each observation, -1 for none, and its key in the last of the submaps.
 
     First its target, if that is alive, then its cells in the submaps, in their order. An
     observation that is not usable, or too far away for a cell, has neither.
     """
+    slots, occupants = table
     for i in range(len(found)):
         found[i], own[i] = -1, EMPTY
-        if not usable(batch, i):
+        if not usable[i]:
             continue
-        target = batch.target[i]
-        if 0 <= target < len(keys) and keys[target] >= 0:
-            found[i] = target
+        if 0 <= target[i] < len(keys) and keys[target[i]] >= 0:
+            found[i] = target[i]
             continue
         for submap in submaps:
-            x, y, z = moved(into_local[submap], batch.means, i)
+            x, y, z = moved(into_local, submap, triple(means, i))
             own[i] = cell_key(submap, x, y, z, cell)
             if own[i] != EMPTY:
-                found[i] = find(table.keys, table.places, own[i])
+                found[i] = find(slots, occupants, own[i])
                 if found[i] >= 0:
                     break
 
 
-@exactly_compiled
+@lean
 def take_places(table, places, found, own, start, call):
     """Free places for the observations from `start` on that have none; where they ran out.
 
     Observations of one cell share a place.
     """
+    slots, occupants = table
+    keys, born, unused, free = places.keys, places.born, places.unused, places.free
     for i in range(start, len(found)):
         if found[i] >= 0 or own[i] == EMPTY:
             continue
-        place = find(table.keys, table.places, own[i])
+        place = find(slots, occupants, own[i])
         if place < 0:
-            if places.free[0] == 0:
+            if free[0] == 0:
                 return i
-            places.free[0] -= 1
-            place = places.unused[places.free[0]]
+            free[0] -= 1
+            place = unused[free[0]]
             clear(places, place)
-            places.keys[place], places.born[place] = own[i], call
-            insert(table.keys, table.places, own[i], place)
+            keys[place], born[place] = own[i], call
+            insert(slots, occupants, own[i], place)
         found[i] = place
     return len(found)
 
 
-@exactly_compiled
+@lean
 def clear(places, place):
     """Forget what a place held: the first to join it sets all."""
-    places.means[place] = 0
-    places.scales[place] = 0
-    places.colors[place] = 0
-    places.opacities[place] = 0
-    places.weights[place] = 0
-    places.sharpest[place] = 0
-    places.ids[place] = -1
-    places.sums[place] = 0
-    places.instances[place] = -1
-    places.votes[place] = 0
+    for k in range(3):
+        places.means[place, k] = places.scales[place, k] = places.colors[place, k] = 0
+    places.opacities[place] = places.weights[place] = places.sharpest[place] = 0
+    for k in range(SLOTS):
+        places.ids[place, k], places.sums[place, k] = -1, 0
+    places.instances[place], places.votes[place] = -1, 0
 
 
-@exactly_compiled
-def join_places(table, places, batch, found, numbers, into_local, poses, now, cell):
-    """Fuse each observation into its place, in their order; `numbers` are objects of the map."""
-    local = np.empty(3, np.float32)
+@lean
+def join_shapes(table, places, batch, found, into_local, poses, now, cell):
+    """Fuse position, shape, colour and opacity of each observation into its place, in order."""
+    keys, weights, colors, opacities = places.keys, places.weights, places.colors, places.opacities
     for i in range(len(found)):
         place = found[i]
         if place < 0:
             continue
-        submap = places.keys[place] >> 48
-        local[0], local[1], local[2] = moved(into_local[submap], batch.means, i)
-        confidence = min(batch.confidence[i], np.float32(1))
-        weight = places.weights[place]
-        share = confidence / (weight + confidence)
-        longest = batch.scales[i].max() / poses[submap, 0]
-        if weight == 0 or near(places, place, local, longest, cell):
-            join_shape(places, place, batch, i, local, poses[submap], confidence, share, now)
-            settle(table, places, place, cell)
+        submap = keys[place] >> 48
+        scale = poses[submap, 0]
+        local = moved(into_local, submap, triple(batch.means, i))
+        a, b, c = triple(batch.scales, i)
+        sizes = max(a / scale, THINNEST), max(b / scale, THINNEST), max(c / scale, THINNEST)
+        confidence = min(batch.confidence[i], ONE)
+        share = confidence / (weights[place] + confidence)
+        if share == 1 or near(places.means, places.scales, place, local, sizes, cell):
+            if confidence > places.sharpest[place]:
+                turn_place(places, place, poses, submap, batch.quaternions_wxyz, i, sizes)
+                places.sharpest[place] = confidence
+            together = places.seen[place] == now and share < 1
+            join_shape(places, place, local, sizes, share, together)
+            settle(table.keys, table.places, keys, places.means, place, cell)
         for k in range(3):
-            color = min(max(batch.colors[i, k], np.float32(0)), np.float32(1))
-            places.colors[place, k] += share * (color - places.colors[place, k])
-        opacity = min(max(batch.opacities[i], np.float32(0)), np.float32(1))
-        places.opacities[place] += share * (opacity - places.opacities[place])
-        places.weights[place] = min(weight + confidence, CAP)
-        add_code(places.ids[place], places.sums[place], batch.ids[i], batch.weights[i], confidence)
-        vote(places.instances, places.votes, place, numbers[i], confidence)
+            colors[place, k] += share * (unit(batch.colors[i, k]) - colors[place, k])
+        opacities[place] += share * (unit(batch.opacities[i]) - opacities[place])
+        weights[place] = min(weights[place] + confidence, CAP)
         places.seen[place] = now
         places.touched[place] = True
 
 
-@exactly_compiled
-def near(places, place, local, longest, cell):
+@lean
+def unit(value):
+    """A number clipped to [0, 1]."""
+    return min(max(value, np.float32(0)), ONE)
+
+
+@lean
+def near(means, scales, place, local, sizes, cell):
     """Whether a point may move a place, and shape it."""
+    longest = max(sizes[0], sizes[1], sizes[2])
     squared = 0.0
     for k in range(3):
-        squared += (local[k] - places.means[place, k]) ** 2
-        longest = max(longest, places.scales[place, k])
+        squared += (local[k] - means[place, k]) ** 2
+        longest = max(longest, scales[place, k])
     return squared <= max(3 * cell**2, (REACH * longest) ** 2)
 
 
-@exactly_compiled
-def join_shape(places, place, batch, i, local, pose, confidence, share, now):
-    """Take a newcomer's part in position, sizes and rotation."""
-    mean, scales, rotation = places.means[place], places.scales[place], places.quaternions_wxyz
-    order, their_order = ranked(scales), ranked(batch.scales[i])
-    variances = np.empty(3, np.float64)
+@lean
+def turn_place(places, place, poses, submap, quaternions, i, sizes):
+    """Give a place the rotation of an observation; its longest axis becomes theirs."""
+    rotations, scales = places.quaternions_wxyz, places.scales
+    back = poses[submap, 1], -poses[submap, 2], -poses[submap, 3], -poses[submap, 4]
+    theirs = quaternions[i, 0], quaternions[i, 1], quaternions[i, 2], quaternions[i, 3]
+    q = product(back, theirs)
+    own = triple(scales, place)
+    order, their_order = ranked(own), ranked(sizes)
     for k in range(3):
-        theirs = max(batch.scales[i, their_order[k]] / pose[0], THINNEST)
-        variances[k] = (1 - share) * scales[order[k]] ** 2 + share * theirs**2
-    if confidence > places.sharpest[place]:
-        places.sharpest[place], order = confidence, their_order
-        w, x, y, z = turned(pose[1:5], batch.quaternions_wxyz[i], True)
-        rotation[place, 0], rotation[place, 1] = w, x
-        rotation[place, 2], rotation[place, 3] = y, z
-    offset = (local[0] - mean[0], local[1] - mean[1], local[2] - mean[2])
-    spread = along_axes(rotation[place], offset[0], offset[1], offset[2])
-    together = places.seen[place] == now and share < 1
-    for k in range(3):
-        if together:
-            variances[k] += share * (1 - share) * spread[order[k]] ** 2
-        scales[order[k]] = np.sqrt(variances[k])
-        mean[k] += share * offset[k]
+        scales[place, their_order[k]] = own[order[k]]
+    for k in range(4):
+        rotations[place, k] = q[k]
 
 
-@exactly_compiled
-def settle(table, places, place, cell):
+@lean
+def join_shape(places, place, local, sizes, share, together):
+    """Take a newcomer's part in position and sizes, and in the spread of those that came before."""
+    means, scales, rotations = places.means, places.scales, places.quaternions_wxyz
+    own, mean = triple(scales, place), triple(means, place)
+    order, their_order = ranked(own), ranked(sizes)
+    offset = local[0] - mean[0], local[1] - mean[1], local[2] - mean[2]
+    spread = (0.0, 0.0, 0.0)
+    if together:
+        r = rotations
+        q = r[place, 0], r[place, 1], r[place, 2], r[place, 3]
+        spread = along_axes(q, offset)
+    for k in range(3):
+        axis = order[k]
+        variance = (1 - share) * own[axis] ** 2 + share * sizes[their_order[k]] ** 2
+        scales[place, axis] = math.sqrt(variance + share * (1 - share) * spread[axis] ** 2)
+        means[place, k] += share * offset[k]
+
+
+@lean
+def settle(table_keys, table_places, keys, means, place, cell):
     """Find a place from now on in the cell where it lies, unless another one is found there."""
-    old = places.keys[place]
-    x, y, z = places.means[place, 0], places.means[place, 1], places.means[place, 2]
+    old = keys[place]
+    x, y, z = triple(means, place)
     key = cell_key(old >> 48, x, y, z, cell)
-    if key != old and key != EMPTY and find(table.keys, table.places, key) < 0:
-        delete(table.keys, table.places, old)
-        insert(table.keys, table.places, key, place)
-        places.keys[place] = key
+    if key != old and key != EMPTY and find(table_keys, table_places, key) < 0:
+        delete(table_keys, table_places, old)
+        insert(table_keys, table_places, key, place)
+        keys[place] = key
+
+
+@lean
+def join_meanings(places, batch, found, numbers):
+    """Fuse code and instance of each observation into its place; `numbers` are the map's."""
+    ids, sums, instances, votes = places.ids, places.sums, places.instances, places.votes
+    for i in range(len(found)):
+        if found[i] >= 0:
+            confidence = min(batch.confidence[i], ONE)
+            add_code(ids, sums, found[i], batch.ids, batch.weights, i, confidence)
+            vote(instances, votes, found[i], numbers[i], confidence)

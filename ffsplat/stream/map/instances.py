@@ -7,8 +7,8 @@ the Gaussians of a mask are those that its pixels fused into, so depth tells fro
 import numpy as np
 from jaxtyping import Bool, Int32
 
-from ffsplat.render.kernel import exactly_compiled
 from ffsplat.semantics.associate import OVERLAP
+from ffsplat.stream.map.compiled import lean
 from ffsplat.stream.map.pairs import CAP
 from ffsplat.types import NO_ID
 from ffsplat.voxels import group
@@ -56,7 +56,7 @@ def match_instances(
     return numbers, fresh
 
 
-@exactly_compiled
+@lean
 def vote(instances, votes, place, number, confidence):
     """One observation's say in whose object a place is a part.
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, fields
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float32, Int16, Int32
+from jaxtyping import Bool, Float32, Int16, Int32
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,3 +55,11 @@ class Batch(NamedTuple):
         """The arrays of an `Observed`, copied only where need be."""
         arrays = (getattr(observed, one.name) for one in fields(Observed))
         return cls(*(np.require(array, requirements=["C", "W"]) for array in arrays))
+
+    def usable(self) -> Bool[np.ndarray, " n"]:
+        """Which observations are finite and have confidence."""
+        good = np.isfinite(self.opacities) & np.isfinite(self.confidence) & (self.confidence > 0)
+        for array in (self.means, self.scales, self.quaternions_wxyz, self.colors):
+            # A sum is finite only if all terms are; one that overflows is no Gaussian either.
+            good &= np.isfinite(np.einsum("nk->n", array))
+        return good

@@ -8,67 +8,71 @@ place than it has slots, they are the closed form of the online update of Embodi
 
 import numpy as np
 
-from ffsplat.render.kernel import exactly_compiled
 from ffsplat.stream.delta import CODES
+from ffsplat.stream.map.compiled import lean
+from ffsplat.stream.map.places import SLOTS
 
 CAP = np.float32(50)
 """Confidence that a place remembers: beyond, the old fades, so that the map follows what changes.
 Source: KinectFusion (Newcombe et al., ISMAR 2011), section 3.3, caps its weights for that."""
 
 
-@exactly_compiled
-def add_pair(ids, sums, number, confidence):
-    """Add to the slots of one place the confidence that speaks for one ID."""
-    least = 0
-    for k in range(len(ids)):
-        if ids[k] == number:
-            sums[k] += confidence
-            return
-        if sums[k] < sums[least]:
-            least = k
-    if confidence >= sums[least]:  # an empty slot has 0
-        ids[least], sums[least] = number, confidence
+@lean
+def add_pair(ids, sums, place, number, confidence):
+    """Add to a place the confidence that speaks for one ID."""
+    twin, least, low = -1, 0, sums[place, 0]
+    for k in range(SLOTS):
+        if ids[place, k] == number:
+            twin = k
+        if sums[place, k] < low:
+            least, low = k, sums[place, k]
+    if twin >= 0:
+        sums[place, twin] += confidence
+    elif confidence >= low:  # an empty slot has 0
+        ids[place, least], sums[place, least] = number, confidence
 
 
-@exactly_compiled
-def add_code(ids, sums, numbers, weights, confidence):
+@lean
+def add_code(ids, sums, place, numbers, weights, i, confidence):
     """Add one observed code; what exceeds CAP scales all sums down to it."""
-    for k in range(len(numbers)):
-        gain = weights[k] * confidence
-        if numbers[k] >= 0 and gain > 0 and gain < np.inf:
-            add_pair(ids, sums, numbers[k], gain)
+    for k in range(numbers.shape[1]):
+        gain = weights[i, k] * confidence
+        if numbers[i, k] >= 0 and gain > 0 and gain < np.inf:
+            add_pair(ids, sums, place, numbers[i, k], gain)
     total = np.float32(0)
-    for k in range(len(sums)):
-        total += sums[k]
+    for k in range(SLOTS):
+        total += sums[place, k]
     if total > CAP:
-        for k in range(len(sums)):
-            sums[k] *= CAP / total
+        for k in range(SLOTS):
+            sums[place, k] *= CAP / total
 
 
-@exactly_compiled
-def heaviest(ids, sums, order):
+@lean
+def heaviest(sums, place, order):
     """The slots of the CODES largest sums, falling, ties in the order of the slots; their total."""
     total = np.float32(0)
     for k in range(CODES):
         best = -1
-        for slot in range(len(ids)):
+        for slot in range(SLOTS):
             taken = False
             for earlier in range(k):
                 taken |= order[earlier] == slot
-            if not taken and (best < 0 or sums[slot] > sums[best]):
+            if not taken and (best < 0 or sums[place, slot] > sums[place, best]):
                 best = slot
         order[k] = best
-        total += sums[best]
+        total += sums[place, best]
     return total
 
 
-@exactly_compiled
-def read_pairs(ids, sums, rows, out_ids, out_weights):
-    """The codes of some places with weights in steps of 1/255, -1 and 0 where unused."""
-    order = np.empty(CODES, np.int64)
+@lean
+def read_pairs(ids, sums, rows, order, out_ids, out_weights):
+    """The codes of some places with weights in steps of 1/255, -1 and 0 where unused.
+
+    `order` is room for CODES numbers.
+    """
     for i in range(len(rows)):
         row = rows[i]
-        total = heaviest(ids[row], sums[row], order)
+        total = heaviest(sums, row, order)
         for k in range(CODES):
             share = sums[row, order[k]] / total if total > 0 else np.float32(0)
             weight = np.uint8(share * np.float32(255) + np.float32(0.5))
@@ -76,7 +80,7 @@ def read_pairs(ids, sums, rows, out_ids, out_weights):
             out_ids[i, k] = ids[row, order[k]] if weight > 0 else -1
 
 
-@exactly_compiled
+@lean
 def remap_pairs(keys, ids, sums, row_map, touched):
     """Rename the IDs of all places; equal ones add up, those that are gone leave their slots.
 
@@ -85,7 +89,7 @@ def remap_pairs(keys, ids, sums, row_map, touched):
     for place in range(len(keys)):
         if keys[place] < 0:
             continue
-        for k in range(ids.shape[1]):
+        for k in range(SLOTS):
             if ids[place, k] < 0:
                 continue
             number = row_map[ids[place, k]] if ids[place, k] < len(row_map) else np.int16(-1)

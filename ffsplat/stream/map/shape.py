@@ -1,42 +1,65 @@
-"""Small algebra of one Gaussian for kernels: quaternions (w, x, y, z) and sizes by rank."""
+"""Small algebra of one Gaussian for kernels: points, quaternions (w, x, y, z), sizes by rank.
 
-import numpy as np
+Vectors are tuples: arrays of three numbers would cost more than what is done with them.
+"""
 
-from ffsplat.render.kernel import exactly_compiled
+import math
+
+from ffsplat.stream.map.compiled import lean
 
 
-@exactly_compiled
-def turned(a, b, conjugate):
-    """The Hamilton product a b, or a* b: the rotation b, then a or its inverse; of unit length."""
-    s = -1.0 if conjugate else 1.0
-    w = a[0] * b[0] - s * (a[1] * b[1] + a[2] * b[2] + a[3] * b[3])
-    x = a[0] * b[1] + s * (a[1] * b[0] + a[2] * b[3] - a[3] * b[2])
-    y = a[0] * b[2] + s * (a[2] * b[0] + a[3] * b[1] - a[1] * b[3])
-    z = a[0] * b[3] + s * (a[3] * b[0] + a[1] * b[2] - a[2] * b[1])
-    length = np.sqrt(w * w + x * x + y * y + z * z)
+@lean
+def triple(values, i):
+    """A row of three as a tuple."""
+    return values[i, 0], values[i, 1], values[i, 2]
+
+
+@lean
+def moved(matrices, number, point):
+    """A point under one of several 3x4 matrices."""
+    x, y, z = point
+    m = matrices
+    n = number
+    return (
+        m[n, 0, 0] * x + m[n, 0, 1] * y + m[n, 0, 2] * z + m[n, 0, 3],
+        m[n, 1, 0] * x + m[n, 1, 1] * y + m[n, 1, 2] * z + m[n, 1, 3],
+        m[n, 2, 0] * x + m[n, 2, 1] * y + m[n, 2, 2] * z + m[n, 2, 3],
+    )
+
+
+@lean
+def product(a, b):
+    """The Hamilton product, of unit length: the rotation b, then a."""
+    w = a[0] * b[0] - a[1] * b[1] - a[2] * b[2] - a[3] * b[3]
+    x = a[0] * b[1] + a[1] * b[0] + a[2] * b[3] - a[3] * b[2]
+    y = a[0] * b[2] + a[2] * b[0] + a[3] * b[1] - a[1] * b[3]
+    z = a[0] * b[3] + a[3] * b[0] + a[1] * b[2] - a[2] * b[1]
+    length = math.sqrt(w * w + x * x + y * y + z * z)
     if not length > 0:
         return 1.0, 0.0, 0.0, 0.0
     return w / length, x / length, y / length, z / length
 
 
-@exactly_compiled
-def along_axes(q, x, y, z):
+@lean
+def along_axes(q, v):
     """The coordinates of a vector along the three axes of a rotation: R(q)^T v."""
-    w, a, b, c = q[0], q[1], q[2], q[3]
-    first = (1 - 2 * (b * b + c * c)) * x + 2 * (a * b + w * c) * y + 2 * (a * c - w * b) * z
-    second = 2 * (a * b - w * c) * x + (1 - 2 * (a * a + c * c)) * y + 2 * (b * c + w * a) * z
-    third = 2 * (a * c + w * b) * x + 2 * (b * c - w * a) * y + (1 - 2 * (a * a + b * b)) * z
-    return first, second, third
+    w, a, b, c = q
+    x, y, z = v
+    return (
+        (1 - 2 * (b * b + c * c)) * x + 2 * (a * b + w * c) * y + 2 * (a * c - w * b) * z,
+        2 * (a * b - w * c) * x + (1 - 2 * (a * a + c * c)) * y + 2 * (b * c + w * a) * z,
+        2 * (a * c + w * b) * x + 2 * (b * c - w * a) * y + (1 - 2 * (a * a + b * b)) * z,
+    )
 
 
-@exactly_compiled
+@lean
 def ranked(values):
     """The indices of three values, the largest first; ties go to the lower index."""
-    first, second, third = 0, 1, 2
-    if values[second] > values[first]:
-        first, second = second, first
-    if values[third] > values[first]:
-        return third, first, second
-    if values[third] > values[second]:
-        return first, third, second
-    return first, second, third
+    a, b, c = values
+    if b > a:
+        if c > b:
+            return 2, 1, 0
+        return (1, 2, 0) if c > a else (1, 0, 2)
+    if c > a:
+        return 2, 0, 1
+    return (0, 2, 1) if c > b else (0, 1, 2)

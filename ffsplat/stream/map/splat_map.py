@@ -11,7 +11,7 @@ from ffsplat.stream.delta import SplatRows
 from ffsplat.stream.map.carve import AMOUNT, carve_places
 from ffsplat.stream.map.changes import Changes, rows_of, take_changes
 from ffsplat.stream.map.evict import BATCH, free_places, least
-from ffsplat.stream.map.fuse import find_places, join_places, take_places
+from ffsplat.stream.map.fuse import find_places, join_meanings, join_shapes, take_places
 from ffsplat.stream.map.instances import match_instances
 from ffsplat.stream.map.observed import Batch, Observed
 from ffsplat.stream.map.pairs import remap_pairs
@@ -104,7 +104,10 @@ class SplatMap:
         found = np.empty(len(observed), np.int32)
         own = np.empty(len(observed), np.int64)
         order = np.array(searched, np.int64)
-        find_places(self._table, places.keys, batch, into_local, order, self.cell, found, own)
+        find_places(
+            self._table, places.keys, batch.target, batch.means, batch.usable(),
+            into_local, order, self.cell, found, own,
+        )  # fmt: skip
         self._take_places(found, own, now)
         placed = found >= 0
         met = placed & (places.born[found] < self.clock)
@@ -114,10 +117,9 @@ class SplatMap:
             met,
             self.instance_count,
         )
-        join_places(
-            self._table, places, batch, found, numbers,
-            into_local, self._submaps.poses, now, self.cell,
-        )  # fmt: skip
+        poses, cell = self._submaps.poses, self.cell
+        join_shapes(self._table, places, batch, found, into_local, poses, now, cell)
+        join_meanings(places, batch, found, numbers)
         return found
 
     def valid_targets(self, places: Int[np.ndarray, " *n"], clock: int) -> Bool[np.ndarray, " *n"]:

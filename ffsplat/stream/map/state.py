@@ -50,7 +50,8 @@ def check(arrays: Arrays, places: Places, submaps: SubmapPoses) -> None:
     """Refuse arrays that a map of this capacity cannot have given."""
     count, capacity = len(arrays.get("places", ())), len(places.keys)
     wanted = {name: (getattr(places, name).dtype, _shape(places, name, count)) for name in ROWS}
-    wanted["places"] = wanted["lost"] = wanted["unused"] = (np.dtype(np.int32), None)
+    for name in ("places", "lost", "unused"):
+        wanted[name] = np.dtype(np.int32), (np.size(arrays.get(name)),)
     for name, array in submaps.state().items():
         wanted[f"submap_{name}"] = (array.dtype, array.shape)
     for name, (dtype, shape) in wanted.items():
@@ -58,7 +59,7 @@ def check(arrays: Arrays, places: Places, submaps: SubmapPoses) -> None:
         _require(array is not None, f"{name} is missing")
         assert array is not None
         _require(array.dtype == dtype, f"{name} has the type {array.dtype}")
-        _require(array.ndim == 1 if shape is None else array.shape == shape, f"{name} does not fit")
+        _require(array.shape == shape, f"{name} has the shape {array.shape}")
         _require(dtype.kind != "f" or np.isfinite(array).all(), f"{name} is not finite")
     every = np.sort(np.append(arrays["places"], arrays["unused"]))
     _require(np.array_equal(every, np.arange(capacity)), f"it does not have {capacity} places")

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ffsplat.render.kernel import exactly_compiled
+from ffsplat.stream.map.compiled import lean
 
 EMPTY = -1
 """Key of a slot that holds nothing, and of a point that no cell has."""
@@ -37,7 +37,7 @@ def empty_table(capacity: int) -> Table:
     return Table(np.full(slots, EMPTY, np.int64), np.zeros(slots, np.int32))
 
 
-@exactly_compiled
+@lean
 def cell_key(submap, x, y, z, cell):
     """The key of a point in the frame of a submap, EMPTY if it is too far from the origin.
 
@@ -51,7 +51,7 @@ def cell_key(submap, x, y, z, cell):
     return (key << 16 | (np.int64(j) + HALF)) << 16 | (np.int64(k) + HALF)
 
 
-@exactly_compiled
+@lean
 def home(key, slots):
     """The slot where a search begins. Source: the 64-bit finaliser of MurmurHash3 (Appleby)."""
     h = np.uint64(key)
@@ -60,7 +60,7 @@ def home(key, slots):
     return np.int64((h ^ (h >> _SHIFT)) & np.uint64(slots - 1))
 
 
-@exactly_compiled
+@lean
 def find(keys, places, key):
     """The place of a key, -1 if it has none."""
     slot = home(key, len(keys))
@@ -71,7 +71,7 @@ def find(keys, places, key):
     return np.int32(-1)
 
 
-@exactly_compiled
+@lean
 def insert(keys, places, key, place):
     """Give a key that has no place yet one."""
     slot = home(key, len(keys))
@@ -80,7 +80,7 @@ def insert(keys, places, key, place):
     keys[slot], places[slot] = key, place
 
 
-@exactly_compiled
+@lean
 def delete(keys, places, key):
     """Forget a key, if it is there."""
     last = len(keys) - 1
@@ -101,7 +101,7 @@ def delete(keys, places, key):
     keys[gap] = EMPTY
 
 
-@exactly_compiled
+@lean
 def fill(keys, places, wanted):
     """Insert the key of every place that has one."""
     for place in range(len(wanted)):

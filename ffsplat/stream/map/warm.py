@@ -16,7 +16,7 @@ def warm_up() -> None:
     observed = Observed(
         means=np.arange(9, dtype=np.float32).reshape(3, 3),
         scales=np.ones((3, 3), np.float32),
-        quaternions_wxyz=np.tile(np.float32([1, 0, 0, 0]), (3, 1)),
+        quaternions_wxyz=np.ones((3, 4), np.float32),
         opacities=np.ones(3, np.float32),
         colors=np.ones((3, 3), np.float32),
         confidence=np.ones(3, np.float32),

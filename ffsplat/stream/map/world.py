@@ -3,10 +3,9 @@
 import numpy as np
 from jaxtyping import Float32, Float64, Int64
 
-from ffsplat.render.kernel import exactly_compiled
-from ffsplat.stream.map.fuse import moved
+from ffsplat.stream.map.compiled import lean
 from ffsplat.stream.map.places import Places
-from ffsplat.stream.map.shape import turned
+from ffsplat.stream.map.shape import moved, product, triple
 
 
 def to_world(
@@ -22,16 +21,19 @@ def to_world(
     return means, scales, quaternions
 
 
-@exactly_compiled
+@lean
 def move(places, numbers, into_world, poses, means, scales, quaternions):
     """Apply to each place the pose of its submap."""
+    keys, rotations = places.keys, places.quaternions_wxyz
     for i in range(len(numbers)):
         place = numbers[i]
-        submap = places.keys[place] >> 48
-        pose = poses[submap]
-        means[i, 0], means[i, 1], means[i, 2] = moved(into_world[submap], places.means, place)
-        w, x, y, z = turned(pose[1:5], places.quaternions_wxyz[place], False)
-        quaternions[i, 0], quaternions[i, 1] = w, x
-        quaternions[i, 2], quaternions[i, 3] = y, z
+        submap = keys[place] >> 48
+        point = moved(into_world, submap, triple(places.means, place))
+        p, r = poses, rotations
+        turn = p[submap, 1], p[submap, 2], p[submap, 3], p[submap, 4]
+        q = product(turn, (r[place, 0], r[place, 1], r[place, 2], r[place, 3]))
         for k in range(3):
-            scales[i, k] = pose[0] * places.scales[place, k]
+            means[i, k] = point[k]
+            scales[i, k] = poses[submap, 0] * places.scales[place, k]
+        for k in range(4):
+            quaternions[i, k] = q[k]

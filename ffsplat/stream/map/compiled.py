@@ -1,0 +1,15 @@
+"""How the kernels of a map are compiled: exactly, and without counting references to arrays."""
+
+from ffsplat.render.kernel import exactly_compiled
+
+
+def lean(function):
+    """Compile a kernel that makes no array.
+
+    Else numba counts, with atomic instructions, whoever holds each array at each call between
+    kernels: that took nine tenths of the time. A numba that lacks the option counts on.
+    """
+    try:
+        return exactly_compiled(function, _nrt=False)
+    except KeyError:
+        return exactly_compiled(function)
