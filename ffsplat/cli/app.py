@@ -13,6 +13,7 @@ from ffsplat.cli.failures import failure_of
 
 COMMANDS = {
     "infer": "Photos in, semantic Gaussian splat out.",
+    "stream": "A camera's frames in, a map that grows out.",
     "query": "Find things in a scene by text.",
     "render": "Draw a scene as an image or an orbit.",
     "check": "Check a scene or codebook file against its format.",

@@ -11,13 +11,13 @@ from ffsplat.cli.app import COMMANDS
 from ffsplat.cli.console import FILE, Console, common_options, printable
 from ffsplat.cli.environment import silence_downloads
 from ffsplat.cli.failures import SKIPPED
+from ffsplat.cli.loading import LOADING, loading_options
 from ffsplat.errors import UsageError
 
 if TYPE_CHECKING:
     from ffsplat.api import InferResult, Model
 
 COUNT = click.IntRange(min=1)
-LOADING = ("model", "revision", "offline", "accept_license", "device", "dtype")
 MAX_LISTED = 5
 """The warning names this many photos and counts the others; `--json` names all."""
 
@@ -25,13 +25,7 @@ MAX_LISTED = 5
 @click.command("infer", short_help=COMMANDS["infer"])
 @click.argument("inputs", metavar="INPUT...", nargs=-1, required=True)
 @click.option("-o", "--out", type=FILE, required=True, help="The scene to write (PLY).")
-@click.option("--model", default="auto", help="auto, a name, a folder, or org/repo@revision.")
-@click.option("--revision", help="Revision of the weights on the hub.")
-@click.option("--offline", is_flag=True, help="Use no network.")
-@click.option("--accept-license", is_flag=True, help="Accept a non-commercial licence, for good.")
-@click.option("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps.")
-@click.option("--dtype", type=click.Choice(["auto", "float32", "bfloat16"]), default="auto",
-              help="Precision of the network.")  # fmt: skip
+@loading_options
 @click.option("--resolution", type=COUNT, help="Longer side for the network, in pixels.")
 @click.option("--max-views", type=COUNT, help="Use so many of the photos, evenly spaced.")
 @click.option("--chunk-views", type=click.IntRange(min=2),

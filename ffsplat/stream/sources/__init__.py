@@ -55,13 +55,13 @@ def open_source(
     *,
     fps: int | float | None = None,
     realtime: int | float | None = None,
-    **options: Any,
+    topic: str | None = None,
 ) -> Source:
     """The source that a text means; see KNOWN.
 
     `fps` is how fast the photos of a folder were taken, how many frames a second of a video are
     used, or what a webcam is asked for. `realtime` plays a recorded source at that many times its
-    own speed, as if it were live. `options` are for the adapter (`topic` for bags). Raises
+    own speed, as if it were live. `topic` is that of the pictures, where a bag has several. Raises
     UsageError for a text or option that makes no sense, StreamError or ImageError for a source
     that cannot be opened.
     """
@@ -69,7 +69,7 @@ def open_source(
         raise UsageError(f"{fps:g} frames a second cannot be", "give 0 to 1000")
     if realtime is not None and not 0 < realtime <= 1000:
         raise UsageError(f"speed {realtime:g} cannot be", "1 is as it was recorded")
-    source = _open(text, fps, options)
+    source = _open(text, fps, topic)
     if realtime is None:
         return source
     if source.live:
@@ -80,56 +80,66 @@ def open_source(
     return Paced(source, realtime)
 
 
-def _open(text: str, fps: int | float | None, options: dict[str, Any]) -> Source:
+def _open(text: str, fps: int | float | None, topic: str | None) -> Source:
     """Choose by the text, and by what the file system says of it."""
     if not text or "\0" in text:
         raise UsageError("that is no source of frames", f"give {KNOWN}")
-    scheme, _, rest = text.partition(":")
-    scheme = scheme.lower()
-    if scheme == "webcam" or re.fullmatch(r"/dev/video\d+", text):
-        from ffsplat.stream.sources.webcam import open_webcam
-
-        return open_webcam(rest if scheme == "webcam" else text, fps=fps, **options)
     path = Path(text)
     if path.suffix.lower() in _BAGS or (path / "metadata.yaml").is_file():
-        if not path.exists():
-            raise StreamError(f"no bag {path}")
-        scheme = "bag"
-    elif scheme not in _CONNECTIONS or not rest:
-        return _open_pictures(path, fps, options)
-    if fps is not None:
-        raise UsageError(f"{text} has its own times", "leave out --fps")
-    return _open_connection(scheme, text, options)
+        _refuse(text, fps=fps)
+        return _open_bag(path, topic)
+    _refuse(text, topic=topic)
+    scheme, _, rest = text.partition(":")
+    if scheme.lower() == "webcam" or re.fullmatch(r"/dev/video\d+", text):
+        from ffsplat.stream.sources.webcam import open_webcam
+
+        return open_webcam(text if text.startswith("/") else rest, fps=fps)
+    if scheme.lower() in _CONNECTIONS and rest:
+        _refuse(text, fps=fps)
+        return _open_connection(scheme.lower(), text)
+    return _open_pictures(path, fps)
 
 
-def _open_pictures(path: Path, fps: int | float | None, options: dict[str, Any]) -> Source:
+def _refuse(text: str, **options: Any) -> None:
+    """Options that this kind of source does not have must not be given."""
+    for name, value in options.items():
+        if value is not None:
+            reason = {"fps": "has its own times", "topic": "has no topics"}[name]
+            raise UsageError(f"{text} {reason}", f"leave out --{name}")
+
+
+def _open_bag(path: Path, topic: str | None) -> Source:
+    from ffsplat.stream.sources.bag import BagSource
+
+    if not path.exists():
+        raise StreamError(f"no bag {path}")
+    return BagSource(path, topic)
+
+
+def _open_pictures(path: Path, fps: int | float | None) -> Source:
     """Photos or a video."""
     pattern = any(mark in path.name for mark in "*?[") and not path.exists()
     if pattern or path.is_dir() or path.suffix[1:].lower() in EXTENSIONS + HEIC_EXTENSIONS:
         from ffsplat.stream.sources.folder import FPS, FolderSource
 
-        return FolderSource(path, fps=fps or FPS, **options)
+        return FolderSource(path, fps=fps or FPS)
     if path.is_file() or path.suffix.lower() in _VIDEOS:
         from ffsplat.stream.sources.video import VideoSource
 
-        return VideoSource(path, fps=fps, **options)
+        return VideoSource(path, fps=fps)
     raise UsageError(f"{path} is no source of frames", f"give {KNOWN}")
 
 
-def _open_connection(scheme: str, text: str, options: dict[str, Any]) -> Source:
-    """What has times of its own."""
-    if scheme == "bag":
-        from ffsplat.stream.sources.bag import BagSource
-
-        return BagSource(Path(text), **options)
+def _open_connection(scheme: str, text: str) -> Source:
+    """A camera, or a middleware that has one."""
     if scheme == "zenoh":
         from ffsplat.stream.sources.zenoh import ZenohSource
 
-        return ZenohSource(text.partition(":")[2], **options)
+        return ZenohSource(text.partition(":")[2])
     if scheme == "ros2":
         from ffsplat.stream.ros.node import RosSource
 
-        return RosSource(text.partition(":")[2], **options)
+        return RosSource(text.partition(":")[2])
     from ffsplat.stream.sources.rtsp import open_rtsp
 
-    return open_rtsp(text, **options)
+    return open_rtsp(text)

@@ -85,6 +85,12 @@ def test_bags_and_cameras_have_times_of_their_own(tmp_path):
             open_source(text, fps=5)
 
 
+def test_topics_are_for_bags(photos):
+    for text in (str(photos), "rtsp://h/a", "webcam"):
+        with pytest.raises(UsageError, match="has no topics"):
+            open_source(text, topic="/image")
+
+
 def test_without_pyav_the_hint_names_the_extra(tmp_path, monkeypatch):
     clip = write_clip(tmp_path / "a.mp4")
     monkeypatch.setitem(sys.modules, "av", None)

@@ -1,0 +1,229 @@
+"""`ffsplat stream`: a camera's frames in, a bounded map out, for as long as it runs."""
+
+import contextlib
+import time
+import webbrowser
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ffsplat.cli.app import COMMANDS
+from ffsplat.cli.console import FILE, Console, common_options
+from ffsplat.cli.environment import silence_downloads
+from ffsplat.cli.failures import SKIPPED
+from ffsplat.cli.loading import LOADING, loading_options
+from ffsplat.cli.stream_plan import CLIENTS, Plan, plan_of
+from ffsplat.errors import StreamError, UsageError
+
+if TYPE_CHECKING:
+    from ffsplat.cli.following import GentleStop, Pump
+    from ffsplat.stream.engine import Engine
+    from ffsplat.stream.mapper import Mapper
+    from ffsplat.stream.sources import Source
+
+COUNT = click.IntRange(min=1)
+POSITIVE = click.FloatRange(min=0, min_open=True)
+STOP_SECONDS = 10.0
+"""For frames that wait, when the stream is to end."""
+
+BAD = ("undecodable", "too_large", "invalid")
+"""Frames of a recording that are no frames: the command then says so by its exit code."""
+
+
+@click.command("stream", short_help=COMMANDS["stream"])
+@click.argument("source", required=False)
+@click.option("-o", "--out", type=FILE, help="The scene to write at the end (PLY).")
+@click.option("--record", type=FILE, help="Record poses and map for robots (MCAP).")
+@click.option("--serve", is_flag=True, help="Serve the map while it grows, until Ctrl-C.")
+@click.option("--view", is_flag=True, help="Serve, and open the map in a browser.")
+@loading_options
+@click.option("--fps", type=POSITIVE, help="Photos a second of a folder, frames used of a video.")
+@click.option("--realtime", type=POSITIVE, metavar="SPEED",
+              help="Play a recording as if it were live; 1 is its own speed.")  # fmt: skip
+@click.option("--topic", help="Topic of the pictures, where a bag has several.")
+@click.option("--drop", type=click.Choice(["latest", "keyframe", "block"]), show_default=False,
+              help="Which frame goes if they come too fast: the oldest, the one with least that is "
+              "new, or none: the source waits.  [default: block; latest if live]")  # fmt: skip
+@click.option("--max-splats", type=COUNT, default=500_000, help="Gaussians in the map, at most.")
+@click.option("--window", type=click.IntRange(2, 32), default=6,
+              help="Views that go through the network together.")  # fmt: skip
+@click.option("--max-frames", type=COUNT, help="Stop after so many frames.")
+@click.option("--seconds", type=POSITIVE, help="Stop after so long.")
+@click.option("--checkpoint", type=FILE, help="Folder in which the state is saved again and again.")
+@click.option("--checkpoint-every", type=COUNT, default=20, help="Keyframes between two saves.")
+@click.option("--resume", is_flag=True, help="Go on from the newest state in that folder.")
+@click.option("--host", default="127.0.0.1", help="Address to serve at.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8765, help="0: a free one.")
+@click.option("--token-file", type=FILE, help="Secrets that let clients in, one a line.")
+@click.option("--tls-cert", type=FILE, help="Certificate of the server (PEM).")
+@click.option("--tls-key", type=FILE, help="Its key (PEM).")
+@click.option("--overwrite", is_flag=True, help="Replace the written files if they exist.")
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+@common_options
+@click.pass_obj
+def command(console: Console, source: str | None, as_json: bool, **options: Any) -> int:
+    """Map what a camera sees, frame by frame, in bounded memory.
+
+    SOURCE is a folder or quoted pattern of photos, a video file, webcam or webcam:1, an address
+    rtsp://..., a .bag or .mcap file, a rosbag2 folder, ros2:/TOPIC or zenoh:KEY. Without it, or
+    with "-", frames come from clients of the server. Ctrl-C ends the stream, and the scene is
+    written.
+    """
+    loading = {name: options.pop(name) for name in LOADING}
+    playing = {name: options.pop(name) for name in ("fps", "realtime", "topic")}
+    plan = plan_of(source, options)
+    if console.quiet or as_json:
+        silence_downloads()
+    with contextlib.ExitStack() as stack:
+        frames = _open(source, playing)
+        if frames is not None:
+            stack.callback(frames.close)
+        mapper = _mapper(console, plan, loading, options)
+        return _run(console, plan, frames, mapper, as_json)
+
+
+def _open(source: str | None, playing: dict[str, Any]) -> "Source | None":
+    """The source, None if frames come from clients alone."""
+    given = {name: value for name, value in playing.items() if value is not None}
+    if source is None or source in CLIENTS:
+        if given:
+            raise UsageError(f"--{next(iter(given))} is for a source", "give SOURCE")
+        return None
+    from ffsplat.stream.sources import open_source
+
+    return open_source(source, **given)
+
+
+def _mapper(
+    console: Console, plan: Plan, loading: dict[str, Any], options: dict[str, Any]
+) -> "Mapper":
+    """A mapper of the model, empty or as it was saved."""
+    console.progress("loading the network")
+    from ffsplat.api import load
+    from ffsplat.stream.checkpoint import resume
+
+    model = load(loading.pop("model"), **loading)
+    bounds = {name: options[name] for name in ("max_splats", "window")}
+    mapper = model.stream(**bounds)
+    if not plan.resume or plan.checkpoint is None:
+        return mapper
+    saved = resume(plan.checkpoint, lambda path: type(mapper).load(path, mapper.predictor))
+    if saved is None:
+        console.note(f"nothing to go on from in {plan.checkpoint}: the map begins anew")
+        return mapper
+    return saved
+
+
+def _run(
+    console: Console, plan: Plan, source: "Source | None", mapper: "Mapper", as_json: bool
+) -> int:
+    """Stream until the end, write what was asked for, and say how it went."""
+    from ffsplat.cli.following import GentleStop, Pump, follow
+    from ffsplat.cli.stream_report import facts_of, progress, show
+    from ffsplat.stream.engine import Engine
+
+    engine = Engine(mapper, plan.engine(source))
+    pump = None if source is None else Pump(source, engine, plan.max_frames)
+    start = time.monotonic()
+
+    def tell() -> None:
+        console.progress(progress(engine, time.monotonic() - start))
+
+    try:
+        with GentleStop() as stop:
+            with _recording(engine, plan):
+                engine.start()
+                with _serving(console, engine, plan):
+                    if pump is not None:
+                        pump.start()
+                    follow(engine, pump, stop, plan.seconds, plan.server is not None, tell)
+                    alive, seconds = engine.alive, time.monotonic() - start
+                    if pump is not None:
+                        pump.stop()
+                _end(engine)
+            cut = stop.received is not None or (pump is not None and pump.failure is not None)
+            written = _save(console, mapper, plan, cut)
+    finally:
+        engine.stop(0)  # for who leaves in between
+    written += [] if plan.record is None else [plan.record]
+    facts = facts_of(engine, source, written, mapper.predictor.provenance, seconds)
+    if as_json:
+        console.json(facts)
+    elif not console.quiet:
+        show(console, facts)
+    if not alive:
+        raise StreamError("the mapper failed: the stream ended before its time", "see -v")
+    return _code(stop, pump, source, facts)
+
+
+def _end(engine: "Engine") -> None:
+    """Stop the engine, with patience for the frame that is in the network."""
+    if not any(engine.stop(seconds) for seconds in (STOP_SECONDS, engine.settings.hang_s)):
+        raise StreamError(
+            f"the network has not come back for {engine.settings.hang_s:g} s: no scene is written",
+            "--checkpoint saves the map meanwhile",
+        )
+
+
+@contextlib.contextmanager
+def _serving(console: Console, engine: "Engine", plan: Plan) -> Iterator[None]:
+    """Serve while the block runs, if that was asked for; this also stops the engine."""
+    if plan.server is None:
+        yield
+        return
+    from ffsplat.stream.server.serve import ServerThread
+
+    server = ServerThread(engine, settings=plan.server)
+    address = server.start()
+    try:
+        console.note(f"serving at {address.stream}, page at {address.page}")
+        if plan.view and not webbrowser.open(address.page):
+            console.warning(f"no browser could be started: open {address.page}")
+        yield
+    finally:
+        server.stop()
+
+
+@contextlib.contextmanager
+def _recording(engine: "Engine", plan: Plan) -> Iterator[None]:
+    """Record what changes while the block runs, if that was asked for."""
+    if plan.record is None:
+        yield
+        return
+    from ffsplat.stream.ros.record import Recorder
+
+    with Recorder(plan.record, overwrite=plan.overwrite) as recorder:
+        leave = engine.subscribe(recorder.add)
+        try:
+            yield
+        finally:
+            leave()
+
+
+def _save(console: Console, mapper: "Mapper", plan: Plan, cut: bool) -> list[Path]:
+    """Write the scene; a stream that was `cut` short may have none."""
+    if plan.out is None:
+        return []
+    console.progress("writing the scene")
+    try:
+        scene = mapper.scene()
+    except StreamError as error:
+        if not cut:
+            raise
+        console.warning(str(error))
+        return []
+    return scene.save(plan.out, overwrite=plan.overwrite)
+
+
+def _code(
+    stop: "GentleStop", pump: "Pump | None", source: "Source | None", facts: dict[str, Any]
+) -> int:
+    """The exit code; raises what ended the stream before its time."""
+    if stop.received is not None:
+        return stop.exit_code
+    if pump is not None and pump.failure is not None:
+        raise pump.failure
+    recorded = source is not None and not source.live
+    return SKIPPED if recorded and any(name in facts["frames"]["dropped"] for name in BAD) else 0

@@ -1,0 +1,91 @@
+"""What `ffsplat stream` is asked for, checked before seconds go into importing torch."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ffsplat.errors import UsageError
+
+if TYPE_CHECKING:
+    from ffsplat.stream.engine_settings import EngineSettings
+    from ffsplat.stream.server.settings import ServerSettings
+    from ffsplat.stream.sources import Source
+
+CLIENTS = ("-", "ws")
+"""A SOURCE that means: frames come from clients of the server alone."""
+
+HANG_SECONDS = {"live": 30.0, "recorded": 600.0}
+"""Patience with one frame in the network: a camera goes on meanwhile, a recording waits."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The options that make no part of it, checked; what was not asked for is None."""
+
+    out: Path | None
+    record: Path | None
+    overwrite: bool
+    drop: Any
+    checkpoint: Path | None
+    checkpoint_every: int
+    resume: bool
+    server: "ServerSettings | None"
+    view: bool
+    seconds: float | None
+    max_frames: int | None
+
+    def engine(self, source: "Source | None") -> "EngineSettings":
+        """The settings of the engine for frames from a source, or from clients (None)."""
+        from ffsplat.stream.engine_settings import EngineSettings
+
+        live = source is None or source.live
+        hang = HANG_SECONDS["live" if live else "recorded"]
+        return EngineSettings(
+            drop=self.drop or ("latest" if live else "block"),
+            hang_s=hang,
+            stuck_s=2 * hang,
+            block_s=3 * hang,
+            checkpoint=self.checkpoint,
+            checkpoint_every=self.checkpoint_every,
+        )
+
+
+def plan_of(source: str | None, options: dict[str, Any]) -> Plan:
+    """The plan of the command's options; UsageError and OutputError for what cannot be."""
+    serve = options["serve"] or options["view"]
+    out, record = options["out"], options["record"]
+    if not (out or record or serve):
+        raise UsageError("nothing would come of the map", "give --out, --serve, --view or --record")
+    if source in (None, *CLIENTS) and not serve:
+        raise UsageError("there is no source of frames", "give SOURCE, or --serve to clients")
+    if options["resume"] and not options["checkpoint"]:
+        raise UsageError("--resume needs the folder to go on from", "give --checkpoint FOLDER")
+    _check_files(source, out, record, options["overwrite"])
+    kept = (
+        "out", "record", "overwrite", "drop", "checkpoint", "checkpoint_every", "resume", "view",
+        "seconds", "max_frames",
+    )  # fmt: skip
+    server = _server_settings(options) if serve else None
+    return Plan(server=server, **{name: options[name] for name in kept})
+
+
+def _check_files(
+    source: str | None, out: Path | None, record: Path | None, overwrite: bool
+) -> None:
+    """No output may be in the way of another, of the source, or of what must not be replaced."""
+    from ffsplat.io import check_output, scene_outputs
+
+    paths = [*(scene_outputs(out, "ffsplat") if out else []), *([record] if record else [])]
+    for path in paths:
+        check_output(path, overwrite)
+    places = [os.path.realpath(path) for path in (*paths, *([source] if source else []))]
+    if len(set(places)) < len(places):
+        raise UsageError("two of the files are the same", "give each a name of its own")
+
+
+def _server_settings(options: dict[str, Any]) -> "ServerSettings":
+    from ffsplat.stream.server.settings import ServerSettings
+
+    names = ("host", "port", "token_file", "tls_cert", "tls_key")
+    return ServerSettings(**{name: options[name] for name in names})
