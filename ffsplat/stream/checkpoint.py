@@ -104,14 +104,16 @@ def resume(folder: Path, load: Callable[[Path], Restored]) -> Restored | None:
     A damaged one is passed over with a warning. Raises SceneFileError if all are damaged:
     whoever started anew would soon remove them.
     """
-    paths = _found(folder)
-    for path in paths:
+    reasons = []
+    for path in _found(folder):
         try:
             return load(path)
         except (FFSplatError, OSError, ValueError, KeyError) as error:
             log.warning("checkpoint passed over: %s: %s", path, error)
-    if paths:
-        raise SceneFileError(f"no checkpoint in {folder} can be read", "move it away to start anew")
+            reasons.append(str(error))
+    if reasons:
+        why = f"no checkpoint in {folder} can be used: {reasons[0]}"
+        raise SceneFileError(why, "move the folder away to start anew")
     return None
 
 
