@@ -56,7 +56,7 @@ class Canvas:
             return view
         scale = min(self.size[0] / width, self.size[1] / height)
         across, down = (
-            min(most, max(1, round(side * scale / self.patch)) * self.patch)
+            min(most, max(1, int(side * scale / self.patch + 0.5)) * self.patch)
             for side, most in zip((width, height), self.size, strict=True)
         )
         return across, down

@@ -1,0 +1,70 @@
+"""Poses and intrinsics that come with the frames."""
+
+import numpy as np
+import pytest
+from scipy.spatial.transform import Rotation
+
+from ffsplat.alignment import Similarity
+from ffsplat.stream.given import is_intrinsics, is_pose, sender_from_map, through, window_scale
+
+
+def pose(turn, centre):
+    matrix = np.eye(4)
+    matrix[:3, :3] = Rotation.from_rotvec(turn).as_matrix()
+    matrix[:3, 3] = centre
+    return matrix
+
+
+WAY = np.stack([pose([0, 0.1 * i, 0], [0.3 * i, 0, 0.1 * i]) for i in range(4)])
+
+
+def test_what_is_a_pose():
+    good = pose([0.3, 1, 0], [1, 2, 3])
+    assert is_pose(good)
+    for row, column, value in [(0, 0, np.nan), (0, 3, np.inf), (3, 3, 2), (1, 1, 1.3)]:
+        bad = good.copy()
+        bad[row, column] = value
+        assert not is_pose(bad)
+    assert not is_pose(np.diag([1.0, 1, -1, 1]))  # a mirror
+    assert not is_pose(np.eye(3))
+
+
+def test_what_is_a_camera():
+    good = np.array([[100.0, 0, 64], [0, 101, 48], [0, 0, 1]])
+    assert is_intrinsics(good)
+    for row, column, value in [(0, 0, -1), (1, 1, 0), (0, 1, 3), (2, 0, 1), (0, 2, np.nan)]:
+        bad = good.copy()
+        bad[row, column] = value
+        assert not is_intrinsics(bad)
+
+
+def test_the_senders_world_is_found():
+    true = Similarity(2.5, Rotation.from_rotvec([0.2, -1, 0.4]).as_matrix(), np.array([4.0, 5, 6]))
+    found = sender_from_map(WAY, true.poses(WAY), middle=2.0)
+    assert found is not None
+    assert found.scale == pytest.approx(2.5)
+    np.testing.assert_allclose(found.poses(WAY), true.poses(WAY), atol=1e-12)
+
+
+def test_a_camera_that_has_not_moved_tells_no_unit():
+    assert sender_from_map(WAY, WAY, middle=50.0) is None
+    assert sender_from_map(WAY[:2], WAY[:2], middle=0.1) is None
+
+
+def test_the_scale_is_between_what_depths_and_baselines_say():
+    given = WAY.copy()
+    given[:, :3, 3] *= 3
+    long = window_scale(1.0, WAY, given, middle=0.1)
+    short = window_scale(1.0, WAY, given, middle=1e6)
+    even = window_scale(1.0, WAY, given, middle=10 * np.linalg.norm([0.9, 0.3]))
+    assert long == pytest.approx(3, rel=1e-3)
+    assert short == pytest.approx(1, rel=1e-3)
+    assert even == pytest.approx(np.sqrt(3))  # both count the same: the geometric mean
+    assert window_scale(1.7, WAY[:1], given[:1], middle=1.0) == 1.7
+
+
+def test_through_takes_one_pose_exactly_to_another():
+    to = pose([1, 0, 0.5], [7, 8, 9])
+    moved = through(WAY[2], to, 4.0)
+    assert moved.scale == 4.0
+    np.testing.assert_allclose(moved.poses(WAY[2:3])[0], to, atol=1e-12)

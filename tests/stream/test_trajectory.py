@@ -1,0 +1,76 @@
+"""The way of a camera in bounded memory."""
+
+import numpy as np
+import pytest
+from scipy.spatial.transform import Rotation
+
+from ffsplat.alignment import Similarity
+from ffsplat.stream.trajectory import Trajectory, matrices
+
+
+def pose(seed):
+    matrix = np.eye(4)
+    matrix[:3, :3] = Rotation.random(random_state=seed).as_matrix()
+    matrix[:3, 3] = np.random.default_rng(seed).standard_normal(3)
+    return matrix
+
+
+def fill(way, numbers, submap=0):
+    for number in numbers:
+        lens = np.arange(6, dtype=np.float32)
+        way.add(number, 10 * number, submap, pose(number), lens, number % 2 == 0)
+
+
+def test_frames_come_back_as_they_were():
+    way = Trajectory(10)
+    fill(way, range(3))
+    frames = way.frames()
+    np.testing.assert_allclose(matrices(frames.poses), [pose(i) for i in range(3)], atol=1e-12)
+    assert frames.numbers.tolist() == [0, 1, 2]
+    assert frames.times_ns.tolist() == [0, 10, 20]
+    assert frames.keyframes.tolist() == [1, 0, 1]
+
+
+@pytest.mark.parametrize("most", [5, 1500])
+def test_the_oldest_are_forgotten(most):
+    way = Trajectory(most)
+    fill(way, range(most + 7))
+    assert len(way) == most
+    assert way.frames().numbers.tolist() == list(range(7, most + 7))
+    assert way.last().numbers.tolist() == [most + 6]
+
+
+def test_each_frame_is_taken_once():
+    way = Trajectory(4)
+    fill(way, range(2))
+    assert way.take().numbers.tolist() == [0, 1]
+    assert len(way.take()) == 0
+    fill(way, range(2, 9))  # three of them are forgotten before anybody takes them
+    assert way.take().numbers.tolist() == [5, 6, 7, 8]
+
+
+def test_frames_stay_where_they_are_when_their_submap_goes():
+    way = Trajectory(10)
+    fill(way, range(2), submap=1)
+    fill(way, range(2, 4), submap=2)
+    one = Similarity(2.0, Rotation.random(random_state=5).as_matrix(), np.array([1.0, 2, 3]))
+    two = Similarity(0.5, Rotation.random(random_state=6).as_matrix(), np.array([0, -1.0, 3]))
+    before = one.poses(matrices(way.frames().poses)[:2])
+    way.move(1, 2, two.inverse() @ one)
+    assert way.frames().submaps.tolist() == [2] * 4
+    np.testing.assert_allclose(two.poses(matrices(way.frames().poses)[:2]), before, atol=1e-12)
+
+
+def test_a_way_goes_on_from_its_state():
+    way = Trajectory(5)
+    fill(way, range(7))
+    way.take()
+    fill(way, range(7, 9))
+    other = Trajectory.from_state(5, way.state())
+    assert other.take().numbers.tolist() == [7, 8]
+    fill(other, [9])
+    assert other.frames().numbers.tolist() == [5, 6, 7, 8, 9]
+
+
+def test_an_empty_way_has_no_last_frame():
+    assert len(Trajectory(3).last()) == 0
