@@ -66,7 +66,7 @@ def small_versions(
     return F.normalize(small - small.mean(1, keepdim=True), dim=1).numpy()
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class StubPredictor:
     """`Predictor` of a walk: exact, or with `faults`. Codes, objects and descriptors are exact.
 
