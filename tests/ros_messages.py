@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from ffsplat.hits import Hit
 from ffsplat.stream.ros.store import make
 
 
@@ -72,3 +73,8 @@ def transform(parent, child, time_ns, xyz=(0, 0, 0), xyzw=(0, 0, 0, 1)):
 
 def tf(*transforms):
     return make("tf2_msgs/msg/TFMessage", transforms=list(transforms))
+
+
+def hit(name="red chair", low=(0, 0, 2), high=(1, 2, 4)):
+    low, high = np.array(low, np.float32), np.array(high, np.float32)
+    return Hit(name, 3, 0.75, 5, (low + high) / 2, low, high, np.arange(5))

@@ -4,13 +4,10 @@ import logging
 from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from io import BytesIO
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
-from ffsplat.decode import decoder_errors
 from ffsplat.errors import FFSplatError
 from ffsplat.stream.frame import Frame
 from ffsplat.stream.ros import images
@@ -132,7 +129,7 @@ class CameraFeed:
         if self._info is None:
             return None
         try:
-            width, height = _size(picture)
+            width, height = images.picture_size(picture)
             return images.intrinsics_of(self._info, width, height, self._rectified)
         except (FFSplatError, TypeError, ValueError) as error:
             self.skip("camera info", str(error))
@@ -142,11 +139,3 @@ class CameraFeed:
         if kind not in self._warned:
             self._warned.add(kind)
             log.warning(text, *values)
-
-
-def _size(picture: bytes | np.ndarray) -> tuple[int, int]:
-    """Width and height, of an encoded picture by its header alone."""
-    if isinstance(picture, np.ndarray):
-        return picture.shape[1], picture.shape[0]
-    with decoder_errors(), Image.open(BytesIO(picture), formats=("JPEG", "PNG", "WEBP")) as opened:
-        return opened.size

@@ -4,11 +4,14 @@ Messages are duck-typed: those of `rosbags`, of rclpy and of ROS 1 have the same
 and their names: sensor_msgs/image_encodings.h; CameraInfo: image_pipeline's REP-104.
 """
 
+from io import BytesIO
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float64, UInt8, UInt16
+from PIL import Image
 
+from ffsplat.decode import decoder_errors
 from ffsplat.errors import StreamError
 
 MAX_PIXELS = 64_000_000
@@ -144,6 +147,14 @@ def compressed_bytes(image: Any) -> bytes:
     raise UnsupportedImage(
         f"pictures of format {image.format[:40]!r} are not read", "JPEG, PNG and WebP are"
     )
+
+
+def picture_size(picture: bytes | np.ndarray) -> tuple[int, int]:
+    """Width and height, of an encoded picture by its header alone; ImageError if it has none."""
+    if isinstance(picture, np.ndarray):
+        return picture.shape[1], picture.shape[0]
+    with decoder_errors(), Image.open(BytesIO(picture), formats=("JPEG", "PNG", "WEBP")) as opened:
+        return opened.size
 
 
 def intrinsics_of(

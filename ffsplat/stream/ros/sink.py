@@ -1,0 +1,101 @@
+"""What happens in a stream, made into ROS messages and sent off in a thread of its own."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+
+from ffsplat.hits import Hit
+from ffsplat.stream.delta import MapDelta
+from ffsplat.stream.frame import Frame, Verdict
+from ffsplat.stream.protocol.blocks import pack_delta
+from ffsplat.stream.protocol.header import Kind
+from ffsplat.stream.ros.backlog import Backlog
+from ffsplat.stream.ros.messages import byte_array
+from ffsplat.stream.ros.output import DELTAS, CopiedMap, MapMessages, Output
+
+MAX_BACKLOG_BYTES = 256 << 20
+"""What may wait to be sent; more is dropped and counted."""
+
+CLOSING_SECONDS = 10.0
+
+
+class Sink:
+    """Tells `send` of frames, of the map and of hits; none of its methods waits for it.
+
+    The first delta, and the one after deltas that had to be dropped, is a snapshot, so what was
+    sent always adds up to the map. `dropped` counts by kind. When `send` raises, the sink ends,
+    with the reason in `failure`, and the stream goes on without it.
+    """
+
+    def __init__(
+        self,
+        send: Callable[[Output], None],
+        name: str,
+        messages: MapMessages | None = None,
+        flush: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.messages = messages or MapMessages()
+        self.dropped: Counter[str] = Counter()
+        self._send = send
+        self._backlog = Backlog(name, MAX_BACKLOG_BYTES, flush)
+        self._next = 1
+        self._offer("mount", lambda: [self.messages.mount()], 0)
+
+    @property
+    def failure(self) -> Exception | None:
+        """What ended it, None while it works."""
+        return self._backlog.failure
+
+    def on_frame(self, frame: Frame, verdict: Verdict) -> None:
+        """Tell of a frame and of what became of it."""
+        size = len(frame.image) if isinstance(frame.image, bytes) else frame.image.nbytes
+
+        def outputs() -> Iterable[Output]:
+            yield from self.messages.picture(frame)
+            yield from self.messages.placed(frame, verdict)
+
+        self._offer("frames", outputs, size)
+
+    def on_delta(self, delta: MapDelta, replica: CopiedMap) -> None:
+        """Tell of a change of the map; `replica` is a copy that has it already, or gets it next."""
+        if self.failure is not None:
+            return
+        if delta.number != self._next:
+            snapshot = replica.snapshot()
+            self._offer_delta(snapshot, Kind.SNAPSHOT)
+        if delta.number == self._next:
+            self._offer_delta(delta, Kind.DELTA)
+        if self.messages.due():
+            whole = replica.snapshot()
+            self._offer("maps", lambda: self.messages.map(whole), _size(whole))
+
+    def on_hits(self, hits: Sequence[Hit], time_ns: int) -> None:
+        """Tell of the answer to a query."""
+        few = tuple(hits)
+        self._offer("hits", lambda: [self.messages.hits(few, time_ns)], 1000 * len(few))
+
+    def close(self) -> None:
+        """Send what waits, for 10 s at most, and end."""
+        self._backlog.close(CLOSING_SECONDS)
+
+    def _offer_delta(self, delta: MapDelta, kind: Kind) -> None:
+        def outputs() -> Iterable[Output]:
+            for part in pack_delta(delta, kind):
+                yield Output(DELTAS, byte_array(part), delta.time_ns)
+
+        taken = self._offer("deltas", outputs, _size(delta))
+        self._next = delta.number + 1 if taken else -1
+
+    def _offer(self, kind: str, outputs: Callable[[], Iterable[Output]], size: int) -> bool:
+        def job() -> None:
+            for output in outputs():
+                self._send(output)
+
+        taken = self._backlog.offer(job, size)
+        self.dropped[kind] += not taken
+        return taken
+
+
+def _size(delta: MapDelta) -> int:
+    """About as many bytes as its arrays have."""
+    rows = 0 if delta.codebook is None else len(delta.codebook)
+    return 48 * len(delta.splats) + 4 * len(delta.removed) + 128 * len(delta.frames) + 4096 * rows
