@@ -70,6 +70,11 @@ class Replica:
         with self._lock:
             self._state = state
 
+    def clear(self) -> None:
+        """Forget all: the map is empty and its number 0."""
+        with self._lock:
+            self._state = ReplicaState(*self._caps)
+
     def snapshot(self) -> MapDelta:
         """The delta that makes this map from nothing, its arrays copies."""
         with self._lock:

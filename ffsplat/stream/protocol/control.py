@@ -273,9 +273,9 @@ def _welcome(values: Fields) -> Welcome:
         Limits(
             limits.integer("max_frame_bytes", 1, EXACT),
             limits.integer("max_pixels", 1, EXACT),
-            limits.number("max_fps"),
+            limits.positive("max_fps"),
             limits.integer("max_queue", 1, EXACT),
-            limits.number("idle_seconds"),
+            limits.positive("idle_seconds"),
         ),
     )
 

@@ -97,6 +97,13 @@ class Fields:
             self.refuse(name, "is no finite number")
         return float(value)
 
+    def positive(self, name: str) -> float:
+        """A finite number above 0."""
+        value = self.number(name)
+        if value <= 0:
+            self.refuse(name, "is not positive")
+        return value
+
     def truth(self, name: str, default: bool | None = None) -> bool:
         """True or false."""
         value = self._take(name, default)
