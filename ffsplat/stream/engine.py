@@ -64,14 +64,20 @@ class Engine:
             self._checkpoints.prepare()
         self._worker.start()
 
-    def offer(self, frame: Frame, done: Callable[[Verdict], None] | None = None) -> None:
+    def offer(
+        self,
+        frame: Frame,
+        done: Callable[[Verdict], None] | None = None,
+        wanted: Callable[[], bool] = lambda: True,
+    ) -> None:
         """Let a frame wait for the mapper, or drop it at once; `done` gets its verdict.
 
+        A frame that is not `wanted` any more when its turn comes is dropped ("shutdown").
         `done` is called once, in whatever thread knows the verdict first, and must return at once.
         Blocks under the policy "block" only: until there is room, the stream ends, or `block_s`
         have passed ("queue_full"). Under "keyframe" the calling thread decodes a thumbnail.
         """
-        ticket = Ticket(frame, done, time.monotonic())
+        ticket = Ticket(frame, done, time.monotonic(), wanted=wanted)
         self._traffic.enter(ticket, self._unfit(ticket))
 
     def subscribe(self, callback: Subscriber) -> Callable[[], None]:

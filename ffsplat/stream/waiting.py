@@ -31,6 +31,7 @@ class Ticket:
 
     It was received as the `turn`-th of the stream.
     `settled` turns true once, when the verdict is known; `answered` when the mapper has come back.
+    `wanted` says whether there is still somebody for whom it should be worked on.
     """
 
     frame: Frame
@@ -40,6 +41,7 @@ class Ticket:
     turn: int = 0
     settled: bool = False
     answered: bool = False
+    wanted: Callable[[], bool] = lambda: True
 
 
 class WaitingFrames:

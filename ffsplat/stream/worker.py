@@ -97,6 +97,9 @@ class Worker:
 
     def _process(self, ticket: Ticket) -> None:
         """One frame's way, from the queue to its verdict."""
+        if not ticket.wanted():
+            self._traffic.settle(ticket, Verdict(ticket.frame.number, "shutdown"))
+            return
         begun = time.monotonic()
         verdict = self._attempt(ticket.frame, lambda: ticket.settled)
         ticket.answered = True

@@ -33,8 +33,8 @@ IN_BUFFER = 4
 WRITE_BUFFER = 64 << 10
 """Bytes that may lie unsent on a connection before its session waits."""
 
-FAREWELL = 0.3
-"""Share of the time to end in which sessions get the last deltas; the engine has the rest."""
+ENGINE, LAST = 0.7, 0.9
+"""Shares of the time to end: when the engine must have stopped, and when sessions are cut off."""
 
 
 class App:
@@ -120,10 +120,10 @@ class App:
     async def end(self) -> None:
         """End within `settings.drain` seconds: engine, last deltas, goodbyes, connections."""
         services, loop = self.services, asyncio.get_running_loop()
-        deadline = loop.time() + self.settings.drain
+        deadline = loop.time() + LAST * self.settings.drain
         services.draining = True
         log.info("draining", extra={"sessions": len(services.sessions)})
-        patience = (1 - FAREWELL) * self.settings.drain
+        patience = ENGINE * self.settings.drain
         if not await asyncio.to_thread(services.engine.stop, patience):
             log.warning("the engine did not stop in time")
         try:

@@ -68,7 +68,7 @@ class Intake:
             while self._waiting:
                 frame = self._waiting.popleft()
                 await self._loop.run_in_executor(
-                    self._services.waiting, engine.offer, frame, self._done
+                    self._services.waiting, engine.offer, frame, self._done, self._wanted
                 )
             self._arrived.clear()
             await self._arrived.wait()
@@ -79,6 +79,9 @@ class Intake:
         while any(number <= (last or 0) for number in self._open):
             self._judged.clear()
             await self._judged.wait()
+
+    def _wanted(self) -> bool:
+        return self.present
 
     def _done(self, verdict: Verdict) -> None:
         """The engine's answer, in a thread of the engine."""

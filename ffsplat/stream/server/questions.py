@@ -64,17 +64,22 @@ class Questions:
 
     async def _flush(self, asked: Flush) -> None:
         """Wait until the frames so far are in the map, and that is on its way to the client."""
-        loop, services = asyncio.get_running_loop(), self._services
-        patience = services.settings.idle
+        services, patience = self._services, self._services.settings.idle
         try:
             async with asyncio.timeout(patience), self._flushing:
                 await self._intake.settled()
-                flush = services.engine.flush
-                while not await loop.run_in_executor(services.waiting, flush, SLICE):
-                    pass
+                await self._published(services.engine.counters().received)
                 number = await services.feed.settled()
         except TimeoutError:
             why = f"the frames are not done after {patience:g} s"
             self._outbox.reply(Error(TIMEOUT, why, retryable=True, id=asked.id))
         else:
             self._outbox.reply_at(number, Flushed(asked.id, number))
+
+    async def _published(self, received: int) -> None:
+        """Return when the engine gave out what its first `received` frames changed."""
+        loop, engine = asyncio.get_running_loop(), self._services.engine
+        threads = self._services.waiting
+        while not await loop.run_in_executor(threads, engine.flush, SLICE, received):
+            if not engine.alive:
+                raise TimeoutError

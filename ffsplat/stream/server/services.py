@@ -41,8 +41,16 @@ class StreamEngine(Protocol):
         """Whether something failed lately."""
         ...
 
-    def offer(self, frame: Frame, done: Callable[[Verdict], None] | None = None) -> None:
-        """Hand a frame over, from any thread; may wait for room. `done` is called once."""
+    def offer(
+        self,
+        frame: Frame,
+        done: Callable[[Verdict], None] | None = None,
+        wanted: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """Hand a frame over, from any thread; may wait for room. `done` is called once.
+
+        A frame that is not `wanted` any more when its turn comes is not begun.
+        """
         ...
 
     def subscribe(self, callback: Callable[[MapDelta], None]) -> Callable[[], None]:
@@ -57,8 +65,8 @@ class StreamEngine(Protocol):
         """Its figures in the text format of Prometheus."""
         ...
 
-    def flush(self, timeout_s: float) -> bool:
-        """Wait until all frames offered so far have their verdict and their changes are out."""
+    def flush(self, timeout_s: float, upto: int) -> bool:
+        """Wait until what the first `upto` frames changed is out; False if it takes too long."""
         ...
 
     def stop(self, timeout_s: float) -> bool:

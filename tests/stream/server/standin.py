@@ -70,7 +70,12 @@ class StandIn:
         self._waiting: deque[tuple[Frame, Callable[[Verdict], None] | None]] = deque()
         self._subscribers: list[Callable[[MapDelta], None]] = []
 
-    def offer(self, frame: Frame, done: Callable[[Verdict], None] | None = None) -> None:
+    def offer(
+        self,
+        frame: Frame,
+        done: Callable[[Verdict], None] | None = None,
+        wanted: Callable[[], bool] = lambda: True,
+    ) -> None:
         with self._lock:
             self._tally.received += 1
             self.offered.append(frame)
@@ -106,7 +111,7 @@ class StandIn:
     def metrics(self) -> str:
         return "# TYPE ffsplat_frames_received_total counter\nffsplat_frames_received_total 0\n"
 
-    def flush(self, timeout_s: float | None = None) -> bool:
+    def flush(self, timeout_s: float, upto: int) -> bool:
         with self._lock:
             return not self._waiting
 

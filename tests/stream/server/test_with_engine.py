@@ -1,0 +1,133 @@
+"""The server with the real engine, and a mapper that knows no network."""
+
+import io
+import threading
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ffsplat.stream.engine import Engine, EngineSettings
+from ffsplat.stream.frame import Verdict
+from ffsplat.stream.protocol.control import Ack, Flush, Flushed, Health, Hits, Query
+from ffsplat.stream.server.serve import ServerThread
+from ffsplat.stream.server.settings import ServerSettings
+from tests.stream.server.standin import make_delta
+from tests.stream.server.talk import PATIENCE, ask, client, frame, same_map
+
+
+def jpeg(seed: int) -> bytes:
+    file = io.BytesIO()
+    noise = np.random.default_rng(seed).integers(0, 256, (12, 16, 3), dtype=np.uint8)
+    Image.fromarray(noise).resize((160, 120)).save(file, "JPEG")
+    return file.getvalue()
+
+
+class Mapper:
+    """Makes a keyframe of each frame, when `gate` is open."""
+
+    epoch = 0
+    resolution = 64
+
+    def __init__(self):
+        self.seen: list[int | None] = []
+        self.entered = threading.Semaphore(0)
+        self.gate = threading.Event()
+        self.gate.set()
+        self.told = 0
+
+    def add(self, image, time_ns=None, pose=None, intrinsics=None, *, number=None, cancelled=None):
+        self.seen.append(number)
+        self.entered.release()
+        assert self.gate.wait(PATIENCE)
+        return Verdict(number or 0, "keyframe", np.eye(4), {"network": 0.001})
+
+    def take_delta(self):
+        if self.told == len(self.seen):
+            return None
+        self.told += 1
+        return make_delta(self.told)
+
+    def save(self, path):
+        raise NotImplementedError
+
+
+@pytest.fixture
+def running():
+    """A mapper, its engine and the address of its server."""
+    mapper = Mapper()
+    engine = Engine(mapper, EngineSettings(drop="block", publish_s=0.0))
+    engine.start()
+    with ServerThread(engine, settings=ServerSettings(port=0, drain=3.0)) as server:
+        yield mapper, engine, server.address
+
+
+def test_frames_become_a_map_that_can_be_asked(running):
+    mapper, _, address = running
+    with client(address) as one, client(address) as other:
+        one.greet()
+        other.greet(role="viewer")
+        for number in range(1, 9):
+            one.send(frame(number, jpeg(number)))
+            ack = one.wait_for(Ack).frames
+            assert [(a.seq, a.reason) for a in ack] == [(number, "keyframe")]
+            assert {"decode", "queue", "network"} <= ack[0].milliseconds.keys()
+        one.send(Flush(1))
+        number = one.wait_for(Flushed).number
+        assert one.map.number == number
+        other.follow(number)
+        assert same_map(one.map, other.map)
+        one.send(Query(2, "chair"))
+        assert one.wait_for(Hits).hits[0].name == "chair"
+        assert mapper.seen == list(range(1, 9))
+
+
+def test_counts_add_up_while_frames_wait(running):
+    mapper, engine, address = running
+    mapper.gate.clear()
+    with client(address) as one:
+        one.greet()
+        for number in (1, 2, 3):
+            one.send(frame(number, jpeg(number)))
+        one.send(frame(4, b"\xff\xd8\xff but no picture"))
+        assert mapper.entered.acquire(timeout=PATIENCE)
+        health = one.wait_for(Health)
+        assert health.received == health.processed + sum(health.dropped.values()) + health.queued
+        mapper.gate.set()
+        acks = []
+        while len(acks) < 4:
+            acks += one.wait_for(Ack).frames
+        assert {a.seq: a.reason for a in acks} == {
+            1: "keyframe", 2: "keyframe", 3: "keyframe", 4: "undecodable",
+        }  # fmt: skip
+        assert engine.counters().balanced
+    assert b"ffsplat" in ask(address, "/metrics")[1]
+
+
+def test_waiting_frames_of_a_client_that_left_do_not_reach_the_mapper(running):
+    mapper, engine, address = running
+    mapper.gate.clear()
+    with client(address) as one:
+        one.greet()
+        for number in (1, 2, 3, 4):
+            one.send(frame(number, jpeg(number)))
+        assert mapper.entered.acquire(timeout=PATIENCE)
+        deadline = time.monotonic() + PATIENCE
+        while engine.counters().received < 4 and time.monotonic() < deadline:
+            one.wait_for(Health)
+    while b"ffsplat_server_sessions 0" not in ask(address, "/metrics")[1]:
+        assert time.monotonic() < deadline
+    mapper.gate.set()
+    assert engine.flush(PATIENCE)
+    counters = engine.counters()
+    assert mapper.seen == [1]
+    assert counters.dropped["shutdown"] == 3
+    assert counters.balanced
+
+
+def test_an_engine_that_ends_is_told_by_health(running):
+    _, engine, address = running
+    engine.stop(PATIENCE)
+    assert ask(address, "/healthz")[0] == 503
+    assert ask(address, "/readyz")[0] == 503
