@@ -5,11 +5,15 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from types import FrameType
 
 from ffsplat.cli.environment import Interrupted
 from ffsplat.stream.engine import Engine
+from ffsplat.stream.frame import Frame, Verdict
 from ffsplat.stream.sources import Source
+
+Note = Callable[[Frame, Verdict], None]
 
 TICK = 0.1
 """Seconds between two looks at the stream."""
@@ -61,14 +65,17 @@ class Pump:
     """Hands the frames of a source to an engine in a thread of its own, `most` of them.
 
     `ended` turns true when there are no more; `failure` is what the source raised, if anything.
+    `note` is told of each frame and its verdict.
     """
 
-    def __init__(self, source: Source, engine: Engine, most: int | None = None):
+    def __init__(
+        self, source: Source, engine: Engine, most: int | None = None, note: Note | None = None
+    ):
         self.ended = threading.Event()
         self.failure: Exception | None = None
         self.is_complete = False
         """Whether it ended because `most` frames were handed over."""
-        self._source, self._engine, self._most = source, engine, most
+        self._source, self._engine, self._most, self._note = source, engine, most, note
         self._stopped = False
         self._thread = threading.Thread(target=self._run, name="source", daemon=True)
 
@@ -88,7 +95,7 @@ class Pump:
             for count, frame in enumerate(self._source, 1):
                 if self._stopped:
                     return
-                self._engine.offer(frame)
+                self._engine.offer(frame, self._note and partial(self._note, frame))
                 if count == self._most:
                     self.is_complete = True
                     return

@@ -18,7 +18,8 @@ from ffsplat.cli.stream_plan import CLIENTS, Plan, plan_of
 from ffsplat.errors import StreamError, UsageError
 
 if TYPE_CHECKING:
-    from ffsplat.cli.following import GentleStop, Pump
+    from ffsplat.cli.following import GentleStop, Note, Pump
+    from ffsplat.stream.delta import MapDelta
     from ffsplat.stream.engine import Engine
     from ffsplat.stream.mapper import Mapper
     from ffsplat.stream.sources import Source
@@ -35,7 +36,7 @@ BAD = ("undecodable", "too_large", "invalid")
 @click.command("stream", short_help=COMMANDS["stream"])
 @click.argument("source", required=False)
 @click.option("-o", "--out", type=FILE, help="The scene to write at the end (PLY).")
-@click.option("--record", type=FILE, help="Record poses and map for robots (MCAP).")
+@click.option("--record", type=FILE, help="Record frames, poses and map for robots (MCAP).")
 @click.option("--serve", is_flag=True, help="Serve the map while it grows, until Ctrl-C.")
 @click.option("--view", is_flag=True, help="Serve, and open the map in a browser.")
 @loading_options
@@ -125,24 +126,23 @@ def _run(
     from ffsplat.stream.engine import Engine
 
     engine = Engine(mapper, plan.engine(source))
-    pump = None if source is None else Pump(source, engine, plan.max_frames)
     start = time.monotonic()
 
     def tell() -> None:
         console.progress(progress(engine, time.monotonic() - start))
 
     try:
-        with GentleStop() as stop:
-            with _recording(engine, plan):
-                engine.start()
-                with _serving(console, engine, plan):
-                    if pump is not None:
-                        pump.start()
-                    follow(engine, pump, stop, plan.seconds, plan.server is not None, tell)
-                    alive, seconds = engine.alive, time.monotonic() - start
-                    if pump is not None:
-                        pump.stop()
-                _end(engine)
+        with GentleStop() as stop, _recording(engine, plan) as note:
+            pump = None if source is None else Pump(source, engine, plan.max_frames, note)
+            engine.start()
+            with _serving(console, engine, plan):
+                if pump is not None:
+                    pump.start()
+                follow(engine, pump, stop, plan.seconds, plan.server is not None, tell)
+                alive, seconds = engine.alive, time.monotonic() - start
+                if pump is not None:
+                    pump.stop()
+            _end(engine)
             cut = stop.received is not None or (pump is not None and pump.failure is not None)
             written = _save(console, mapper, plan, cut)
     finally:
@@ -187,17 +187,24 @@ def _serving(console: Console, engine: "Engine", plan: Plan) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _recording(engine: "Engine", plan: Plan) -> Iterator[None]:
-    """Record what changes while the block runs, if that was asked for."""
+def _recording(engine: "Engine", plan: Plan) -> Iterator["Note | None"]:
+    """Record the map while the block runs, if that was asked for; gives what notes frames."""
     if plan.record is None:
-        yield
+        yield None
         return
+    from ffsplat.stream.replica import Replica
     from ffsplat.stream.ros.record import Recorder
 
-    with Recorder(plan.record, overwrite=plan.overwrite) as recorder:
-        leave = engine.subscribe(recorder.add)
+    replica = Replica()
+
+    def take(delta: "MapDelta") -> None:
+        replica.apply(delta)
+        recorder.on_delta(delta, replica)
+
+    with contextlib.closing(Recorder(plan.record, plan.overwrite)) as recorder:
+        leave = engine.subscribe(take)
         try:
-            yield
+            yield recorder.on_frame
         finally:
             leave()
 

@@ -20,6 +20,7 @@ from ffsplat.cli import following
 from ffsplat.errors import StreamError
 from ffsplat.io import load_scene
 from ffsplat.stream.frame import Frame, Verdict
+from ffsplat.stream.ros.record import recorded_deltas
 from ffsplat.stream.sources import Source
 from tests.stream.mappers import StandIn, jpeg, picture
 
@@ -275,6 +276,21 @@ def test_the_map_is_served_until_a_signal_comes(mapper, clip, tmp_path, monkeypa
     assert outcome.err.startswith("serving at ws://127.0.0.1:")
     assert opened == [200]
     assert rows(outcome)["frames"].endswith("12 used: 12 keyframes, 0 tracked")
+
+
+def test_a_camera_is_recorded_and_can_be_played_again(mapper, tmp_path):
+    bag = tmp_path / "walk.mcap"
+    with Camera(2000) as camera:
+        outcome = stream(camera.address(), "--record", bag, "--max-frames", 8, "--json")
+    facts = json.loads(outcome.out)
+    assert (outcome.code, facts["files"]) == (0, [str(bag)])
+    assert facts["frames"]["received"] == 8
+    deltas = mapper.deltas
+    mapper.answer()
+    played = json.loads(stream(bag, "--out", tmp_path / "s.ply", "--json").out)
+    assert played["frames"]["received"] == 8
+    assert {shape for _, shape, *_ in mapper.seen} == {(48, 64, 3)}
+    assert len(list(recorded_deltas(bag))) == deltas
 
 
 @pytest.mark.parametrize(
