@@ -4,6 +4,7 @@ Paths are looked up in a table and never become names of files, so none can lead
 """
 
 import json
+import logging
 import time
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
@@ -16,6 +17,11 @@ from websockets.http11 import Request, Response
 from ffsplat.stream.metrics import CONTENT_TYPE
 from ffsplat.stream.server.auth import Tokens, bearer, is_host_local, is_origin_allowed
 from ffsplat.stream.server.counters import Counters
+
+log = logging.getLogger(__name__)
+
+MAX_PATH = 200
+"""Characters of a path in the log."""
 
 SOCKET = "/stream"
 """The path of the WebSocket."""
@@ -72,6 +78,10 @@ class Routes:
         status, kind, body = self._answer(request)
         if status is None:
             return None
+        quiet = status == HTTPStatus.OK and request.path in (*HEALTH, "/metrics")
+        peer = (connection.remote_address or ("",))[0]
+        facts = {"path": request.path[:MAX_PATH], "status": status.value, "peer": peer}
+        log.log(logging.DEBUG if quiet else logging.INFO, "request", extra=facts)
         if status >= 400 and not body:
             self.counters.add("refused_total", reason=str(status.value))
         text = body or f"{status.value} {status.phrase}\n".encode()

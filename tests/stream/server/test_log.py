@@ -1,0 +1,46 @@
+"""What the server writes into its log."""
+
+import io
+import json
+import logging
+from pathlib import Path
+
+from ffsplat.stream.log import JsonFormatter
+from ffsplat.stream.protocol.control import Bye, Hello
+from tests.stream.server.talk import ask, client, serving
+
+TOKEN = "a-token-of-many-letters"
+
+
+def test_sessions_and_requests_are_logged_as_facts_and_secrets_are_not(tmp_path: Path):
+    file = tmp_path / "tokens"
+    file.write_text(TOKEN)
+    text = io.StringIO()
+    handler = logging.StreamHandler(text)
+    handler.setFormatter(JsonFormatter())
+    logger = logging.getLogger("ffsplat.stream.server")
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        with serving(token_file=file) as (_, address):
+            with client(address) as one:
+                one.greet(token=TOKEN, role="viewer")
+                one.send(Bye())
+                one.closed()
+            with client(address) as two:
+                two.send(Hello(token="wrong"))
+                two.closed()
+            ask(address, "/secret\u00e9" * 300)
+            ask(address, "/nothing", f"Authorization: Bearer {TOKEN}")
+            ask(address, "/healthz")
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(logging.NOTSET)
+    lines = [json.loads(line) for line in text.getvalue().splitlines()]
+    began = next(line for line in lines if line["message"] == "session began")
+    ended = [line for line in lines if line["message"] == "session ended"]
+    requests = [line for line in lines if line["message"] == "request"]
+    assert (began["role"], began["peer"]) == ("viewer", "127.0.0.1")
+    assert {line["code"] for line in ended} == {1000, 4401}
+    assert [(line["path"], line["status"]) for line in requests] == [("/nothing", 404)]
+    assert TOKEN not in text.getvalue()
