@@ -54,7 +54,7 @@ def coded(ids, weights) -> SplatRows:
     return replace(one, ids=np.array([ids], np.int16), weights=np.array([weights], np.uint8))
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(st.integers(0, 2**32 - 1))
 def test_deltas_do_what_the_text_says(seed):
     toy, plain, replica = ToyMap(seed), PlainMap(), Replica()
@@ -67,7 +67,7 @@ def test_deltas_do_what_the_text_says(seed):
         assert len(replica) == len(plain.splats)
 
 
-@settings(max_examples=25)
+@settings(max_examples=25, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 9), st.integers(1, 6))
 def test_who_began_in_the_middle_has_the_same_bytes(seed, middle, most):
     toy = ToyMap(seed)
@@ -83,7 +83,7 @@ def test_who_began_in_the_middle_has_the_same_bytes(seed, middle, most):
     assert len(first.snapshot().frames) <= most
 
 
-@settings(max_examples=12)
+@settings(max_examples=12, deadline=None)
 @given(st.integers(0, 2**32 - 1))
 def test_a_scene_that_followed_is_that_made_at_once(seed):
     toy, replica = ToyMap(seed), Replica()

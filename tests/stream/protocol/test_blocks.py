@@ -129,7 +129,7 @@ def test_a_header_that_says_another_number_or_time_is_refused():
             Deltas().add(Message(Kind.DELTA, number, time_ns, only))
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(st.integers(0, 2**16), st.integers(0, 10_000), st.binary(min_size=1, max_size=4))
 def test_changed_messages_give_a_delta_or_are_refused(seed, at, change):
     data = pack_delta(ToyMap(seed).next())[0]

@@ -190,7 +190,7 @@ VALUES = st.recursive(
 )
 
 
-@settings(max_examples=400)
+@settings(max_examples=200, deadline=None)
 @given(st.data())
 def test_any_json_is_parsed_or_refused(data):
     message = data.draw(st.sampled_from(FROM_CLIENT + FROM_SERVER))
@@ -203,13 +203,13 @@ def test_any_json_is_parsed_or_refused(data):
             parse(text)
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(st.binary(max_size=300) | st.text(max_size=300))
 def test_random_texts_are_refused(noise):
     assert refusal(noise).code == MALFORMED
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(st.sampled_from(FROM_CLIENT), st.integers(0, 400), st.binary(max_size=3))
 def test_changed_texts_are_parsed_or_refused(message, at, noise):
     text = dump(message).encode()

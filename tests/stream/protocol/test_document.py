@@ -45,7 +45,7 @@ def changed(rows, **columns):
     return replace(rows, **{k: np.asarray(v, getattr(rows, k).dtype) for k, v in columns.items()})
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(st.integers(0, 2**32 - 1))
 def test_a_delta_comes_back(seed):
     toy = ToyMap(seed)
@@ -174,7 +174,7 @@ def test_an_array_that_is_missing_is_missed(name):
             read_document(write_tensors(tensors))
 
 
-@settings(max_examples=400)
+@settings(max_examples=200, deadline=None)
 @given(st.integers(0, 10_000), st.binary(min_size=1, max_size=6))
 def test_changed_documents_are_read_or_refused(at, change):
     whole = write_document(FULL)

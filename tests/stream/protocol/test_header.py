@@ -126,7 +126,7 @@ def test_nothing_is_inflated_where_nothing_may_be_compressed():
     assert refusal(data, inflate=False) == MALFORMED
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(st.binary(max_size=200), st.booleans())
 def test_random_bytes_are_refused_and_nothing_else(noise, headed):
     data = (HELLO[:5] + noise) if headed else noise
@@ -134,7 +134,7 @@ def test_random_bytes_are_refused_and_nothing_else(noise, headed):
         unpack(data, 1000)
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(st.integers(0, 8 * 100 - 1), st.booleans())
 def test_a_flipped_bit_of_a_payload_is_refused(bit, compress):
     data = bytearray(pack(Message(Kind.DELTA, 9, 9, bytes(range(256)) * 8), compress))
