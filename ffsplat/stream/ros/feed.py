@@ -1,6 +1,7 @@
 """Messages of one camera in, frames out: pictures meet their intrinsics and their poses."""
 
 import logging
+import threading
 from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -53,6 +54,7 @@ class CameraFeed:
         self._waiting: deque[_Waiting] = deque()
         self._number = 0
         self._warned: set[str] = set()
+        self._counting = threading.Lock()
 
     def add_image(self, message: Any, compressed: bool, received_ns: int) -> None:
         """Take an Image or a CompressedImage. Raises UnsupportedImage; damage is counted."""
@@ -99,8 +101,9 @@ class CameraFeed:
             yield replace(oldest.frame, pose=pose)
 
     def skip(self, reason: str, detail: str) -> None:
-        """Count what was left out, and tell of the first of each kind."""
-        self.skipped[reason] += 1
+        """Count what was left out, and tell of the first of each kind; from any thread."""
+        with self._counting:
+            self.skipped[reason] += 1
         self._warn(reason, "%s: skipped a %s (%s)", self.name or "stream", reason, detail)
 
     def _pose(self, waiting: _Waiting) -> np.ndarray | None:
