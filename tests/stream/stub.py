@@ -201,7 +201,8 @@ class StubPredictor:
             if rows:
                 truth = torch.from_numpy(self._truth(level, shown, height, width)).long()
                 values.scatter_(-1, truth[..., None], LOGIT)
-            values[torch.from_numpy(shown < 0)] = 0
+            if (shown < 0).any():
+                values[torch.from_numpy(shown < 0)] = 0
             logits[f"{level}_logits"] = values
         return logits
 
