@@ -71,7 +71,7 @@ def write_document(delta: MapDelta) -> bytes:
 
 
 def read_document(document: bytes) -> MapDelta:
-    """The delta in a document, its arrays views of it.
+    """The delta in a document, its arrays views of it that cannot be written to.
 
     Raises ProtocolError (4400) for a missing or unknown array, one of another type or shape, places
     or submaps that do not rise, and what `check_delta` refuses.
@@ -155,7 +155,9 @@ def _read_codebook(tensors: dict[str, np.ndarray]) -> Codebook:
     tables = [_take(tensors, f"codebook.space.{i}", "<f2", None) for i in range(len(spaces))]
     if any(len(rows) != len(names) for rows in (levels, parents, counts, *tables)):
         raise ProtocolError(MALFORMED, "columns of the codebook of different lengths")
-    return Codebook(names, levels, parents, counts, dict(zip(spaces, tables, strict=True)))
+    # Copies: a codebook outlives its delta, whose document would stay with any view of it.
+    columns = (column.copy() for column in (levels, parents, counts))
+    return Codebook(names, *columns, {s: t.copy() for s, t in zip(spaces, tables, strict=True)})
 
 
 def _lines_array(lines: tuple[str, ...]) -> np.ndarray:
