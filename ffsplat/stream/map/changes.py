@@ -55,15 +55,16 @@ def take_changes(places: Places, submaps: SubmapPoses) -> Changes:
     that was given again is a row. Those of a removed submap go with it.
     """
     alive = places.keys >= 0
+    dropped = np.append(submaps.gone, False)[places.sent]
     moved = submaps.take_changes()
     changes = Changes(
         rows_of(places, np.flatnonzero(places.touched & alive)),
-        np.flatnonzero(places.sent & ~alive).astype(np.uint32),
+        np.flatnonzero((places.sent >= 0) & ~alive & ~dropped).astype(np.uint32),
         moved.numbers,
         moved.poses,
         moved.removed,
     )
-    places.sent[:] = alive
+    places.sent[:] = np.where(alive, places.keys >> 48, -1)
     places.touched[:] = False
     return changes
 

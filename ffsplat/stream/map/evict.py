@@ -24,8 +24,8 @@ def priorities(places, now, blocks, priority):
     That is opacity x confidence / (1 + confidence) / (1 + FADING age / oldest age): confidence
     saturates, lest a new place, seen once, gives way to one that was seen often long ago. In a
     block of 2x2x2 cells the strongest counts in full, the others divided by the number of them
-    all. `blocks` are zeros, two for each of a power of two; blocks of cells that fall on one count
-    as one.
+    all. `blocks` are zeros, two for each of a power of two: blocks that share one, every fourth
+    in a full map, count as one.
     """
     keys, seen, weights, opacities = places.keys, places.seen, places.weights, places.opacities
     oldest = np.int32(1)
@@ -71,7 +71,7 @@ def least(
     Ties go to the lower place.
     """
     priority = np.empty(len(places.keys), np.float32)
-    blocks = np.zeros((1 << (len(places.keys) // 2).bit_length(), 2), np.float32)
+    blocks = np.zeros((1 << max(10, (len(places.keys) - 1).bit_length()), 2), np.float32)
     priorities(places, now, blocks, priority)
     priority[protected] = np.inf
     count = min(count, int(np.isfinite(priority).sum()))

@@ -145,7 +145,8 @@ def turn_place(places, place, poses, submap, quaternions, i, sizes):
     own = triple(scales, place)
     order, their_order = ranked(own), ranked(sizes)
     for k in range(3):
-        scales[place, their_order[k]] = own[order[k]]
+        fresh = own[order[0]] == 0
+        scales[place, their_order[k]] = sizes[their_order[k]] if fresh else own[order[k]]
     for k in range(4):
         rotations[place, k] = q[k]
 

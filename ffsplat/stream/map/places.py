@@ -14,15 +14,15 @@ FREE = -1
 
 
 class Places(NamedTuple):
-    """`capacity` places for Gaussians in the frames of their submaps, 130 bytes each.
+    """`capacity` places for Gaussians in the frames of their submaps, 131 bytes each.
 
     `keys` says in which cell of which submap each is to be found (`table.cell_key`), or FREE.
     `weights` is the confidence of all that joined, up to a cap; `sharpest` is the highest
     confidence of one observation, whose rotation holds. `ids` and `sums` are pairs of codebook ID
     and confidence, -1 and 0 where unused. `votes` is how sure `instances` is. `seen` is when a
-    place was last joined, `born` which call of `fuse` took it. `touched` has changed, and `sent`
-    was there, when changes were last taken. `unused[:free[0]]` are the free places, the next one
-    last.
+    place was last joined, `born` which call of `fuse` took it. `touched` has changed since changes
+    were last taken; `sent` is the submap of what was here then, -1 for nothing.
+    `unused[:free[0]]` are the free places, the next one last.
     """
 
     keys: np.ndarray
@@ -68,7 +68,7 @@ def empty_places(capacity: int) -> Places:
         seen=np.zeros(capacity, np.int32),
         born=np.zeros(capacity, np.int32),
         touched=np.zeros(capacity, np.bool_),
-        sent=np.zeros(capacity, np.bool_),
+        sent=np.full(capacity, -1, np.int16),
         unused=np.arange(capacity - 1, -1, -1, dtype=np.int32),
         free=np.array([capacity], np.int64),
     )

@@ -83,7 +83,6 @@ class SplatMap:
         self._submaps.remove(number)
         inside = np.flatnonzero(self._places.keys >> 48 == number)
         free_places(self._table, self._places, inside)
-        self._places.sent[inside] = False  # whoever has them drops them with the submap
 
     def fuse(
         self, observed: Observed, submap: int, near: Sequence[int], now: int

@@ -6,6 +6,7 @@ from ffsplat.errors import StreamError
 from ffsplat.stream.map.places import FREE, ROWS, Places
 from ffsplat.stream.map.submaps import SubmapPoses
 from ffsplat.stream.map.table import Table, fill
+from ffsplat.types import NO_ID
 
 Arrays = dict[str, np.ndarray]
 
@@ -16,7 +17,8 @@ def pack(places: Places, submaps: SubmapPoses) -> Arrays:
     arrays: Arrays = {name: getattr(places, name)[alive] for name in ROWS}
     arrays["places"] = alive.astype(np.int32)
     arrays["unused"] = places.unused[: places.free[0]].copy()
-    arrays["lost"] = np.flatnonzero(places.sent & (places.keys < 0)).astype(np.int32)
+    arrays["lost"] = np.flatnonzero((places.sent >= 0) & (places.keys < 0)).astype(np.int32)
+    arrays["lost_from"] = places.sent[arrays["lost"]]
     return arrays | {f"submap_{name}": array.copy() for name, array in submaps.state().items()}
 
 
@@ -29,7 +31,7 @@ def unpack(arrays: Arrays, places: Places, table: Table, submaps: SubmapPoses) -
     alive = arrays["places"]
     for name in ROWS:
         getattr(places, name)[alive] = arrays[name]
-    places.sent[arrays["lost"]] = True
+    places.sent[arrays["lost"]] = arrays["lost_from"]
     places.free[0] = len(arrays["unused"])
     places.unused[: places.free[0]] = arrays["unused"]
     fill(table.keys, table.places, places.keys)
@@ -38,29 +40,24 @@ def unpack(arrays: Arrays, places: Places, table: Table, submaps: SubmapPoses) -
 
 def read_numbers(arrays: Arrays) -> tuple[float, int, int]:
     """Side of a cell, calls of `fuse`, objects numbered. Raises StreamError for impossible ones."""
-    values = [arrays.get(name) for name in ("cell", "clock", "instance_count")]
-    for array in values:
-        _require(array is not None and array.shape == () and array >= 0, "a number is missing")
-    cell, clock, count = (array.item() for array in values if array is not None)
-    _require(np.isfinite(cell) and cell > 0, f"its cells measure {cell}")
-    return float(cell), int(clock), int(count)
+    for name, kind in (("cell", np.float64), ("clock", np.int64), ("instance_count", np.int64)):
+        _check_type(arrays, name, np.dtype(kind), ())
+    cell, clock, count = float(arrays["cell"]), int(arrays["clock"]), int(arrays["instance_count"])
+    _require(cell > 0 and clock >= 0 and count >= 0, "a number is below 0")
+    return cell, clock, count
 
 
 def check(arrays: Arrays, places: Places, submaps: SubmapPoses) -> None:
     """Refuse arrays that a map of this capacity cannot have given."""
-    count, capacity = len(arrays.get("places", ())), len(places.keys)
-    wanted = {name: (getattr(places, name).dtype, _shape(places, name, count)) for name in ROWS}
     for name in ("places", "lost", "unused"):
-        wanted[name] = np.dtype(np.int32), (np.size(arrays.get(name)),)
-    for name, array in submaps.state().items():
-        wanted[f"submap_{name}"] = (array.dtype, array.shape)
-    for name, (dtype, shape) in wanted.items():
-        array = arrays.get(name)
-        _require(array is not None, f"{name} is missing")
-        assert array is not None
-        _require(array.dtype == dtype, f"{name} has the type {array.dtype}")
-        _require(array.shape == shape, f"{name} has the shape {array.shape}")
-        _require(dtype.kind != "f" or np.isfinite(array).all(), f"{name} is not finite")
+        _check_type(arrays, name, np.dtype(np.int32), None)
+    count, capacity = len(arrays["places"]), len(places.keys)
+    _check_type(arrays, "lost_from", places.sent.dtype, arrays["lost"].shape)
+    for name in ROWS:
+        like = getattr(places, name)
+        _check_type(arrays, name, like.dtype, (count, *like.shape[1:]))
+    for name, like in submaps.state().items():
+        _check_type(arrays, f"submap_{name}", like.dtype, like.shape)
     every = np.sort(np.append(arrays["places"], arrays["unused"]))
     _require(np.array_equal(every, np.arange(capacity)), f"it does not have {capacity} places")
     _require(np.isin(arrays["lost"], arrays["unused"]).all(), "a place is both lost and taken")
@@ -68,11 +65,22 @@ def check(arrays: Arrays, places: Places, submaps: SubmapPoses) -> None:
     _require(len(np.unique(keys)) == count, "two places have one cell")
     _require((keys > FREE).all() and (keys >> 48 < len(used)).all(), "a submap is out of range")
     _require(used[keys >> 48].all(), "a place is in no submap")
+    for name, least in (("sent", -1), ("lost_from", 0)):
+        inside = (arrays[name] >= least) & (arrays[name] < len(used))
+        _require(inside.all(), f"{name} is out of range")
     _require((arrays["submap_poses"][used, 0] > 0).all(), "a submap has no scale")
+    _require((arrays["weights"] > 0).all() and (arrays["sums"] >= 0).all(), "confidence is below 0")
+    _require((arrays["ids"] >= NO_ID).all(), "a codebook ID is negative")
 
 
-def _shape(places: Places, name: str, count: int) -> tuple[int, ...]:
-    return (count, *getattr(places, name).shape[1:])
+def _check_type(arrays: Arrays, name: str, dtype: np.dtype, shape: tuple[int, ...] | None) -> None:
+    array = arrays.get(name)
+    _require(isinstance(array, np.ndarray), f"{name} is missing")
+    assert array is not None
+    _require(array.dtype == dtype, f"{name} has the type {array.dtype}")
+    shape = (array.size,) if shape is None else shape
+    _require(array.shape == shape, f"{name} has the shape {array.shape}")
+    _require(dtype.kind != "f" or np.isfinite(array).all(), f"{name} is not finite")
 
 
 def _require(holds: object, problem: str) -> None:
