@@ -118,6 +118,11 @@ class Engine:
         """Whether the network failed within the last `degraded_s`, or hangs."""
         return self._worker.degraded
 
+    @property
+    def epoch(self) -> int:
+        """How often the poses of the map were corrected."""
+        return self._mapper.epoch
+
     def counters(self) -> Counters:
         """What became of the frames so far; the numbers add up at every moment."""
         return self._traffic.counters()
@@ -141,7 +146,7 @@ class Engine:
         }
         return {
             **{name: bool(readings.gauges[name]) for name in ("alive", "ready", "degraded")},
-            "epoch": self._mapper.epoch,
+            "epoch": self.epoch,
             "frames": asdict(readings.counters),
             "map": dict(readings.map),
             "latency_ms": milliseconds,
@@ -157,7 +162,7 @@ class Engine:
             "checkpoint_failures": checkpoints.failures if checkpoints else 0,
         }
         gauges = {
-            "epoch": float(self._mapper.epoch),
+            "epoch": float(self.epoch),
             "alive": float(self.alive),
             "ready": float(self.ready),
             "degraded": float(self.degraded),

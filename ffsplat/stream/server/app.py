@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 WORKERS = 4
 """Threads for queries and snapshots."""
 
-IN_BUFFER = 4
+IN_BUFFER = 2
 """Messages of a client that may lie unread before the server stops reading from its socket."""
 
 WRITE_BUFFER = 64 << 10
@@ -123,9 +123,7 @@ class App:
         deadline = loop.time() + LAST * self.settings.drain
         services.draining = True
         log.info("draining", extra={"sessions": len(services.sessions)})
-        patience = ENGINE * self.settings.drain
-        if not await asyncio.to_thread(services.engine.stop, patience):
-            log.warning("the engine did not stop in time")
+        await self._stop_engine(ENGINE * self.settings.drain)
         try:
             async with asyncio.timeout_at(deadline):
                 await services.feed.finish()
@@ -142,6 +140,13 @@ class App:
             await self._server.wait_closed()
         services.workers.shutdown(wait=False, cancel_futures=True)
         services.waiting.shutdown(wait=False, cancel_futures=True)
+
+    async def _stop_engine(self, patience: float) -> None:
+        try:
+            if not await asyncio.to_thread(self.services.engine.stop, patience):
+                log.warning("the engine did not stop in time")
+        except Exception:  # clients get their goodbye all the same
+            log.exception("the engine could not be stopped")
 
     async def _handle(self, connection: ServerConnection) -> None:
         assert isinstance(connection, Gate)

@@ -6,10 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from ffsplat.errors import UsageError
 from ffsplat.stream.server.settings import is_loopback
+
+if TYPE_CHECKING:
+    from websockets.http11 import Request
 
 MAX_FILE = 64 << 10
 MIN_LENGTH = 16
@@ -65,6 +69,12 @@ class Tokens:
         matches = [hmac.compare_digest(shown, digest) for digest in self.digests]
         ends = [end for match, end in zip(matches, self.expiries, strict=True) if match]
         return max((end for end in ends if now < end), default=None)
+
+
+def header_of(request: "Request", name: str) -> str | None:
+    """The value of a header; one that stands twice becomes invalid, none of them is chosen."""
+    values = request.headers.get_all(name)
+    return ", ".join(values) if values else None
 
 
 def bearer(header: str | None) -> str | None:

@@ -1,12 +1,12 @@
 """Frames of one session on their way to the engine, and their verdicts on the way back."""
 
 import asyncio
-import logging
+import contextlib
 import time
 from collections import deque
 
 from ffsplat.stream.frame import Frame, Verdict
-from ffsplat.stream.protocol.control import FrameAck, Pose
+from ffsplat.stream.protocol.control import FrameAck, Hello, Pose
 from ffsplat.stream.protocol.errors import MALFORMED, RATE, ProtocolError
 from ffsplat.stream.protocol.frames import read_frame
 from ffsplat.stream.protocol.header import Kind, Message
@@ -14,21 +14,22 @@ from ffsplat.stream.server.limits import TokenBucket
 from ffsplat.stream.server.outbox import Outbox
 from ffsplat.stream.server.services import Services
 
-log = logging.getLogger(__name__)
-
 
 class Intake:
     """Takes the frames of a session one by one, in their order, and tells what became of each.
 
-    At most `max_in_flight` frames have no verdict; one more is refused with "queue_full", so that
-    the server always reads on and notices when the client leaves. Then no frame of it is begun.
+    The server always reads on, and so notices when the client leaves; then no frame of it is begun.
+    Under "block" `max_in_flight` frames may be without a verdict, and who sends more loses those
+    ("queue_full"): nothing is lost to a client that waits for verdicts. Under other policies the
+    engine chooses what goes, and at most `max_in_flight` frames wait to be handed to it.
     """
 
-    def __init__(self, services: Services, outbox: Outbox, wants: tuple[str, ...]):
+    def __init__(self, services: Services, outbox: Outbox, hello: Hello):
         self.present = True
+        self._policy = hello.drop or services.engine.settings.drop
         self._services = services
         self._outbox = outbox
-        self._wants = wants
+        self._wants = hello.want
         self._loop = asyncio.get_running_loop()
         self._bucket = TokenBucket(services.settings.max_fps, time.monotonic())
         self._last: int | None = None
@@ -53,13 +54,20 @@ class Intake:
             counters.add("repeated_frames_total")
             return
         self._last = frame.number
-        if len(self._open) >= self._services.settings.max_in_flight:
-            counters.add("overrun_frames_total")
-            self._acknowledge(Verdict(frame.number, "queue_full"))
-            return
         self._open[frame.number] = frame
         self._waiting.append(frame)
+        if loser := self._one_too_many():
+            counters.add("overrun_frames_total")
+            self._waiting.remove(loser)
+            self._settle(Verdict(loser.number, "queue_full"), 0)
         self._arrived.set()
+
+    def _one_too_many(self) -> Frame | None:
+        """The frame that goes because too many are here."""
+        most = self._services.settings.max_in_flight
+        if self._policy == "block":
+            return self._waiting[-1] if len(self._open) > most else None
+        return self._waiting[0] if len(self._waiting) > most else None
 
     async def run(self) -> None:
         """Hand frames to the engine until cancelled."""
@@ -86,25 +94,20 @@ class Intake:
     def _done(self, verdict: Verdict) -> None:
         """The engine's answer, in a thread of the engine."""
         if self.present:
-            try:
-                self._loop.call_soon_threadsafe(self._settle, verdict)
-            except RuntimeError:
-                log.debug("a verdict came after the server had ended")
+            epoch = self._services.engine.epoch
+            with contextlib.suppress(RuntimeError):  # the event loop has ended
+                self._loop.call_soon_threadsafe(self._settle, verdict, epoch)
 
-    def _settle(self, verdict: Verdict) -> None:
+    def _settle(self, verdict: Verdict, epoch: int) -> None:
+        """Tell the client what became of a frame."""
         frame = self._open.pop(verdict.number, None)
         self._judged.set()
         if frame is None or not self.present:
             return
-        self._acknowledge(verdict)
-        if verdict.pose is not None and "pose" in self._wants:
-            numbers = tuple(map(float, verdict.pose.ravel()))
-            epoch = self._services.feed.epoch
-            self._outbox.reply(Pose(verdict.number, frame.time_ns, epoch, numbers))
-
-    def _acknowledge(self, verdict: Verdict) -> None:
         if "ack" in self._wants:
             milliseconds = {name: round(1e3 * s, 3) for name, s in verdict.seconds.items()}
-            self._outbox.acknowledge(
-                FrameAck(verdict.number, verdict.used, verdict.reason, milliseconds)
-            )
+            ack = FrameAck(verdict.number, verdict.used, verdict.reason, milliseconds)
+            self._outbox.acknowledge(ack)
+        if verdict.pose is not None and "pose" in self._wants:
+            numbers = tuple(map(float, verdict.pose.ravel()))
+            self._outbox.reply(Pose(verdict.number, frame.time_ns, epoch, numbers))

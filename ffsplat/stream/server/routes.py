@@ -15,7 +15,7 @@ from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 
 from ffsplat.stream.metrics import CONTENT_TYPE
-from ffsplat.stream.server.auth import Tokens, bearer, is_host_local, is_origin_allowed
+from ffsplat.stream.server.auth import Tokens, bearer, header_of, is_host_local, is_origin_allowed
 from ffsplat.stream.server.counters import Counters
 
 log = logging.getLogger(__name__)
@@ -93,7 +93,7 @@ class Routes:
 
     def _answer(self, request: Request) -> tuple[HTTPStatus | None, str, bytes]:
         """Status, type and body; no status for a WebSocket, no body where the status says it."""
-        host, origin = _one(request, "Host"), _one(request, "Origin")
+        host, origin = header_of(request, "Host"), header_of(request, "Origin")
         if self.tokens is None and not is_host_local(host):
             return HTTPStatus.FORBIDDEN, TEXT, b""
         if not is_origin_allowed(origin, host, self.origins):
@@ -108,17 +108,11 @@ class Routes:
             status = HTTPStatus.OK if health[HEALTH[path]] else HTTPStatus.SERVICE_UNAVAILABLE
             return status, "application/json", json.dumps(dict(health)).encode() + b"\n"
         if path == "/metrics":
-            token = bearer(_one(request, "Authorization"))
+            token = bearer(header_of(request, "Authorization"))
             if self.tokens is not None and self.tokens.accept(token, time.time()) is None:
                 return HTTPStatus.UNAUTHORIZED, TEXT, b""
             return HTTPStatus.OK, CONTENT_TYPE, self.metrics().encode()
         return HTTPStatus.NOT_FOUND, TEXT, b""
-
-
-def _one(request: Request, name: str) -> str | None:
-    """The value of a header; one that stands twice is made invalid, not chosen from."""
-    values = request.headers.get_all(name)
-    return ", ".join(values) if values else None
 
 
 def _resource(name: str) -> tuple[str, bytes]:

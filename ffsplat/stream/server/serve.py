@@ -122,13 +122,17 @@ class ServerThread:
         return self.address
 
     def stop(self) -> None:
-        """Drain and end; StreamError if that takes much longer than it may."""
+        """Drain and end; raises what ended the server before, StreamError if it does not end."""
+        if self._thread.ident is None:
+            return
         if self._loop is not None and self._stop is not None:
             with contextlib.suppress(RuntimeError):  # the loop has ended already
                 self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join(self.settings.drain + 5)
         if self._thread.is_alive():
             raise StreamError("the server does not end")
+        if self._error is not None:
+            raise self._error
 
     def __enter__(self) -> "ServerThread":
         self.start()

@@ -41,6 +41,11 @@ class StreamEngine(Protocol):
         """Whether something failed lately."""
         ...
 
+    @property
+    def epoch(self) -> int:
+        """How often the poses of the map were corrected."""
+        ...
+
     def offer(
         self,
         frame: Frame,
@@ -101,7 +106,7 @@ class Services:
             processed=sum(counts.processed.values()),
             dropped=dict(counts.dropped),
             queued=counts.queued,
-            degraded=self.engine.degraded,
+            degraded=self.engine.degraded or not self.feed.healthy,
             number=self.feed.number,
             epoch=self.feed.epoch,
             splats=self.feed.splats,

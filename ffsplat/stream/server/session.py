@@ -30,7 +30,7 @@ from ffsplat.stream.protocol.errors import (
     ProtocolError,
 )
 from ffsplat.stream.protocol.header import HEADER, SUBPROTOCOL, unpack
-from ffsplat.stream.server.auth import bearer
+from ffsplat.stream.server.auth import bearer, header_of
 from ffsplat.stream.server.gate import Gate
 from ffsplat.stream.server.intake import Intake
 from ffsplat.stream.server.limits import TokenBucket
@@ -54,6 +54,9 @@ BUSY = 3
 
 GONE = 1006
 """The close code of a connection that broke off (RFC 6455, section 7.4.1); never sent."""
+
+FAULT = 1011
+"""The close code of a server that meets what it did not expect (RFC 6455, section 7.4.1)."""
 
 SHUTDOWN = "the server is shutting down"
 
@@ -83,6 +86,9 @@ class Session:
             await self._say_why(error)
         except ConnectionClosed as closed:
             code = closed.rcvd.code if closed.rcvd else GONE
+        except Exception:  # a fault of ours costs this session, and no other
+            log.exception("a session failed", extra={"session": self.id})
+            code = FAULT
         finally:
             self._services.sessions.discard(self)
             await self._close(code, reason)
@@ -124,7 +130,7 @@ class Session:
         if self._services.tokens is None:
             return
         request = self._connection.request
-        header = request.headers.get("Authorization") if request else None
+        header = None if request is None else header_of(request, "Authorization")
         ends = self._services.tokens.accept(hello.token or bearer(header), time.time())
         if ends is None:
             raise ProtocolError(UNAUTHORIZED, "no valid token")
@@ -148,7 +154,7 @@ class Session:
         outbox.reply(Welcome(self.id, services.name, feed.number, is_resumed, limits))
         self._outbox = outbox
         self._connection.protocol.max_message_size = HEADER.size + settings.max_frame_bytes
-        intake = Intake(services, outbox, hello.want)
+        intake = Intake(services, outbox, hello)
         questions = Questions(services, outbox, intake)
         feed.listeners.add(outbox.wake)
         try:

@@ -19,7 +19,7 @@ class ServerSettings:
     Times are in seconds: `handshake` until a client has said hello, `ping` between two pings,
     `idle` until a client that reads nothing or answers no ping is closed, `drain` for a shutdown.
 
-    A session has at most `max_in_flight` frames that nobody has judged yet, sends `max_fps` frames
+    A session has at most `max_in_flight` frames that wait (see `Intake`); it sends `max_fps` frames
     and asks `max_queries` times a second. Deltas of the last `ring_seconds` are kept for clients
     that come back, in at most `max_ring_bytes`; a client that is further behind than
     `max_behind_bytes` gets a snapshot instead. `max_replies` is how many answers wait for a client

@@ -59,6 +59,7 @@ class StandIn:
         self.settings = EngineSettings()
         self.alive = self.ready = True
         self.degraded = False
+        self.epoch = 0
         self.held = held
         self.splats = splats
         self.number = 0

@@ -14,8 +14,11 @@ def test_every_frame_is_acknowledged_once_and_posed():
         one.greet(want=("ack", "pose"))
         pose = np.eye(4)
         pose[0, 3] = 2.5
+        engine.epoch = 4
         one.send(frame(1, pose=pose, intrinsics=np.diag([500.0, 400, 1])))
-        assert one.wait_for(Pose).seq == 1
+        answer = one.wait_for(Pose)
+        assert (answer.seq, answer.time_ns, answer.epoch) == (1, 1_000_000, 4)
+        assert answer.pose == tuple(np.eye(4).ravel())
         ack = one.wait_for(Ack).frames
         assert [(a.seq, a.used, a.reason) for a in ack] == [(1, True, "keyframe")]
         assert ack[0].milliseconds == {"network": 2.0}
@@ -31,7 +34,7 @@ def test_every_frame_is_acknowledged_once_and_posed():
 
 def test_a_frame_too_many_is_refused_and_the_others_wait():
     with serving(StandIn(held=True), max_in_flight=2) as (engine, address), client(address) as one:
-        one.greet(want=("ack",))
+        one.greet(want=("ack",), drop="block")
         for number in (1, 2, 3):
             one.send(frame(number))
         refused = one.wait_for(Ack).frames
@@ -73,3 +76,21 @@ def test_frames_of_a_client_that_left_are_not_begun():
             two.send(frame(5))
             two.wait_for(Ack)
         assert [f.number for f in engine.offered] == [5]
+
+
+def test_of_frames_that_wait_for_the_engine_the_newest_are_kept():
+    with serving(Blocking(), max_in_flight=2) as (engine, address), client(address) as one:
+        one.greet(want=("ack",), drop="latest")
+        one.send(frame(1))
+        assert engine.came.acquire(timeout=PATIENCE)
+        for number in range(2, 8):
+            one.send(frame(number))
+        lost = []
+        while len(lost) < 4:
+            lost += one.wait_for(Ack).frames
+        assert [(a.seq, a.reason) for a in lost] == [(n, "queue_full") for n in (2, 3, 4, 5)]
+        engine.go.set()
+        used = []
+        while len(used) < 3:
+            used += one.wait_for(Ack).frames
+        assert [(a.seq, a.reason) for a in used] == [(n, "keyframe") for n in (1, 6, 7)]

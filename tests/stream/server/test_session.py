@@ -234,3 +234,30 @@ def test_who_answers_pings_stays():
         one.greet(want=("health",))
         for _ in range(6):
             one.wait_for(Health)
+
+
+def test_a_token_that_stands_twice_in_a_request_is_none(tmp_path: Path):
+    file = tmp_path / "tokens"
+    file.write_text(TOKEN)
+    headers = [("Authorization", f"Bearer {TOKEN}")] * 2
+    with (
+        serving(token_file=file) as (_, address),
+        client(address, additional_headers=headers) as one,
+    ):
+        one.send(Hello())
+        assert one.closed()[0] == 4401
+
+
+def test_a_fault_of_the_server_costs_one_session(monkeypatch):
+    def fail(*_):
+        raise RuntimeError("what nobody expected, in /secret/place")
+
+    with serving() as (_, address), client(address) as other:
+        other.greet(want=())
+        monkeypatch.setattr("ffsplat.stream.server.session.unpack", fail)
+        with client(address) as one:
+            one.greet(want=())
+            one.send(frame(1))
+            assert one.closed() == (1011, None)
+        other.send(Bye())
+        assert other.closed()[0] == 1000

@@ -1,16 +1,20 @@
 """The server with the real engine, and a mapper that knows no network."""
 
+import asyncio
 import io
 import threading
 import time
+from itertools import count
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from ffsplat.stream.client import Client
 from ffsplat.stream.engine import Engine, EngineSettings
 from ffsplat.stream.frame import Verdict
 from ffsplat.stream.protocol.control import Ack, Flush, Flushed, Health, Hits, Query
+from ffsplat.stream.protocol.errors import ProtocolError
 from ffsplat.stream.server.serve import ServerThread
 from ffsplat.stream.server.settings import ServerSettings
 from tests.stream.server.standin import make_delta
@@ -131,3 +135,51 @@ def test_an_engine_that_ends_is_told_by_health(running):
     engine.stop(PATIENCE)
     assert ask(address, "/healthz")[0] == 503
     assert ask(address, "/readyz")[0] == 503
+
+
+def test_under_latest_the_engine_loses_the_oldest_that_wait():
+    mapper = Mapper()
+    mapper.gate.clear()
+    engine = Engine(mapper, EngineSettings(drop="latest", queue=2, publish_s=0.0))
+    engine.start()
+    with (
+        ServerThread(engine, settings=ServerSettings(port=0, drain=3.0)) as server,
+        client(server.address) as one,
+    ):
+        one.greet(want=("ack",))
+        one.send(frame(1, jpeg(1)))
+        assert mapper.entered.acquire(timeout=PATIENCE)
+        for number in range(2, 11):
+            one.send(frame(number, jpeg(number)))
+        lost = []
+        while len(lost) < 7:
+            lost += one.wait_for(Ack).frames
+        assert {a.reason for a in lost} == {"queue_full"}
+        mapper.gate.set()
+        one.send(Flush(1))
+        one.wait_for(Flushed)
+        assert mapper.seen == [1, 9, 10]
+
+
+def test_the_client_of_this_package_sends_asks_and_comes_back_after_a_cut(running):
+    _, _, address = running
+
+    async def talk() -> None:
+        async with asyncio.timeout(PATIENCE), Client(address.stream, patience=PATIENCE) as one:
+            for number in range(3):
+                await one.send_frame(jpeg(number), time_ns=1_000_000 * (number + 1))
+            number = await one.flush()
+            assert one.replica.number == number
+            hits = await one.query("chair")
+            assert hits.hits[0].name == "chair"
+            with pytest.raises(ProtocolError, match="unknown"):
+                await one.query("chxir")
+            before = one.replica.number
+            assert one._connection is not None
+            one._connection.transport.abort()
+            for number in count(3):
+                await one.send_frame(jpeg(number), time_ns=1_000_000 * (number + 1))
+                if await one.flush() > before:
+                    break
+
+    asyncio.run(talk())
