@@ -3,7 +3,6 @@
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -74,11 +73,11 @@ def open_rooms(split: str, first: int = 0) -> Iterator[int]:
 
 
 def walk_footage(
-    seed: int, frames: int | None = None, height: int = 96, width: int = 128
+    seed: int, frames: int | None = None, height: int = 96, width: int = 128, stride: int = 1
 ) -> Footage:
-    """A walk through the room of a seed, AGAIN times round, or its first frames."""
+    """A walk through the room of a seed, AGAIN times round, or up to a frame; each `stride`-th."""
     walk = endless_walk(seed, height, width)
-    seen = list(islice(walk.frames(), frames or round(AGAIN * len(walk))))
+    seen = list(walk.frames(stop=frames or round(AGAIN * len(walk)), step=stride))
     return Footage(
         f"room {seed}",
         np.stack([frame.image for frame in seen]),

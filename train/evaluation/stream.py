@@ -212,11 +212,17 @@ def line(footage: str, way: str, values: Mapping[str, float]) -> str:
 
 
 def sequences(
-    model: Model, rooms: int, split: str, first: int, frames: int | None, sets: Sequence[str]
+    model: Model,
+    rooms: int,
+    split: str,
+    first: int,
+    frames: int | None,
+    stride: int,
+    sets: Sequence[str],
 ) -> Iterator[Footage]:
     """The footage that was asked for; sets that are not there are left out."""
     for seed in islice(open_rooms(split, first), rooms):
-        yield walk_footage(seed, frames)
+        yield walk_footage(seed, frames, stride=stride)
     folder = Path(os.environ.get("FFSPLAT_DATA", "../shared/data"))
     for name in sets:
         if (folder / name).is_dir():
@@ -230,6 +236,7 @@ def sequences(
 @click.option("--split", default="preview", show_default=True, help="Their split.")
 @click.option("--first", default=0, help="Number of the first room of it that is tried.")
 @click.option("--frames", type=int, help="Frames of a walk; by default a little over one loop.")
+@click.option("--stride", default=1, show_default=True, help="Of a walk, each so-many-th frame.")
 @click.option("--sets", default=",".join(SETS), help="Real sequences, by comma.")
 @click.option(
     "--ways",
@@ -239,14 +246,14 @@ def sequences(
 )
 @click.option("--set", "options", multiple=True, help="A setting of the mapper: window=8.")
 @click.option("--out", type=click.Path(path_type=Path), help="Write all results as JSON.")
-def main(name, rooms, split, first, frames, sets, ways, options, out) -> None:
+def main(name, rooms, split, first, frames, stride, sets, ways, options, out) -> None:
     """Map footage in several ways and print what each is worth."""
     model = load(name, device="cpu")
     pairs = (one.split("=", 1) for one in options)
     settings = MapperSettings(**{key: json.loads(value) for key, value in pairs})
     results = []
     chosen = list(filter(None, sets.split(",")))
-    for footage in sequences(model, rooms, split, first, frames, chosen):
+    for footage in sequences(model, rooms, split, first, frames, stride, chosen):
         for way in ways.split(","):
             result = measure(way, WAYS[way](model, footage, settings), footage)
             click.echo(f"{line(footage.name, way, asdict(result))} {dict(result.counts)}", err=True)
