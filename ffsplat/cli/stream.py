@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from ffsplat.cli.following import GentleStop, Note, Pump
     from ffsplat.stream.delta import MapDelta
     from ffsplat.stream.engine import Engine
+    from ffsplat.stream.frame import Frame, Verdict
     from ffsplat.stream.mapper import Mapper
+    from ffsplat.stream.ros.sink import Sink
     from ffsplat.stream.sources import Source
 
 COUNT = click.IntRange(min=1)
@@ -37,6 +39,8 @@ BAD = ("undecodable", "too_large", "invalid")
 @click.argument("source", required=False)
 @click.option("-o", "--out", type=FILE, help="The scene to write at the end (PLY).")
 @click.option("--record", type=FILE, help="Record frames, poses and map for robots (MCAP).")
+@click.option("--publish", multiple=True, metavar="WHERE",
+              help="Publish them while it runs: ros2, or zenoh:KEY.")  # fmt: skip
 @click.option("--serve", is_flag=True, help="Serve the map while it grows, until Ctrl-C.")
 @click.option("--view", is_flag=True, help="Serve, and open the map in a browser.")
 @loading_options
@@ -132,7 +136,7 @@ def _run(
         console.progress(progress(engine, time.monotonic() - start))
 
     try:
-        with GentleStop() as stop, _recording(engine, plan) as note:
+        with GentleStop() as stop, _telling(engine, plan) as note:
             pump = None if source is None else Pump(source, engine, plan.max_frames, note)
             engine.start()
             with _serving(console, engine, plan):
@@ -187,26 +191,48 @@ def _serving(console: Console, engine: "Engine", plan: Plan) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _recording(engine: "Engine", plan: Plan) -> Iterator["Note | None"]:
-    """Record the map while the block runs, if that was asked for; gives what notes frames."""
-    if plan.record is None:
-        yield None
-        return
+def _telling(engine: "Engine", plan: Plan) -> Iterator["Note | None"]:
+    """Record and publish what happens while the block runs, to whom was asked for.
+
+    Gives what is to be told of frames, None if nobody wants to know.
+    """
     from ffsplat.stream.replica import Replica
-    from ffsplat.stream.ros.record import Recorder
 
-    replica = Replica()
+    with contextlib.ExitStack() as stack:
+        sinks = [stack.enter_context(contextlib.closing(sink)) for sink in _sinks(plan)]
+        if not sinks:
+            yield None
+            return
+        replica = Replica()
 
-    def take(delta: "MapDelta") -> None:
-        replica.apply(delta)
-        recorder.on_delta(delta, replica)
+        def take(delta: "MapDelta") -> None:
+            replica.apply(delta)
+            for sink in sinks:
+                sink.on_delta(delta, replica)
 
-    with contextlib.closing(Recorder(plan.record, plan.overwrite)) as recorder:
-        leave = engine.subscribe(take)
-        try:
-            yield recorder.on_frame
-        finally:
-            leave()
+        def note(frame: "Frame", verdict: "Verdict") -> None:
+            for sink in sinks:
+                sink.on_frame(frame, verdict)
+
+        stack.callback(engine.subscribe(take))
+        yield note
+
+
+def _sinks(plan: Plan) -> Iterator["Sink"]:
+    """What the options ask for."""
+    if plan.record is not None:
+        from ffsplat.stream.ros.record import Recorder
+
+        yield Recorder(plan.record, plan.overwrite)
+    for text in plan.publish:
+        if text == "ros2":
+            from ffsplat.stream.ros.node import RosSink
+
+            yield RosSink()
+        else:
+            from ffsplat.stream.sources.zenoh import ZenohSink
+
+            yield ZenohSink(text.removeprefix("zenoh:"))
 
 
 def _save(console: Console, mapper: "Mapper", plan: Plan, cut: bool) -> list[Path]:

@@ -25,6 +25,7 @@ class Plan:
 
     out: Path | None
     record: Path | None
+    publish: tuple[str, ...]
     overwrite: bool
     drop: Any
     checkpoint: Path | None
@@ -55,16 +56,19 @@ def plan_of(source: str | None, options: dict[str, Any]) -> Plan:
     """The plan of the command's options; UsageError and OutputError for what cannot be."""
     serve = options["serve"] or options["view"]
     out, record = options["out"], options["record"]
-    if not (out or record or serve):
+    if not (out or record or serve or options["publish"]):
         raise UsageError("nothing would come of the map", "give --out, --serve, --view or --record")
+    for text in options["publish"]:
+        if text != "ros2" and not text.startswith("zenoh:"):
+            raise UsageError(f"nobody publishes to {text}", "--publish takes ros2, or zenoh:KEY")
     if source in (None, *CLIENTS) and not serve:
         raise UsageError("there is no source of frames", "give SOURCE, or --serve to clients")
     if options["resume"] and not options["checkpoint"]:
         raise UsageError("--resume needs the folder to go on from", "give --checkpoint FOLDER")
     _check_files(source, out, record, options["overwrite"])
     kept = (
-        "out", "record", "overwrite", "drop", "checkpoint", "checkpoint_every", "resume", "view",
-        "seconds", "max_frames",
+        "out", "record", "publish", "overwrite", "drop", "checkpoint", "checkpoint_every", "resume",
+        "view", "seconds", "max_frames",
     )  # fmt: skip
     server = _server_settings(options) if serve else None
     return Plan(server=server, **{name: options[name] for name in kept})

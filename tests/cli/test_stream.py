@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -11,6 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import zenoh
 from clips import write_clip
 from command import Outcome, run
 from rtsp_camera import Camera
@@ -293,6 +295,33 @@ def test_a_camera_is_recorded_and_can_be_played_again(mapper, tmp_path):
     assert len(list(recorded_deltas(bag))) == deltas
 
 
+def test_a_stream_is_published(mapper, clip, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        endpoint = f"tcp/127.0.0.1:{free.getsockname()[1]}"
+    heard = threading.Event()
+    config = zenoh.Config()
+    config.insert_json5("listen/endpoints", json.dumps([endpoint]))
+    config.insert_json5("scouting/multicast/enabled", "false")
+    keys = []
+
+    def hear(sample) -> None:
+        keys.append(str(sample.key_expr))
+        if keys[-1] == "robot/deltas":
+            heard.set()
+
+    with zenoh.open(config) as session, session.declare_subscriber("robot/**", hear):
+        outcome = stream(clip, "--publish", f"zenoh:robot?connect={endpoint}", "--realtime", 2)
+        assert heard.wait(10)
+    assert outcome.code == 0
+    assert set(keys) >= {"robot/deltas"}
+
+
+def test_without_ros_publishing_there_says_what_is_missing(mapper, clip):
+    outcome = stream(clip, "--publish", "ros2")
+    assert outcome.code == 2
+    assert "error: there is no rclpy" in outcome.err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -305,6 +334,7 @@ def test_a_camera_is_recorded_and_can_be_played_again(mapper, tmp_path):
         (["CLIP", "--serve", "--host", "0.0.0.0"], "refusing to listen on 0.0.0.0 without a token"),
         (["CLIP", "--serve", "--tls-cert", "a"], "TLS needs a certificate and its key"),
         (["nowhere", "--out", "s.ply"], "nowhere is no source of frames"),
+        (["CLIP", "--publish", "mqtt:a"], "nobody publishes to mqtt:a"),
         (["--serve", "--fps", "3"], "--fps is for a source"),
         (["CLIP", "--out", "s.ply", "--topic", "/a"], "walk.mp4 has no topics"),
         (["CLIP", "--out", "s.ply", "--fps", "0"], "invalid value for '--fps'"),

@@ -85,6 +85,14 @@ def test_bags_and_cameras_have_times_of_their_own(tmp_path):
             open_source(text, fps=5)
 
 
+def test_middleware_is_opened_by_its_scheme():
+    with open_source("zenoh:robot/camera?listen=tcp/127.0.0.1:0") as source:
+        assert source.live
+        assert source.name == "zenoh:robot/camera"
+    with pytest.raises(UsageError, match="there is no rclpy"):
+        open_source("ros2:/camera/image")
+
+
 def test_topics_are_for_bags(photos):
     for text in (str(photos), "rtsp://h/a", "webcam"):
         with pytest.raises(UsageError, match="has no topics"):
