@@ -67,8 +67,8 @@ def overhead(
     """Milliseconds a frame beyond the network when `jpegs` come `hz` times a second, in a circle.
 
     "overhead" is from `offer` to the verdict less the seconds of the network that the mapper
-    states; it holds the waiting for frames before it, their network too. The stages have their own
-    percentiles. Frames that were dropped before the worker had them are only counted. "cpu" is the
+    states; it holds the waiting for frames before it, their network too. "own" is the sum of the
+    frame's stages without network and queue. The stages have their own percentiles. Frames that were dropped before the worker had them are only counted. "cpu" is the
     processor time of the whole process for each frame, the network's too.
     """
     engine = Engine(mapper, EngineSettings())
@@ -91,8 +91,18 @@ def overhead(
         "used": sum(verdict.used for verdict in clocked.verdicts),
         "cpu": 1000 * cpu / max(1, len(clocked.verdicts)),
         "overhead": percentiles(clocked.beyond),
+        "own": percentiles(
+            [own_seconds(one) for one in clocked.verdicts if "decode" in one.seconds]
+        ),
         **{name: percentiles(values) for name, values in durations.items()},
     }
+
+
+def own_seconds(verdict: Verdict) -> float:
+    """What was done for a frame, besides its network."""
+    return sum(
+        duration for stage, duration in verdict.seconds.items() if stage not in ("network", "queue")
+    )
 
 
 def percentiles(seconds: Sequence[float]) -> dict[str, float]:
