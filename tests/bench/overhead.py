@@ -68,8 +68,9 @@ def overhead(
 
     "overhead" is from `offer` to the verdict less the seconds of the network that the mapper
     states; it holds the waiting for frames before it, their network too. "own" is the sum of the
-    frame's stages without network and queue. The stages have their own percentiles. Frames that were dropped before the worker had them are only counted. "cpu" is the
-    processor time of the whole process for each frame, the network's too.
+    frame's stages without network and queue. The stages have their own percentiles. Frames that
+    were dropped before the worker had them are only counted. "cpu" is the processor time of the
+    whole process for each frame, the network's too.
     """
     engine = Engine(mapper, EngineSettings())
     engine.subscribe(lambda delta: None)
