@@ -38,10 +38,10 @@ class FrameNames:
     body: str = "ffsplat_camera_link"
 
 
-def quaternion_xyzw(rotation: Float[np.ndarray, "3 3"]) -> Float64[np.ndarray, "4"]:
-    """Unit quaternion (x, y, z, w) of a rotation matrix; w is never negative."""
-    w, *xyz = quaternion_from_matrix(torch.from_numpy(rotation.astype(np.float64))).tolist()
-    return np.array([*xyz, w]) * (-1.0 if w < 0 else 1.0)
+def quaternions_of(rotations: Float[np.ndarray, "n 3 3"]) -> Float64[np.ndarray, "n 4"]:
+    """Unit quaternions (x, y, z, w) of rotation matrices; w is never negative."""
+    wxyz = quaternion_from_matrix(torch.from_numpy(rotations.astype(np.float64))).numpy()
+    return np.roll(np.where(wxyz[:, :1] < 0, -wxyz, wxyz), -1, axis=1)
 
 
 def rotations_of(quaternions_xyzw: Float64[np.ndarray, "n 4"]) -> Float64[np.ndarray, "n 3 3"]:

@@ -9,7 +9,7 @@ from jaxtyping import Float, Float64, Int64, UInt8
 from ffsplat.hits import Hit
 from ffsplat.stream.delta import MapDelta
 from ffsplat.stream.replica_scene import matrices
-from ffsplat.stream.ros.frames import quaternion_xyzw
+from ffsplat.stream.ros.frames import quaternions_of
 from ffsplat.stream.ros.store import (
     BYTES,
     CAMERA_INFO,
@@ -21,7 +21,7 @@ from ffsplat.stream.ros.store import (
     make,
 )
 
-MAX_POSES = 10_000
+MAX_POSES = 2000
 MAX_HITS = 1000
 
 _CUBE, _TEXT, _ADD, _DELETE_ALL = 1, 9, 0, 3
@@ -98,7 +98,7 @@ def transform(
         transform=make(
             "geometry_msgs/msg/Transform",
             translation=_xyz("Vector3", parent_from_child[:3, 3]),
-            rotation=_quaternion(parent_from_child),
+            rotation=_quaternion(quaternions_of(parent_from_child[None, :3, :3])[0]),
         ),
     )
 
@@ -111,16 +111,12 @@ def transforms(stamped: Sequence[Any]) -> Any:
 def path(snapshot: MapDelta, map_from_world: Float64[np.ndarray, "4 4"], frame: str) -> Any:
     """A nav_msgs/Path of the cameras of a snapshot, of MAX_POSES evenly chosen ones at most."""
     times, poses = camera_poses(snapshot, map_from_world)
-    chosen = range(len(times))
     if len(times) > MAX_POSES:
-        chosen = np.linspace(0, len(times) - 1, MAX_POSES).round().astype(int).tolist()
+        chosen = np.linspace(0, len(times) - 1, MAX_POSES).round().astype(np.int64)
+        times, poses = times[chosen], poses[chosen]
     stamped = [
-        make(
-            "geometry_msgs/msg/PoseStamped",
-            header=header(frame, int(times[i])),
-            pose=_pose(poses[i]),
-        )
-        for i in chosen
+        make("geometry_msgs/msg/PoseStamped", header=header(frame, time_ns), pose=pose)
+        for time_ns, pose in zip(times.tolist(), _poses(poses), strict=True)
     ]
     return make(PATH, header=header(frame, snapshot.time_ns), poses=stamped)
 
@@ -190,7 +186,7 @@ def _marker(
         id=number,
         type=kind,
         action=action,
-        pose=_pose(pose),
+        pose=_poses(pose[None])[0],
         scale=_xyz("Vector3", size),
         color=make("std_msgs/msg/ColorRGBA", **dict(zip("rgba", color, strict=True))),
         lifetime=never,
@@ -207,13 +203,16 @@ def _marker(
     )
 
 
-def _pose(pose: Float64[np.ndarray, "4 4"]) -> Any:
-    position = _xyz("Point", pose[:3, 3])
-    return make("geometry_msgs/msg/Pose", position=position, orientation=_quaternion(pose))
+def _poses(poses: Float64[np.ndarray, "n 4 4"]) -> list[Any]:
+    turns = quaternions_of(poses[:, :3, :3])
+    return [
+        make("geometry_msgs/msg/Pose", position=_xyz("Point", where), orientation=_quaternion(turn))
+        for where, turn in zip(poses[:, :3, 3], turns, strict=True)
+    ]
 
 
-def _quaternion(pose: Float64[np.ndarray, "4 4"]) -> Any:
-    x, y, z, w = quaternion_xyzw(pose[:3, :3]).tolist()
+def _quaternion(xyzw: Float64[np.ndarray, "4"]) -> Any:
+    x, y, z, w = xyzw.tolist()
     return make("geometry_msgs/msg/Quaternion", x=x, y=y, z=z, w=w)
 
 

@@ -185,8 +185,12 @@ def test_a_recording_is_never_overwritten_unless_that_is_asked_for(tmp_path):
 
 def test_a_full_disk_ends_the_recording_and_not_the_stream(tmp_path, caplog):
     recorder = Recorder(tmp_path / "out.mcap")
-    recorder._file.close()
+    idle = threading.Event()
+    recorder._backlog.offer(idle.set, 1)
+    assert idle.wait(10)
+    disk = recorder._file
     recorder._file = recorder._writer._file = Path("/dev/full").open("wb")  # noqa: SIM115
+    disk.close()
     recorder.on_frame(Frame(jpeg(0), S, 0), Verdict(0, "keyframe", pose(0)))
     recorder._backlog.offer(recorder._writer.flush, 1)
     with pytest.raises(OutputError, match=r"No space left|broke off"):
