@@ -1,6 +1,8 @@
 import asyncio
 import functools
 import io
+import subprocess
+import sys
 from contextlib import suppress
 
 import numpy as np
@@ -564,3 +566,11 @@ def test_waiting_doubles_and_has_an_end():
     assert Backoff(1.0).wait(at_least=2.0) is None
     backoff.reset()
     assert backoff.wait() <= 0.1
+
+
+def test_a_client_needs_no_torch():
+    check = "import sys, ffsplat.stream.client; print([m for m in ('torch', 'numba', 'websockets')"
+    done = subprocess.run(
+        [sys.executable, "-c", check + " if m in sys.modules])"], capture_output=True, text=True
+    )
+    assert (done.stdout, done.stderr) == ("[]\n", "")

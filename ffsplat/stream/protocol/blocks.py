@@ -94,8 +94,10 @@ class Deltas:
         """The delta, and whether it is a snapshot, that this message completes; None until then.
 
         Raises ProtocolError (4400, 4413) for a part that is broken, too large, out of its order or
-        of another delta than the part before.
+        of another delta than the part before, and for a message of another kind.
         """
+        if message.kind not in (Kind.DELTA, Kind.SNAPSHOT):
+            raise ProtocolError(MALFORMED, f"a message of kind {message.kind} is no delta")
         key = message.kind, message.number, message.time_ns
         first = message.payload[:4] == bytes(4)
         if not first and key != self._key:

@@ -11,6 +11,13 @@ from ffsplat.types import NO_ID
 UNIT = 1e-3
 """How far the length of a quaternion of a pose may be from 1."""
 
+FAR = 1e9
+"""How far from an origin anything is at most, in units of the submap or the world; submaps are at
+most so much larger or smaller than the world. So nothing overflows in float32 later."""
+
+MAX_PIXELS = 1e6
+"""Pixels of a side of a picture, or of a focal length."""
+
 
 def check_delta(delta: MapDelta) -> None:
     """Raise ProtocolError (4400) that names the first value that is not what PROTOCOL.md allows."""
@@ -18,19 +25,21 @@ def check_delta(delta: MapDelta) -> None:
     _check_splats(delta.splats)
     _check_frames(delta.frames)
     poses = delta.submap_poses
-    _require(bool((poses[:, 0] > 0).all()), "the scale of a submap is not positive")
+    scales = poses[:, 0]
+    _require(bool(((scales >= 1 / FAR) & (scales <= FAR)).all()), "the scale of a submap cannot be")
     _check_poses(poses[:, 1:], "a submap")
     if delta.row_map is not None:
         _require(bool((delta.row_map >= NO_ID).all()), "an ID in row_map is below -1")
     if delta.codebook is not None:
         try:
-            validate(delta.codebook)
+            with np.errstate(all="ignore"):  # what overflows is not of length 1 either
+                validate(delta.codebook)
         except SceneFileError as error:
             raise ProtocolError(MALFORMED, str(error)) from error
 
 
 def _check_splats(splats: SplatRows) -> None:
-    _require(bool(np.isfinite(splats.means).all()), "a mean is not finite")
+    _require(bool((np.abs(splats.means) <= FAR).all()), "a mean is too far away or not finite")
     scales = splats.scales
     _require(bool(((scales >= 0) & np.isfinite(scales)).all()), "a scale is negative or not finite")
     _require(bool(splats.quaternions_wxyz.any(1).all()), "a quaternion is zero")
@@ -45,7 +54,7 @@ def _check_frames(frames: FramePoses) -> None:
     _require(len(np.unique(frames.numbers)) == len(frames), "a frame stands twice in a delta")
     _check_poses(frames.poses, "a frame")
     intrinsics = frames.intrinsics
-    _require(bool(np.isfinite(intrinsics).all()), "an intrinsic is not finite")
+    _require(bool((np.abs(intrinsics) <= MAX_PIXELS).all()), "an intrinsic is too large")
     _require(
         bool((intrinsics[:, [0, 1, 4, 5]] > 0).all()), "a focal length or side is not positive"
     )
@@ -54,9 +63,8 @@ def _check_frames(frames: FramePoses) -> None:
 
 def _check_poses(poses: np.ndarray, what: str) -> None:
     """Rows of a unit quaternion and a translation."""
-    _require(bool(np.isfinite(poses).all()), f"the pose of {what} is not finite")
-    quaternions = np.clip(poses[:, :4], -2, 2)  # so that no square overflows
-    apart = np.abs(np.linalg.norm(quaternions, axis=1) - 1)
+    _require(bool((np.abs(poses) <= FAR).all()), f"{what} is too far away or its pose not finite")
+    apart = np.abs(np.linalg.norm(poses[:, :4], axis=1) - 1)
     _require(bool((apart <= UNIT).all()), f"the quaternion of {what} is not of length 1")
 
 

@@ -156,8 +156,8 @@ def _read_codebook(tensors: dict[str, np.ndarray]) -> Codebook:
     if any(len(rows) != len(names) for rows in (levels, parents, counts, *tables)):
         raise ProtocolError(MALFORMED, "columns of the codebook of different lengths")
     # Copies: a codebook outlives its delta, whose document would stay with any view of it.
-    columns = (column.copy() for column in (levels, parents, counts))
-    return Codebook(names, *columns, {s: t.copy() for s, t in zip(spaces, tables, strict=True)})
+    levels, parents, counts, *tables = (one.copy() for one in (levels, parents, counts, *tables))
+    return Codebook(names, levels, parents, counts, dict(zip(spaces, tables, strict=True)))
 
 
 def _lines_array(lines: tuple[str, ...]) -> np.ndarray:

@@ -122,6 +122,13 @@ def test_parts_of_different_deltas_do_not_mix():
             deltas.add(Message(kind, number, time_ns, second))
 
 
+def test_a_message_of_another_kind_is_no_delta():
+    (only,) = encode_delta(empty_delta(4))
+    for kind in (0, Kind.FRAME, 4, 255):
+        with pytest.raises(ProtocolError, match="is no delta"):
+            Deltas().add(Message(kind, 4, 1004, only))
+
+
 def test_a_header_that_says_another_number_or_time_is_refused():
     (only,) = encode_delta(empty_delta(4))
     for number, time_ns in [(5, 1004), (4, 1005)]:

@@ -106,6 +106,7 @@ S, F, C = FULL.splats, FULL.frames, FULL.codebook
         replace(FULL, number=-1),
         replace(FULL, epoch=-1),
         replace(FULL, splats=changed(S, means=S.means * np.nan)),
+        replace(FULL, splats=changed(S, means=S.means * 0 + 2e9)),
         replace(FULL, splats=changed(S, scales=-S.scales)),
         replace(FULL, splats=changed(S, scales=S.scales * np.inf)),
         replace(FULL, splats=changed(S, quaternions_wxyz=S.quaternions_wxyz * 0)),
@@ -114,11 +115,14 @@ S, F, C = FULL.splats, FULL.frames, FULL.codebook
         replace(FULL, splats=changed(S, instances=S.instances * 0 - 2)),
         replace(FULL, submap_poses=FULL.submap_poses * 0),
         replace(FULL, submap_poses=FULL.submap_poses * 2),
+        replace(FULL, submap_poses=FULL.submap_poses * np.array([1e10, 1, 1, 1, 1, 1, 1, 1])),
+        replace(FULL, submap_poses=FULL.submap_poses * np.array([1, 1, 1, 1, 1, 1e10, 1, 1])),
         replace(FULL, submap_poses=FULL.submap_poses + np.inf),
         replace(FULL, submap_poses=FULL.submap_poses * np.array([1, 1e200, 1, 1, 1, 1, 1, 1])),
         replace(FULL, frames=changed(F, numbers=[-1, 2])),
         replace(FULL, frames=changed(F, poses=F.poses * 2)),
         replace(FULL, frames=changed(F, intrinsics=-F.intrinsics)),
+        replace(FULL, frames=changed(F, intrinsics=F.intrinsics * 1e5)),
         replace(FULL, frames=changed(F, keyframes=[2, 0])),
         replace(FULL, row_map=np.array([-2], np.int16)),
         replace(FULL, codebook=replace(C, counts=-1 - C.counts)),
@@ -161,6 +165,12 @@ def test_a_document_that_breaks_a_rule_is_refused(change):
     with pytest.raises(ProtocolError) as caught:
         read_document(write_tensors(tensors_of(FULL) | change))
     assert caught.value.code == MALFORMED
+
+
+def test_a_codebook_does_not_keep_its_document():
+    found = read_document(write_document(FULL)).codebook
+    arrays = found.levels, found.parents, found.counts, found.spaces["toy"]
+    assert all(array.base is None for array in arrays)
 
 
 @pytest.mark.parametrize("name", sorted(tensors_of(FULL)))

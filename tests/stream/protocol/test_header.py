@@ -1,4 +1,5 @@
 import os
+import tracemalloc
 import zlib
 from struct import Struct
 
@@ -102,7 +103,11 @@ def test_a_bomb_is_refused_by_what_it_states():
 
 
 def test_a_bomb_that_states_too_little_is_not_inflated():
-    assert refusal(compressed(100, zlib.compress(bytes(1 << 26)))) == MALFORMED
+    bomb = compressed(100, zlib.compress(bytes(1 << 26)))
+    tracemalloc.start()
+    assert refusal(bomb) == MALFORMED
+    assert tracemalloc.get_traced_memory()[1] < 1 << 20  # of the 64 MiB that it hides
+    tracemalloc.stop()
 
 
 @pytest.mark.parametrize(
