@@ -24,7 +24,7 @@ from ffsplat.stream.server.settings import ServerSettings
 
 log = logging.getLogger(__name__)
 
-WORKERS = 4
+WORKERS = 2
 """Threads for queries and snapshots."""
 
 IN_BUFFER = 2

@@ -5,6 +5,7 @@ compression; the ring and all that sessions see changes in the event loop alone.
 """
 
 import asyncio
+import contextlib
 import logging
 import queue
 import threading
@@ -56,23 +57,18 @@ class Feed:
 
     def publish(self, delta: MapDelta) -> None:
         """Take the next delta; waits while WAITING of them wait, and takes none after the end."""
-        while not self._ended:
-            try:
-                self._waiting.put(delta, timeout=1.0)
-                return
-            except queue.Full:
-                continue
+        self._put(delta)
 
     async def settled(self) -> int:
         """The number of the last delta, once all that was published before is in the ring."""
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        await asyncio.to_thread(self._waiting.put, done)
+        await asyncio.to_thread(self._put, done)
         await done
         return self.number
 
     async def finish(self) -> None:
         """Return when all that was published before is in the ring; what follows is ignored."""
-        await asyncio.to_thread(self._waiting.put, None)
+        await asyncio.to_thread(self._put, None)
         await asyncio.to_thread(self._thread.join)
         self._ended = True
         await asyncio.sleep(0)  # what the thread left for the loop comes before this
@@ -106,6 +102,12 @@ class Feed:
     def _encode_snapshot(self) -> Entry:
         delta = self.replica.snapshot()
         return Entry(delta.number, tuple(pack_delta(delta, Kind.SNAPSHOT)), time.monotonic())
+
+    def _put(self, item: MapDelta | asyncio.Future[None] | None) -> None:
+        while not self._ended:
+            with contextlib.suppress(queue.Full):
+                return self._waiting.put(item, timeout=1.0)
+        return None
 
     def _work(self) -> None:
         """Apply and encode deltas until None comes; the thread's whole life."""

@@ -1,6 +1,7 @@
 """One client, from its hello to its end."""
 
 import asyncio
+import contextlib
 import logging
 import secrets
 import time
@@ -229,21 +230,29 @@ class Session:
         """Tell the client why it is closed, if it listens."""
         retry = RETRY_MS if error.code in RETRYABLE else None
         message = Error(error.code, str(error), error.hint or "", retry is not None, retry)
-        try:
+        # Who does not hear it sees the code of the close frame, or nothing at all.
+        with contextlib.suppress(TimeoutError, ConnectionClosed):
             async with asyncio.timeout(CLOSING):
                 await self._connection.send(dump(message))
-        except (TimeoutError, ConnectionClosed):
-            pass  # it will see the code of the close frame, or nothing at all
 
     async def _close(self, code: int, reason: str) -> None:
         """Close the connection, politely for a while."""
+        rest = asyncio.ensure_future(self._discard())  # the client's answer comes after it
         try:
             async with asyncio.timeout(CLOSING):
                 await self._connection.close(code if code != GONE else NORMAL, reason)
         except TimeoutError:
             pass
         finally:
+            rest.cancel()
             self._connection.transport.abort()
+
+    async def _discard(self) -> None:
+        """Read on and forget, until the connection is closed."""
+        with contextlib.suppress(ConnectionClosed):
+            while True:
+                await self._connection.recv()
+                await asyncio.sleep(0)
 
 
 async def _until_first(*coroutines: Coroutine[Any, Any, None]) -> None:

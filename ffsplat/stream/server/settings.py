@@ -19,11 +19,13 @@ class ServerSettings:
     Times are in seconds: `handshake` until a client has said hello, `ping` between two pings,
     `idle` until a client that reads nothing or answers no ping is closed, `drain` for a shutdown.
 
-    A session has at most `max_in_flight` frames that wait (see `Intake`); it sends `max_fps` frames
-    and asks `max_queries` times a second. Deltas of the last `ring_seconds` are kept for clients
-    that come back, in at most `max_ring_bytes`; a client that is further behind than
-    `max_behind_bytes` gets a snapshot instead. `max_replies` is how many answers wait for a client
-    that does not read before the server stops reading from it.
+    A request has a head of `max_head_bytes`; a client that has not said hello yet sends messages of
+    `max_text_bytes`, later `max_frame_bytes`. At most `max_in_flight` frames of a session wait (see
+    `Intake`); it sends `max_fps` frames and asks `max_queries` times a second. `max_replies` is how
+    many answers wait for a client that does not read before nothing is read from it.
+
+    Deltas of the last `ring_seconds` are kept for clients that come back, in `max_ring_bytes`; one
+    that is further behind than `max_behind_bytes` gets a snapshot instead.
     """
 
     host: str = "127.0.0.1"
@@ -43,7 +45,7 @@ class ServerSettings:
     max_frame_bytes: int = 8 * MIB
     max_fps: float = 60.0
     max_in_flight: int = 4
-    max_queries: float = 20.0
+    max_queries: float = 10.0
     max_replies: int = 64
     max_behind_bytes: int = 16 * MIB
     ring_seconds: float = 60.0
