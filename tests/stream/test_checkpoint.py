@@ -98,7 +98,7 @@ def test_without_a_checkpoint_there_is_nothing_to_resume(tmp_path):
 
 def test_a_stream_does_not_start_anew_over_damaged_checkpoints(tmp_path):
     Checkpoints(tmp_path, 1).save(saver("damaged"))
-    with pytest.raises(SceneFileError, match="no checkpoint .* can be used: damaged"):
+    with pytest.raises(SceneFileError, match=r"no checkpoint .* can be used: damaged"):
         resume(tmp_path, read)
 
 
