@@ -114,7 +114,11 @@ def _mapper(
     mapper = model.stream(**bounds)
     if not plan.resume or plan.checkpoint is None:
         return mapper
-    saved = resume(plan.checkpoint, lambda path: type(mapper).load(path, mapper.predictor))
+
+    def restore(path: Path) -> "Mapper":
+        return type(mapper).load(path, mapper.predictor, mapper.settings)
+
+    saved = resume(plan.checkpoint, restore)
     if saved is None:
         console.note(f"nothing to go on from in {plan.checkpoint}: the map begins anew")
         return mapper

@@ -23,6 +23,7 @@ from ffsplat.errors import StreamError
 from ffsplat.io import load_scene
 from ffsplat.stream.frame import Frame, Verdict
 from ffsplat.stream.ros.record import recorded_deltas
+from ffsplat.stream.settings import MapperSettings
 from ffsplat.stream.sources import Source
 from tests.stream.mappers import StandIn, jpeg, picture
 
@@ -33,6 +34,7 @@ class Standing(StandIn):
     """A stand-in that also has a scene: a room, or nothing if no frame was used."""
 
     predictor = SimpleNamespace(provenance=MODEL)
+    settings = MapperSettings(max_splats=1000)
 
     def answer(self, *answers):
         self.__init__(answers)
@@ -46,7 +48,8 @@ class Standing(StandIn):
         return {"splats": 10.0 * self.keyframes, "submaps": 1.0, "loops": 0.0}
 
     @classmethod
-    def load(cls, path: Path, predictor):
+    def load(cls, path: Path, predictor, settings):
+        assert (predictor, settings) == (cls.predictor, cls.settings)
         mapper = cls()
         mapper.keyframes = int(path.read_text())
         return mapper
