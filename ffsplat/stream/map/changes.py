@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int8, Int64, UInt8, UInt16, UInt32
 
 from ffsplat.stream.delta import CODES, SplatRows
+from ffsplat.stream.map.compiled import lean
 from ffsplat.stream.map.pairs import read_pairs
 from ffsplat.stream.map.places import Places
 from ffsplat.stream.map.submaps import SubmapPoses
@@ -54,19 +55,32 @@ def take_changes(places: Places, submaps: SubmapPoses) -> Changes:
     A place is removed only if it was there then, so one that came and went is not named, and one
     that was given again is a row. Those of a removed submap go with it.
     """
-    alive = places.keys >= 0
-    dropped = np.append(submaps.gone, False)[places.sent]
+    touched, removed = np.empty((2, len(places.keys)), np.int64)
+    counts = collect(places.keys, places.touched, places.sent, submaps.gone, touched, removed)
     moved = submaps.take_changes()
-    changes = Changes(
-        rows_of(places, np.flatnonzero(places.touched & alive)),
-        np.flatnonzero((places.sent >= 0) & ~alive & ~dropped).astype(np.uint32),
+    return Changes(
+        rows_of(places, touched[: counts[0]]),
+        removed[: counts[1]].astype(np.uint32),
         moved.numbers,
         moved.poses,
         moved.removed,
     )
-    places.sent[:] = np.where(alive, places.keys >> 48, -1)
-    places.touched[:] = False
-    return changes
+
+
+@lean
+def collect(keys, touched, sent, gone, changed, removed):
+    """Write down which places changed and which are no more, and take them as sent; how many."""
+    changes = removals = 0
+    for place in range(len(keys)):
+        now = keys[place] >> 48
+        if now >= 0 and touched[place]:
+            changed[changes] = place
+            changes += 1
+        elif now < 0 <= sent[place] and not gone[sent[place]]:
+            removed[removals] = place
+            removals += 1
+        sent[place], touched[place] = now, False
+    return changes, removals
 
 
 def _share(values: Float32[np.ndarray, "n *c"]) -> UInt8[np.ndarray, "n *c"]:

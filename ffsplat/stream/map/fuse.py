@@ -38,19 +38,16 @@ def find_places(table, keys, target, means, usable, into_local, submaps, cell, f
     """
     slots, occupants = table
     for i in range(len(found)):
-        found[i], own[i] = -1, EMPTY
-        if not usable[i]:
-            continue
-        if 0 <= target[i] < len(keys) and keys[target[i]] >= 0:
-            found[i] = target[i]
-            continue
-        for submap in submaps:
+        there = usable[i] and 0 <= target[i] < len(keys) and keys[target[i]] >= 0
+        found[i] = target[i] if there else -1
+    for submap in submaps:
+        # Keys first: then many searches wait for memory at the same time, in half the time.
+        for i in range(len(found)):
             x, y, z = moved(into_local, submap, triple(means, i))
-            own[i] = cell_key(submap, x, y, z, cell)
-            if own[i] != EMPTY:
+            own[i] = cell_key(submap, x, y, z, cell) if usable[i] else EMPTY
+        for i in range(len(found)):
+            if found[i] < 0 and own[i] != EMPTY:
                 found[i] = find(slots, occupants, own[i])
-                if found[i] >= 0:
-                    break
 
 
 @lean

@@ -51,16 +51,14 @@ def add_code(ids, sums, place, numbers, weights, i, confidence):
 def heaviest(sums, place, order):
     """The slots of the CODES largest sums, falling, ties in the order of the slots; their total."""
     total = np.float32(0)
-    for k in range(CODES):
-        best = -1
-        for slot in range(SLOTS):
-            taken = False
-            for earlier in range(k):
-                taken |= order[earlier] == slot
-            if not taken and (best < 0 or sums[place, slot] > sums[place, best]):
-                best = slot
-        order[k] = best
-        total += sums[place, best]
+    for slot in range(SLOTS):
+        rank = 0
+        for other in range(SLOTS):
+            larger = sums[place, other] > sums[place, slot]
+            rank += larger | ((sums[place, other] == sums[place, slot]) & (other < slot))
+        if rank < CODES:
+            order[rank] = slot
+            total += sums[place, slot]
     return total
 
 
