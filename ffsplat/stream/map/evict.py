@@ -18,14 +18,14 @@ COARSE = ~np.int64(0x0001_0001_0001)
 
 
 @lean
-def priorities(places, now, blocks, priority):
+def priorities(places, now, block, blocks, priority):
     """What each place is worth, infinity for the free ones.
 
     That is opacity x confidence / (1 + confidence) / (1 + FADING age / oldest age): confidence
     saturates, lest a new place, seen once, gives way to one that was seen often long ago. In a
     block of 2x2x2 cells the strongest counts in full, the others divided by the number of them
-    all. `blocks` are zeros, two for each of a power of two: blocks that share one, every fourth
-    in a full map, count as one.
+    all. `block` is room for a number a place, `blocks` are zeros, two for each of a power of two:
+    blocks that share one, every fourth in a full map, count as one.
     """
     keys, seen, weights, opacities = places.keys, places.seen, places.weights, places.opacities
     oldest = np.int32(1)
@@ -33,21 +33,21 @@ def priorities(places, now, blocks, priority):
         if keys[place] >= 0:
             oldest = max(oldest, now - seen[place])
     fading = FADING / np.float32(oldest)
+    # Three passes: short loops wait for many blocks at the same time.
     for place in range(len(keys)):
-        priority[place] = np.inf
-        if keys[place] >= 0:
-            age = np.float32(max(now - seen[place], 0))
-            sure = weights[place] / (1 + weights[place])
-            worth = np.float32(opacities[place] * sure / (1 + fading * age))
-            block = home(keys[place] & COARSE, len(blocks))
-            blocks[block, 0] += 1
-            blocks[block, 1] = max(blocks[block, 1], worth)
-            priority[place] = worth
+        age = np.float32(max(now - seen[place], 0))
+        sure = weights[place] / (1 + weights[place])
+        priority[place] = opacities[place] * sure / (1 + fading * age)
+        block[place] = home(keys[place] & COARSE, len(blocks))
     for place in range(len(keys)):
         if keys[place] >= 0:
-            block = home(keys[place] & COARSE, len(blocks))
-            if priority[place] < blocks[block, 1]:
-                priority[place] /= blocks[block, 0]
+            blocks[block[place], 0] += 1
+            blocks[block[place], 1] = max(blocks[block[place], 1], priority[place])
+    for place in range(len(keys)):
+        if keys[place] < 0:
+            priority[place] = np.inf
+        elif priority[place] < blocks[block[place], 1]:
+            priority[place] /= blocks[block[place], 0]
 
 
 @lean
@@ -70,9 +70,10 @@ def least(
 
     Ties go to the lower place.
     """
-    priority = np.empty(len(places.keys), np.float32)
-    blocks = np.zeros((1 << max(10, (len(places.keys) - 1).bit_length()), 2), np.float32)
-    priorities(places, now, blocks, priority)
+    capacity = len(places.keys)
+    block, priority = np.empty(capacity, np.int32), np.empty(capacity, np.float32)
+    blocks = np.zeros((1 << max(10, (capacity - 1).bit_length()), 2), np.float32)
+    priorities(places, now, block, blocks, priority)
     priority[protected] = np.inf
     count = min(count, int(np.isfinite(priority).sum()))
     if not count:

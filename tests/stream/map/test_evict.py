@@ -37,7 +37,9 @@ def filled(n=150, seed=0, **changes):
 def test_priorities_are_those_of_the_definition():
     splats = filled()
     priority = np.empty(200, np.float32)
-    priorities(splats._places, 5, np.zeros((2**16, 2), np.float32), priority)
+    priorities(
+        splats._places, 5, np.empty(200, np.int32), np.zeros((2**16, 2), np.float32), priority
+    )
     expected = ranks(splats, 5)
     assert np.flatnonzero(np.isfinite(priority)).tolist() == sorted(expected)
     np.testing.assert_allclose(
@@ -52,7 +54,9 @@ def test_the_least_are_chosen_and_none_that_is_protected(count):
     protected[splats.alive()[::3]] = True
     chosen = least(splats._places, 5, protected, count)
     priority = np.empty(200, np.float32)
-    priorities(splats._places, 5, np.zeros((1024, 2), np.float32), priority)
+    priorities(
+        splats._places, 5, np.empty(200, np.int32), np.zeros((1024, 2), np.float32), priority
+    )
     candidates = [place for place in splats.alive() if not protected[place]]
     order = sorted(candidates, key=lambda place: (priority[place], place))
     assert chosen.tolist() == sorted(order[:count])
