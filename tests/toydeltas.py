@@ -106,8 +106,8 @@ class ToyMap:
         row_map, codebook = self._rows(first)
         there = list(self.submaps)
         gids = np.flatnonzero(rng.random(self.places) < 0.2)
-        numbers = np.arange(self.frames, self.frames + rng.integers(0, 4))
-        self.frames += len(numbers)
+        numbers = rng.integers(max(0, self.frames - 2), self.frames + 3, rng.integers(0, 5))
+        self.frames += 2
         return MapDelta(
             number=self.number,
             epoch=self.epoch,

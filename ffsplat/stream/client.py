@@ -126,10 +126,8 @@ class Client:
 
     async def close(self) -> None:
         """Say goodbye and end; questions that are open fail."""
-        connection, self._ended = (
-            self._connection,
-            self._ended or StreamError("the client is closed"),
-        )
+        self._ended = self._ended or StreamError("the client is closed")
+        connection = self._connection
         if connection is not None:
             with suppress(Exception):  # whatever it is, the connection is given up
                 async with asyncio.timeout(BYE_SECONDS):

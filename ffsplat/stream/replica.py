@@ -9,7 +9,7 @@ from ffsplat.stream.replica_state import ReplicaState
 from ffsplat.types import Scene
 
 MAX_SPLATS = 1 << 21
-"""Places that a copy has at most, unless told otherwise: 90 MiB."""
+"""Places that a copy has at most, unless told otherwise: 94 MiB."""
 
 MAX_KEYFRAMES = 1000
 """Keyframes that a copy, and so a snapshot, remembers. All copies of a map must agree on it."""
@@ -21,10 +21,13 @@ class Replica:
     Two copies that stand at the same number are the same, byte by byte in `snapshot`, whether they
     began with a snapshot or with delta 1. Memory: 47 bytes for each place up to the highest one
     that was used (room doubles, up to `max_splats`), the poses of at most 65536 submaps, the
-    keyframes, the codebook; once a scene was asked for, 81 bytes a place more, and the scene.
+    keyframes, the codebook; once a scene was asked for, 81 bytes a place more (and a quarter of
+    that as room to grow), and the scene.
     """
 
     def __init__(self, max_splats: int = MAX_SPLATS, max_keyframes: int = MAX_KEYFRAMES):
+        if min(max_splats, max_keyframes) < 1:
+            raise ValueError(f"no room: {max_splats} Gaussians, {max_keyframes} keyframes")
         self._caps = max_splats, max_keyframes
         self._state = ReplicaState(*self._caps)
         self._lock = threading.Lock()
@@ -76,7 +79,7 @@ class Replica:
             self._state = ReplicaState(*self._caps)
 
     def snapshot(self) -> MapDelta:
-        """The delta that makes this map from nothing, its arrays copies."""
+        """The delta that makes this map from nothing; it stays as it is when the map changes."""
         with self._lock:
             return self._state.snapshot()
 

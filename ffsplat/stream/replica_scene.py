@@ -60,7 +60,7 @@ class SceneKeeper:
         )
 
     def _grow(self, needed: int) -> None:
-        """Make room for places up to `needed`, more than a quarter more at a time."""
+        """Make room for places up to `needed`, at least a quarter more at a time."""
         room = len(self._columns["means"])
         if needed > room:
             self._columns = {

@@ -122,7 +122,7 @@ class ReplicaState:
             if largest >= len(delta.row_map):
                 raise ProtocolError(MALFORMED, f"row_map has no row {largest}")
             largest = int(delta.row_map.max(initial=NO_ID))
-        codebook = delta.codebook or self.codebook
+        codebook = self.codebook if delta.codebook is None else delta.codebook
         largest = max(largest, int(splats.ids.max(initial=NO_ID)))
         if codebook is not None and largest >= len(codebook):
             raise ProtocolError(MALFORMED, f"the codebook has no row {largest}")
@@ -181,19 +181,18 @@ class ReplicaState:
         self.moved, self.recoded = (lengthened(m, room) for m in (self.moved, self.recoded))
 
     def _follow(self, delta: MapDelta) -> None:
-        """Forget frames of removed submaps; keep new keyframes, a number given again replaces."""
-        before = self.frames
-        gone = _among(before.submaps, delta.removed_submaps)
-        gone |= np.isin(before.numbers, delta.frames.numbers)
-        fresh = delta.frames.keyframes == 1
+        """Forget frames of removed submaps; each new one replaces that of its number."""
+        stay = ~_among(self.frames.submaps, delta.removed_submaps)
         joined = {
             one.name: np.concatenate(
-                [getattr(before, one.name)[~gone], getattr(delta.frames, one.name)[fresh]]
+                [getattr(self.frames, one.name)[stay], getattr(delta.frames, one.name)]
             )
             for one in fields(FramePoses)
         }
-        last = np.argsort(joined["numbers"], kind="stable")[-self._max_keyframes :]
-        self.frames = FramePoses(**{name: column[last] for name, column in joined.items()})
+        backwards = np.unique(joined["numbers"][::-1], return_index=True)[1]
+        last = len(joined["numbers"]) - 1 - backwards  # the last row of each number, rising
+        kept = last[joined["keyframes"][last] == 1][-self._max_keyframes :]
+        self.frames = FramePoses(**{name: column[kept] for name, column in joined.items()})
 
 
 def remapped(

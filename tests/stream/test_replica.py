@@ -260,6 +260,20 @@ def test_a_frame_that_is_given_again_replaces_the_first():
     assert replica.snapshot().frames.submaps.tolist() == [1]
 
 
+def test_a_number_that_comes_twice_in_a_delta_is_that_of_the_last():
+    frames = random_frames(RNG, np.array([4, 3, 4]), [0])
+    frames = replace(frames, keyframes=np.ones(3, np.uint8))
+    kept = following([with_submaps(1, 0, frames=frames)]).snapshot().frames
+    assert kept.numbers.tolist() == [3, 4]
+    assert np.array_equal(kept.poses, frames.poses[1:])
+
+
+def test_no_room_at_all_is_refused():
+    for caps in ({"max_splats": 0}, {"max_keyframes": 0}):
+        with pytest.raises(ValueError, match="no room"):
+            Replica(**caps)
+
+
 def test_room_grows_with_the_places_and_no_further_than_the_cap():
     replica = following([with_submaps(1, 0, splats=splats([9_999]))], max_splats=10_000)
     state = replica._state

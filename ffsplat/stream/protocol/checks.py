@@ -51,7 +51,6 @@ def _check_splats(splats: SplatRows) -> None:
 
 def _check_frames(frames: FramePoses) -> None:
     _require(bool((frames.numbers >= 0).all()), "the number of a frame is negative")
-    _require(len(np.unique(frames.numbers)) == len(frames), "a frame stands twice in a delta")
     _check_poses(frames.poses, "a frame")
     intrinsics = frames.intrinsics
     _require(bool((np.abs(intrinsics) <= MAX_PIXELS).all()), "an intrinsic is too large")

@@ -91,7 +91,6 @@ def test_what_stands_twice_is_not_sent():
     for delta in (
         replace(FULL, splats=twice),
         replace(FULL, submaps=np.array([1, 1], np.uint16)),
-        replace(FULL, frames=changed(FULL.frames, numbers=[1, 1])),
     ):
         with pytest.raises(ProtocolError, match="twice"):
             write_document(delta)
@@ -149,7 +148,6 @@ def test_values_that_a_map_cannot_hold_are_not_sent(delta):
         {"splats.means": np.zeros((3, 4), np.float32)},
         {"splats.means": np.zeros(3, np.float32)},
         {"splats.means": np.full((3, 3), np.nan, np.float32)},
-        {"frames.numbers": np.array([5, 5])},
         {"submaps": np.array([1], np.uint16)},
         {"codebook.levels": np.array([0, 0, 0, 9], np.int8)},
         {"codebook.levels": np.zeros(3, np.int8)},
