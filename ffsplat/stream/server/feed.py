@@ -121,9 +121,7 @@ class Feed:
         if not self.healthy:
             return
         try:
-            if self.replica.number == 0:
-                self.replica.restore(delta)  # the first one tells all, whatever its number is
-            elif not self.replica.apply(delta):
+            if not self.replica.apply(delta):
                 return  # the replica came with it
             splats = len(self.replica)
             entry = Entry(delta.number, tuple(pack_delta(delta)), time.monotonic())

@@ -13,9 +13,10 @@ import pytest
 
 from ffsplat.errors import StreamError, UsageError
 from ffsplat.stream.protocol.control import Bye, Error, Hello
+from ffsplat.stream.replica import Replica
 from ffsplat.stream.server.serve import Address, ServerThread
 from ffsplat.stream.server.settings import ServerSettings
-from tests.stream.server.standin import StandIn
+from tests.stream.server.standin import StandIn, make_delta
 from tests.stream.server.talk import PATIENCE, ask, client, frame, raw, same_map, serving
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -125,9 +126,10 @@ def test_who_is_in_the_middle_of_a_request_does_not_hold_up_the_end():
 
 PROGRAM = """
 import asyncio, sys
+from ffsplat.stream.replica import Replica
 from ffsplat.stream.server.serve import serve
 from ffsplat.stream.server.settings import ServerSettings
-from tests.stream.server.standin import StandIn
+from tests.stream.server.standin import StandIn, make_delta
 engine = StandIn()
 asyncio.run(serve(engine, None, ServerSettings(port=0), ready=lambda a: print(a.port, flush=True)))
 print("stopped", engine.stopped_for, flush=True)
@@ -225,3 +227,18 @@ def test_two_servers_of_one_engine_agree():
         one.follow(10)
         two.follow(10)
         assert same_map(one.map, two.map)
+
+
+def test_a_map_that_was_there_before_goes_on():
+    replica = Replica()
+    for number in range(1, 6):
+        replica.apply(make_delta(number))
+    engine = StandIn()
+    engine.number = 4  # delta 5 is told again, which is harmless
+    settings = ServerSettings(port=0, drain=3.0)
+    with ServerThread(engine, replica, settings) as server, client(server.address) as one:
+        assert one.greet().number == 5
+        engine.publish(3)
+        one.follow(7)
+        assert one.snapshots == 1
+        assert same_map(one.map, replica)
