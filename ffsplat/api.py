@@ -34,6 +34,7 @@ from ffsplat.merge import confidences, to_scene, with_known_intrinsics
 from ffsplat.model import FFSplat
 from ffsplat.prediction import PixelMeaning, Prediction
 from ffsplat.refine import refine_cameras
+from ffsplat.semantics.bank import Bank
 from ffsplat.semantics.dense import DenseClip
 from ffsplat.semantics.vocabulary import OpenVocabulary, dense_clip
 from ffsplat.stream.delta import CODES
@@ -310,8 +311,8 @@ class _Online:
         return bank.state() if bank else {}
 
     def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
-        if self._vocabulary is not None and arrays:
-            self._vocabulary.restore(arrays)
+        if self._vocabulary is not None:
+            self._vocabulary.bank = Bank.from_state(arrays) if arrays else None
 
 
 def load(

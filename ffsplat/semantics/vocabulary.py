@@ -4,7 +4,6 @@ What CLIP sees in each place of each photo becomes rows of a bank and votes of a
 surfaces that the geometry network found; both networks are used as they were published.
 """
 
-from collections.abc import Mapping
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
@@ -106,10 +105,6 @@ class OpenVocabulary:
             min_confidence=min_confidence,
             hard=self.hard,
         )
-
-    def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
-        """Go on with the rows of another run's bank (`Bank.state`)."""
-        self.bank = Bank.from_state(arrays)
 
     def finish(self, scene: Scene) -> Scene:
         """The scene with a codebook of the rows that are left, and codes that point into it."""

@@ -17,7 +17,7 @@ from ffsplat.stream.keyframes import (
 )
 from ffsplat.stream.loops import PlaceMemory, global_descriptor
 from ffsplat.stream.map import SplatMap
-from ffsplat.stream.meeting import Meeting
+from ffsplat.stream.map.meeting import Meeting
 from ffsplat.stream.observe import observe
 from ffsplat.stream.settings import MapperSettings
 from ffsplat.stream.submaps import Submaps
@@ -66,6 +66,7 @@ class Atlas:
         pose = world_from_window.poses(window.local_pose(row)[None])[0]
         depth = world_from_window.scale * window.middle(row)
         submap = self._submap_for(pose, depth, anchored and arrival.given is not None)
+        self.submaps.drift += window.placed.turn**2
         for one in others:
             self.submaps.last_seen[one.submap] = self.now
         targets = self._targets(meeting, others)
@@ -172,8 +173,9 @@ class Atlas:
             intrinsics=said.intrinsics[0, row].float().numpy(),
             known_intrinsics=bool(np.isfinite(picture.intrinsics).all()),
             pixels=picture.pixels,
-            valid=picture.valid & window.kept[0, row].numpy(),
+            valid=picture.valid & window.kept[row],
             depth=(scale * said.depth[0, row].float().numpy()).astype(np.float16),
+            middle=scale * window.middle(row),
             depth_error=said.depth_error[0, row].float().numpy().astype(np.float16),
             places=places.reshape(picture.valid.shape),
             stamp=self.now,

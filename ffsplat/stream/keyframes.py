@@ -13,10 +13,11 @@ from ffsplat.types import ViewSource
 class Keyframe:
     """A frame whose pixels are in the map.
 
-    `submap_from_camera` is rigid, in the unit of its submap, as is `depth`; `depth_error` is the
-    expected error of its log. `intrinsics` is in view pixels; `known_intrinsics` says that they
-    were given. `places` are those of the map that the pixels went to, -1 for none, at the map's
-    time `stamp`. `given` is the pose that came with the frame, in the sender's world.
+    `submap_from_camera` is rigid, in the unit of its submap, as are `depth` and its median
+    `middle`; `depth_error` is the expected error of its log. `intrinsics` is in view pixels,
+    `known_intrinsics` says that they were given. `places` are those of the map that the pixels went
+    to, -1 for none, at the map's time `stamp`. `given` is the pose that came with the frame, in the
+    sender's world.
     """
 
     number: int
@@ -29,17 +30,12 @@ class Keyframe:
     valid: Bool[np.ndarray, "h w"]
     depth: Float16[np.ndarray, "h w"]
     depth_error: Float16[np.ndarray, "h w"]
+    middle: float
     places: Int32[np.ndarray, "h w"]
     stamp: int
     descriptor: Float32[np.ndarray, " d"]
     source: ViewSource
     given: Float64[np.ndarray, "4 4"] | None = None
-
-    @property
-    def middle(self) -> float:
-        """The median depth, in the unit of the submap."""
-        depth = self.depth[self.valid & (self.depth > 0)]
-        return float(np.median(depth)) if len(depth) else 1.0
 
 
 class Keyframes:

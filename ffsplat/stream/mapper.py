@@ -24,7 +24,7 @@ from ffsplat.stream.frame import Dropped, Verdict
 from ffsplat.stream.given import is_intrinsics, is_pose, sender_from_map, through, window_scale
 from ffsplat.stream.keyframes import Keyframe, sight_distances
 from ffsplat.stream.loops import confirm_loop
-from ffsplat.stream.meeting import Meeting, meet
+from ffsplat.stream.map.meeting import Meeting, meet
 from ffsplat.stream.moving import moving_pixels
 from ffsplat.stream.outlet import Outlet, scene_of
 from ffsplat.stream.predictor import Predictor
@@ -58,6 +58,9 @@ APART = 0.5
 MOVING = 0.5
 """Share of a frame that may contradict what keyframes show; with more it is left out."""
 
+WARM_SPLATS = 100_000
+"""Room of the map that is thrown away after warming up."""
+
 LOOP_PAUSE = 5
 """Keyframes after a closed loop in which no other is looked for."""
 
@@ -86,6 +89,20 @@ class Mapper:
     def epoch(self) -> int:
         """How often submaps have been moved."""
         return self.atlas.submaps.epoch if self.atlas else 0
+
+    def warm(self) -> None:
+        """Send a picture through everything once, so that the first frame finds all compiled.
+
+        The map does not change.
+        """
+        learnt = self.predictor.state()
+        spare = Mapper(self.predictor, replace(self.settings, max_splats=WARM_SPLATS))
+        shape = (3 * self.resolution // 4, self.resolution, 3)
+        noise = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+        for image in (noise, noise[:, ::-1]):
+            spare.add(np.ascontiguousarray(image), 0)
+        spare.take_delta()
+        self.predictor.restore(learnt)
 
     def add(
         self,
@@ -216,15 +233,15 @@ class Mapper:
         verdicts = []
         for row, arrival in enumerate(arrivals, first):
             meeting = meet(window.prediction, window.kept, row, rows)
-            still, share = self._still(window, row, rows, meeting)
-            if share > MOVING:
-                verdicts.append(Verdict(arrival.number, "moving", seconds=clock.seconds))
-                continue
-            similarity = self._similarity(window, row, arrival, known)
             new = self._is_new(window, row, meeting, rows)
+            similarity = self._similarity(window, row, arrival, known)
             if new:
+                meeting, share = self._still(window, row, rows, meeting)
+                if share > MOVING:
+                    verdicts.append(Verdict(arrival.number, "moving", seconds=clock.seconds))
+                    continue
                 clock.stop("place")
-                keyframe = self._insert(window, row, arrival, still, known, similarity)
+                keyframe = self._insert(window, row, arrival, meeting, known, similarity)
                 clock.stop("fuse")
                 rows, known = [*rows, row], [*known, keyframe]
             pose = similarity.poses(window.local_pose(row)[None])[0]

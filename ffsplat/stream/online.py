@@ -15,9 +15,13 @@ from ffsplat.stream.frame import Verdict
 class OnlineMapper(Protocol):
     """Takes frames one by one, in one thread, and says what changed in the map."""
 
-    epoch: int
     resolution: int
     """Longer side, in pixels, of what the network sees: larger pictures are a waste."""
+
+    @property
+    def epoch(self) -> int:
+        """How often the poses of submaps were corrected."""
+        ...
 
     def add(
         self,

@@ -1,7 +1,7 @@
 """What a mapper needs of a model: any network of the zoo has it, and so has a stub."""
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int16
@@ -10,6 +10,7 @@ from ffsplat.prediction import PixelMeaning, Prediction
 from ffsplat.types import Codebook, Views
 
 
+@runtime_checkable
 class Predictor(Protocol):
     """A network on a device, with cameras made exact and, for some, meaning lifted from another.
 

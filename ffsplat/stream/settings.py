@@ -13,9 +13,9 @@ class MapperSettings:
     None takes the size of a pixel at the median depth of the first window.
     """
 
-    window: int = 6
-    overlap: float = 0.7
-    keyframes_a_submap: int = 8
+    window: int = 4
+    overlap: float = 0.9
+    keyframes_a_submap: int = 4
     cell: float | None = None
     loops: bool = True
     max_splats: int = 500_000

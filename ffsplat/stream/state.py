@@ -42,14 +42,13 @@ def save_state(mapper: "Mapper", path: Path) -> Path:
         "version": VERSION,
         "settings": asdict(mapper.settings),
         "canvas": mapper.canvas.size,
-        "delta": mapper.outlet.number,
         "model": dict(mapper.predictor.provenance),
     }
     if mapper.atlas is not None:
         arrays, more = _atlas_arrays(mapper.atlas)
         values |= more
     arrays |= _named("model", mapper.predictor.state())
-    whole = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    whole = {name: np.asarray(array, order="C") for name, array in arrays.items()}
     content = safetensors.numpy.save(whole, {KEY: json.dumps(values)})
     with atomic_output(path, overwrite=True, size=len(content)) as file:
         file.write(content)
@@ -58,6 +57,8 @@ def save_state(mapper: "Mapper", path: Path) -> Path:
 
 def load_state(mapper: "Mapper", path: Path) -> None:
     """Make a new mapper the one that was saved; its settings must be the same.
+
+    Its first delta tells the whole map: who followed the old one begins anew.
 
     Raises CheckpointError if the file is none, or of other settings or another model.
     """
@@ -88,10 +89,11 @@ def _restore(mapper: "Mapper", values: Mapping[str, Any], arrays: Mapping[str, n
     for name in PLAIN:
         setattr(mapper, name, values[name])
     mapper.canvas.size = tuple(values["canvas"]) if values["canvas"] else None
-    mapper.outlet.number = values["delta"]
     mapper.predictor.restore(_part("model", arrays))
     if "now" in values:
         mapper.atlas = _atlas(mapper.settings, values, arrays)
+        mapper.atlas.splats.tell_again()
+        mapper.atlas.trajectory.tell_again()
 
 
 def _atlas_arrays(atlas: Atlas) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -107,6 +109,7 @@ def _atlas_arrays(atlas: Atlas) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         "cell": atlas.splats.cell,
         "epoch": atlas.submaps.epoch,
         "current": atlas.submaps.current,
+        "drift": atlas.submaps.drift,
         "last_seen": sorted(atlas.submaps.last_seen.items()),
         "names": [one.source.name for one in keyframes],
     }
@@ -121,6 +124,7 @@ def _atlas(
     atlas.splats = SplatMap.from_state(settings, _part("map", arrays))
     atlas.submaps = Submaps(atlas.splats, PoseGraph.from_state(_part("graph", arrays)))
     atlas.submaps.epoch, atlas.submaps.current = values["epoch"], values["current"]
+    atlas.submaps.drift = values["drift"]
     atlas.submaps.last_seen = {int(a): int(b) for a, b in values["last_seen"]}
     atlas.trajectory = Trajectory.from_state(settings.max_frames, _part("way", arrays))
     for keyframe in _unstack(_part("keyframes", arrays), values["names"]):
@@ -155,7 +159,7 @@ def _unstack(arrays: Mapping[str, np.ndarray], names: list[str]) -> list[Keyfram
             for one in fields(Keyframe)
             if one.name not in ("source", "given")
         }
-        for field in ("number", "time_ns", "submap", "stamp", "known_intrinsics"):
+        for field in ("number", "time_ns", "submap", "stamp", "middle", "known_intrinsics"):
             values[field] = values[field].item()
         width, height = arrays["sizes"][row].tolist()
         given = arrays["given"][row]

@@ -14,11 +14,14 @@ from ffsplat.stream.graph import PoseGraph
 from ffsplat.stream.graph_edges import PoseError
 from ffsplat.stream.map import SplatMap
 
-CHAIN = (0.05, 0.1, 0.1)
-"""Expected error of a submap beside the one before it: radians, over the depth, log of scale."""
+LEAST_TURN = 0.02
+"""Radians by which a submap is off beside the one before it, however well its windows fit."""
+
+SHARES = (1.0, 2.0, 2.0)
+"""Expected errors for each radian of that: of the turn, of the place over depth, of log scale."""
 
 LOOP = (0.03, 0.05, 0.05)
-"""The same where one window sees both, at full agreement."""
+"""The same (radians, over the depth, log of scale) where one window sees both, if all agrees."""
 
 GIVEN = (0.01, 0.01, 0.001)
 """The same of a pose that was given."""
@@ -34,6 +37,8 @@ class Submaps:
         self.last_seen: dict[int, int] = dict.fromkeys(self.poses, 0)
         self.current = max(self.poses, default=-1)
         self.epoch = 0
+        self.drift = 0.0
+        """Variance of the turn, in square radians, that has come up since the last submap."""
 
     def open(
         self, world_from_camera: Float64[np.ndarray, "4 4"], depth: float, now: int, given: bool
@@ -47,13 +52,14 @@ class Submaps:
         self.graph.add_node(number, pose)
         if self.current in self.poses:
             before = self.poses[self.current]
-            error = _error(CHAIN, depth / before.scale)
+            turn = max(LEAST_TURN, float(np.sqrt(self.drift)))
+            error = _error(tuple(turn * share for share in SHARES), depth / before.scale)
             self.graph.add_edge(self.current, number, before.inverse() @ pose, error)
         if given:
             self.graph.add_prior(number, pose, _error(GIVEN, depth))
         self.poses[number] = pose
         self.last_seen[number] = now
-        self.current = number
+        self.current, self.drift = number, 0.0
         return number
 
     def drop(self, number: int) -> None:

@@ -64,6 +64,10 @@ class Trajectory:
         self._taken = self._count
         return self._rows(first)
 
+    def tell_again(self) -> None:
+        """Let `take` give all that are remembered."""
+        self._taken = 0
+
     def move(self, submap: int, to: int, to_from_submap: Similarity) -> None:
         """Tie the frames of a submap that goes to another one."""
         rows = np.flatnonzero(self._records["submaps"][: len(self)] == submap)

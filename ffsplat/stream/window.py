@@ -4,16 +4,17 @@ What a window says of its keyframes is compared with what the map knows of them 
 (`chunks.place`): that places the new frames, in pose and in scale.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float64
+from jaxtyping import Bool, Float32, Float64
 
 from ffsplat.alignment import Similarity
-from ffsplat.chunks.place import FIRST, Placement, Shared, place_by_cameras, shared_views
-from ffsplat.geometry import transform_points, unproject
+from ffsplat.chunks.place import FIRST, Placement, Shared, place_by_cameras
+from ffsplat.chunks.plan import take_prediction
 from ffsplat.prediction import Prediction
 from ffsplat.pruning import keep_pixels
 from ffsplat.stream.canvas import Picture, gather
@@ -23,6 +24,11 @@ from ffsplat.types import Views
 
 MIN_CONFIDENCE, MIN_OPACITY = 0.05, 0.005
 """Pixels that are less sure or less opaque become no Gaussians, as in `merge.to_scene`."""
+
+STEP = 4
+"""Of the pixels that tell how a window lies in the map, one in so many along each side is used."""
+
+THINNED = (slice(STEP // 2, None, STEP),) * 2
 
 SPREAD = 0.1
 """Sight distance, over the median depth, that two keyframes of one window should have."""
@@ -45,17 +51,44 @@ def world_poses(
 
 
 def known_views(keyframes: Sequence[Keyframe], submaps: Mapping[int, Similarity]) -> Shared:
-    """What the map says of its keyframes, in the world."""
+    """What the map says of its keyframes, in the world, at every STEP-th pixel."""
     scales = np.array([submaps[one.submap].scale for one in keyframes], np.float32)
-    depth = np.stack([one.depth.astype(np.float32) for one in keyframes]) * scales[:, None, None]
-    errors = np.stack([one.depth_error.astype(np.float32) for one in keyframes])
+    depth = np.stack([one.depth[THINNED].astype(np.float32) for one in keyframes])
+    errors = np.stack([one.depth_error[THINNED].astype(np.float32) for one in keyframes])
+    intrinsics = np.stack([one.intrinsics for one in keyframes])
     poses = world_poses(keyframes, submaps)
-    intrinsics = torch.from_numpy(np.stack([one.intrinsics for one in keyframes]))
-    local = unproject(torch.from_numpy(depth), intrinsics)
-    world = transform_points(torch.from_numpy(poses).float(), local.flatten(1, 2))
-    return Shared(
-        world.reshape(local.shape).numpy(), depth, local.norm(dim=-1).numpy() * errors, poses
+    return _shared(depth * scales[:, None, None], errors, intrinsics, poses)
+
+
+def found_views(prediction: Prediction, rows: Sequence[int]) -> Shared:
+    """What a window says of some of its views, in its own world, at every STEP-th pixel."""
+    rows = list(rows)
+    depth, errors, intrinsics, poses = (
+        value[0, rows].float().numpy()
+        for value in (
+            prediction.depth[..., THINNED[0], THINNED[1]],
+            prediction.depth_error[..., THINNED[0], THINNED[1]],
+            prediction.intrinsics,
+            prediction.world_from_camera,
+        )
     )
+    return _shared(depth, errors, intrinsics, poses.astype(np.float64))
+
+
+def _shared(
+    depth: Float32[np.ndarray, "v h w"],
+    errors: Float32[np.ndarray, "v h w"],
+    intrinsics: Float32[np.ndarray, "v 3 3"],
+    poses: Float64[np.ndarray, "v 4 4"],
+) -> Shared:
+    """Points of thinned depth; `errors` is of log depth, `intrinsics` in pixels of the view."""
+    rows, columns = (np.arange(side) * STEP + STEP // 2 + 0.5 for side in depth.shape[1:])
+    grid = np.stack([*np.meshgrid(columns, rows), np.ones(depth.shape[1:])], -1)
+    rays = np.einsum("vij,hwj->vhwi", np.linalg.inv(intrinsics), grid)
+    local = rays * depth[..., None]
+    world = np.einsum("vij,vhwj->vhwi", poses[:, :3, :3], local) + poses[:, None, None, :3, 3]
+    lengths = np.linalg.norm(local, axis=-1).astype(np.float32)
+    return Shared(world.astype(np.float32), depth, lengths * errors, poses)
 
 
 def near_keyframes(
@@ -99,7 +132,7 @@ class Window:
     prediction: Prediction
     views: Views
     past: tuple[Keyframe, ...]
-    kept: Bool[torch.Tensor, "1 v h w"]
+    kept: Bool[np.ndarray, "v h w"]
     placed: Placement
 
     def local_pose(self, row: int) -> Float64[np.ndarray, "4 4"]:
@@ -117,8 +150,8 @@ class Window:
 
     def middle(self, row: int) -> float:
         """The median depth of a view, in the window's own unit."""
-        depth = self.prediction.depth[0, row][self.kept[0, row]]
-        return float(depth.median()) if len(depth) else 1.0
+        depth = self.prediction.depth[0, row].numpy()[self.kept[row]]
+        return float(np.median(depth)) if len(depth) else 1.0
 
 
 def see(predictor: Predictor, past: Sequence[Keyframe], arrivals: Sequence[Arrival]) -> Window:
@@ -126,19 +159,25 @@ def see(predictor: Predictor, past: Sequence[Keyframe], arrivals: Sequence[Arriv
     pictures = [as_picture(one) for one in past] + [one.picture for one in arrivals]
     views = gather(pictures)
     prediction = predictor.predict(views)
-    valid = torch.from_numpy(views.valid)[None]
-    kept = keep_pixels(prediction, valid, MIN_CONFIDENCE, MIN_OPACITY, prune_edges=True)
+    new = range(len(past), len(pictures))
+    fresh = _keep(take_prediction(prediction, new), views.valid[len(past) :])
+    kept = np.concatenate([*(one.valid[None] for one in past), fresh])
     return Window(prediction, views, tuple(past), kept, FIRST)
 
 
+def _keep(prediction: Prediction, valid: Bool[np.ndarray, "v h w"]) -> Bool[np.ndarray, "v h w"]:
+    inside = torch.from_numpy(valid)[None]
+    return keep_pixels(prediction, inside, MIN_CONFIDENCE, MIN_OPACITY, prune_edges=True)[0].numpy()
+
+
 def is_finite(prediction: Prediction) -> bool:
-    """Whether all that places and shapes Gaussians is a number."""
+    """Whether all that places and shapes Gaussians is a number: else some sum is none."""
     values = (
         prediction.depth, prediction.depth_error, prediction.world_from_camera,
         prediction.intrinsics, prediction.scales, prediction.quaternions_wxyz,
         prediction.opacities, prediction.colors,
     )  # fmt: skip
-    return all(bool(torch.isfinite(one).all()) for one in values)
+    return all(math.isfinite(float(one.sum())) for one in values)
 
 
 def lay(
@@ -151,5 +190,5 @@ def lay(
     if not rows:
         return FIRST
     known = known_views([window.past[row] for row in rows], submaps)
-    found = shared_views(window.prediction, list(rows))
-    return place_by_cameras(found, known, window.kept[0, list(rows)].numpy(), scale)
+    found = found_views(window.prediction, rows)
+    return place_by_cameras(found, known, window.kept[list(rows)][:, *THINNED], scale)

@@ -24,7 +24,7 @@ def keyframe(number, submap=0, places=None):
     nothing = np.zeros((2, 3), np.float16)
     return Keyframe(
         number, 0, submap, pose(), np.eye(3, dtype=np.float32), False,
-        np.zeros((2, 3, 3), np.uint8), np.ones((2, 3), bool), nothing + np.float16(2), nothing,
+        np.zeros((2, 3, 3), np.uint8), np.ones((2, 3), bool), nothing + np.float16(2), nothing, 2.0,
         np.arange(6, dtype=np.int32).reshape(2, 3) if places is None else places,
         0, np.zeros(4, np.float32), ViewSource(str(number), 3, 2, np.eye(3)),
     )  # fmt: skip
@@ -71,10 +71,3 @@ def test_keyframes_stay_in_their_order():
 
 def test_places_of_pixels():
     assert places_of(keyframe(0), np.array([5, -1, 0])).tolist() == [5, -1, 0]
-
-
-def test_the_middle_is_that_of_the_pixels_that_count():
-    frame = keyframe(0)
-    frame.depth[0] = [1, 4, 0]
-    frame.valid[1] = False
-    assert frame.middle == 2.5

@@ -178,6 +178,12 @@ class SplatMap:
         """
         return take_changes(self._places, self._submaps)
 
+    def tell_again(self) -> None:
+        """Let the next changes be all that there is, as for one who knows nothing yet."""
+        self._places.sent[:] = -1
+        self._places.touched[:] = True
+        self._submaps.tell_again()
+
     def alive(self) -> Int64[np.ndarray, " n"]:
         """The places that hold a Gaussian, rising."""
         return np.flatnonzero(self._places.keys >= 0)

@@ -74,6 +74,11 @@ class SubmapPoses:
         """The submaps that there are, rising."""
         return np.flatnonzero(self.used).tolist()
 
+    def tell_again(self) -> None:
+        """Let the next changes name every submap, and none that is gone."""
+        self.moved[:] = self.used
+        self.sent[:] = self.gone[:] = False
+
     def check(self, *numbers: int) -> None:
         """Raise ValueError for a submap that is not there."""
         for number in numbers:
