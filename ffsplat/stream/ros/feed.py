@@ -57,13 +57,17 @@ class CameraFeed:
         self._counting = threading.Lock()
 
     def add_image(self, message: Any, compressed: bool, received_ns: int) -> None:
-        """Take an Image or a CompressedImage. Raises UnsupportedImage; damage is counted."""
+        """Take an Image or a CompressedImage; damage is counted.
+
+        Raises UnsupportedImage for a kind of picture that is not read. After one that was, it is
+        taken for damage: a topic does not change its kind.
+        """
         try:
             read = images.compressed_bytes if compressed else images.pixels_of
             picture = read(message)
-        except images.UnsupportedImage:
-            raise
         except FFSplatError as error:
+            if isinstance(error, images.UnsupportedImage) and self._number == 0:
+                raise
             self.skip("damaged picture", str(error))
             return
         stamp = message.header.stamp.sec * 1_000_000_000 + message.header.stamp.nanosec
@@ -72,7 +76,8 @@ class CameraFeed:
     def add_picture(self, picture: bytes | np.ndarray, time_ns: int, optical: str = "") -> None:
         """Take a picture that came without a ROS message around it."""
         intrinsics = self._intrinsics(picture)
-        frame = Frame(picture, time_ns, self._number, None, intrinsics, self.name)
+        name = f"{self.name}:{self._number}"
+        frame = Frame(picture, time_ns, self._number, None, intrinsics, name)
         self._number += 1
         self._waiting.append(_Waiting(frame, optical))
 

@@ -189,3 +189,8 @@ def intrinsics_of(
 def is_distorted(info: Any) -> bool:
     """Whether a CameraInfo has a lens distortion that is not zero."""
     return bool(np.any(np.array(info.d if hasattr(info, "d") else info.D, np.float64)))
+
+
+def is_rectified(topic: str) -> bool:
+    """Whether pictures of a topic have no distortion left, by image_proc's names."""
+    return any(part.startswith("image_rect") for part in topic.split("/"))

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ffsplat.errors import StreamError, UsageError
+from ffsplat.stream.ros.images import is_rectified
 from ffsplat.stream.ros.live import LiveMessages
 from ffsplat.stream.ros.output import MapMessages, Output, Topic
 from ffsplat.stream.ros.sink import Sink
@@ -22,7 +23,6 @@ from ffsplat.stream.ros.store import (
     ros2_types,
     to_cdr,
 )
-from ffsplat.stream.sources.bag import is_rectified
 
 CLOSING_SECONDS = 5.0
 

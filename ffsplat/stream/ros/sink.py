@@ -8,6 +8,7 @@ from ffsplat.stream.delta import MapDelta
 from ffsplat.stream.frame import Frame, Verdict
 from ffsplat.stream.protocol.blocks import pack_delta
 from ffsplat.stream.protocol.header import Kind
+from ffsplat.stream.replica import Replica
 from ffsplat.stream.ros.backlog import Backlog
 from ffsplat.stream.ros.messages import byte_array
 from ffsplat.stream.ros.output import DELTAS, CopiedMap, MapMessages, Output
@@ -21,9 +22,10 @@ CLOSING_SECONDS = 10.0
 class Sink:
     """Tells `send` of frames, of the map and of hits; none of its methods waits for it.
 
-    The first delta, and the one after deltas that had to be dropped, is a snapshot, so what was
-    sent always adds up to the map. `dropped` counts by kind. When `send` raises, the sink ends,
-    with the reason in `failure`, and the stream goes on without it.
+    The first delta, if it is not number 1, and the one after deltas that had to be dropped, is a
+    snapshot, so what was sent always adds up to the map. Its own copy of the map follows in its
+    thread, for the points. `dropped` counts by kind. When `send` raises, the sink ends, with the
+    reason in `failure`, and the stream goes on without it.
     """
 
     def __init__(
@@ -37,6 +39,7 @@ class Sink:
         self.dropped: Counter[str] = Counter()
         self._send = send
         self._backlog = Backlog(name, MAX_BACKLOG_BYTES, flush)
+        self._copy = Replica()
         self._next = 1
         self._offer("mount", lambda: [self.messages.mount()], 0)
 
@@ -64,9 +67,6 @@ class Sink:
             self._offer_delta(snapshot, Kind.SNAPSHOT)
         if delta.number == self._next:
             self._offer_delta(delta, Kind.DELTA)
-        if self.messages.due():
-            whole = replica.snapshot()
-            self._offer("maps", lambda: self.messages.map(whole), _size(whole))
 
     def on_hits(self, hits: Sequence[Hit], time_ns: int) -> None:
         """Tell of the answer to a query."""
@@ -79,8 +79,14 @@ class Sink:
 
     def _offer_delta(self, delta: MapDelta, kind: Kind) -> None:
         def outputs() -> Iterable[Output]:
+            if kind == Kind.SNAPSHOT:
+                self._copy.restore(delta)
+            else:
+                self._copy.apply(delta)
             for part in pack_delta(delta, kind):
                 yield Output(DELTAS, byte_array(part), delta.time_ns)
+            if self.messages.due():
+                yield from self.messages.map(self._copy.snapshot())
 
         taken = self._offer("deltas", outputs, _size(delta))
         self._next = delta.number + 1 if taken else -1

@@ -7,7 +7,7 @@ from ffsplat.errors import StreamError
 from ffsplat.stream.frame import Frame
 from ffsplat.stream.ros.bags import Bag, BagMessage, open_bag
 from ffsplat.stream.ros.feed import CameraFeed
-from ffsplat.stream.ros.images import UnsupportedImage
+from ffsplat.stream.ros.images import UnsupportedImage, is_rectified
 from ffsplat.stream.ros.store import CAMERA_INFO, COMPRESSED_IMAGE, IMAGES, TF
 from ffsplat.stream.sources import Source
 
@@ -85,11 +85,6 @@ class BagSource(Source):
         self._closed = True
         if not self._busy:
             self._bag.close()
-
-
-def is_rectified(topic: str) -> bool:
-    """Whether pictures of a topic have no distortion left, by image_proc's names."""
-    return any(part.startswith("image_rect") for part in topic.split("/"))
 
 
 def _image_topic(bag: Bag, wanted: str | None, name: str) -> str:

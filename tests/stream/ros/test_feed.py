@@ -20,7 +20,10 @@ def test_a_picture_has_its_stamp_or_else_the_time_it_came():
     feed.add_image(picture(5), False, 99)
     feed.add_image(picture(0), False, 99)
     frames = list(feed.frames())
-    assert [(f.time_ns, f.number, f.name) for f in frames] == [(5, 0, "front"), (99, 1, "front")]
+    assert [(f.time_ns, f.number, f.name) for f in frames] == [
+        (5, 0, "front:0"),
+        (99, 1, "front:1"),
+    ]
     assert frames[0].pose is None
     assert frames[0].intrinsics is None
 
@@ -94,6 +97,14 @@ def test_damage_is_counted_and_told_once(caplog):
 def test_pictures_of_a_kind_that_is_not_read_end_the_stream_by_name():
     with pytest.raises(UnsupportedImage, match="32FC1"):
         CameraFeed().add_image(picture(encoding="32FC1"), False, 0)
+
+
+def test_a_garbled_encoding_does_not_end_a_stream_that_worked():
+    feed = CameraFeed()
+    feed.add_image(picture(), False, 0)
+    feed.add_image(picture(encoding="rgc8"), False, 0)
+    assert len(list(feed.frames())) == 1
+    assert feed.skipped == {"damaged picture": 1}
 
 
 def test_a_distorted_camera_is_told_once_and_a_rectified_one_is_not(caplog):

@@ -51,7 +51,7 @@ def test_messages_become_frames_with_intrinsics_and_poses():
     frame = next(iter(source))
     assert frame.pose[:3, 3].tolist() == [1, 2, 3]
     assert frame.intrinsics[0].tolist() == [50, 0, 2]
-    assert (frame.time_ns, frame.name) == (S, "robot")
+    assert (frame.time_ns, frame.name) == (S, "robot:0")
 
 
 def test_damage_is_skipped_and_bare_pictures_are_taken():

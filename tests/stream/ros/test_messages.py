@@ -1,7 +1,13 @@
 import numpy as np
 import pytest
 from ros_messages import hit
-from toydeltas import ToyMap
+from toydeltas import (
+    empty_delta,
+    random_codebook,
+    random_frames,
+    random_quaternions,
+    random_splats,
+)
 
 from ffsplat.stream.replica import Replica
 from ffsplat.stream.ros import messages
@@ -21,15 +27,25 @@ def again(message):
 
 @pytest.fixture(scope="module")
 def replica():
-    toy, replica = ToyMap(20), Replica()
-    for _ in range(12):
-        replica.apply(toy.next())
+    rng, replica, submaps = np.random.default_rng(0), Replica(), [2, 5, 9]
+    turns = random_quaternions(rng, 3)
+    replica.apply(
+        empty_delta(
+            1,
+            time_ns=S,
+            submaps=np.array(submaps, np.uint16),
+            submap_poses=np.hstack([[[1], [2], [0.5]], turns, rng.normal(size=(3, 3))]),
+            splats=random_splats(rng, np.arange(40), submaps, 8),
+            frames=random_frames(rng, np.arange(20), submaps),
+            codebook=random_codebook(rng, 8),
+        )
+    )
     return replica
 
 
 def test_points_are_the_gaussians_of_the_scene_turned_into_the_map_frame(replica):
     snapshot, scene = replica.snapshot(), replica.scene()
-    assert len(snapshot.splats) > 20
+    assert len(snapshot.splats) == 40
     rows = points(snapshot, MAP_FROM_WORLD)
     x, y, z = scene.gaussians.means.T
     found = np.stack([rows["x"], rows["y"], rows["z"]], axis=1)
