@@ -66,7 +66,8 @@ def heaviest(sums, place, order):
 def read_pairs(ids, sums, rows, order, out_ids, out_weights):
     """The codes of some places with weights in steps of 1/255, -1 and 0 where unused.
 
-    `order` is room for CODES numbers.
+    Pairs stand by falling weight, of equal weights the lower ID first: so a reader who renames IDs
+    can put them in the order in which they would come. `order` is room for CODES numbers.
     """
     for i in range(len(rows)):
         row = rows[i]
@@ -74,8 +75,12 @@ def read_pairs(ids, sums, rows, order, out_ids, out_weights):
         for k in range(CODES):
             share = sums[row, order[k]] / total if total > 0 else np.float32(0)
             weight = np.uint8(share * np.float32(255) + np.float32(0.5))
-            out_weights[i, k] = weight
-            out_ids[i, k] = ids[row, order[k]] if weight > 0 else -1
+            number = ids[row, order[k]] if weight > 0 else np.int16(-1)
+            slot = k
+            while slot > 0 and weight == out_weights[i, slot - 1] and number < out_ids[i, slot - 1]:
+                out_weights[i, slot], out_ids[i, slot] = weight, out_ids[i, slot - 1]
+                slot -= 1
+            out_weights[i, slot], out_ids[i, slot] = weight, number
 
 
 @lean

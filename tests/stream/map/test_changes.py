@@ -27,8 +27,10 @@ class Receiver:
 
     def rename(self, row_map):
         for row in self.rows.values():
-            ids = np.frombuffer(row["ids"], np.int16)
-            row["ids"] = np.append(row_map, np.int16(-1))[ids].tobytes()
+            ids = np.append(row_map, np.int16(-1))[np.frombuffer(row["ids"], np.int16)]
+            weights = np.frombuffer(row["weights"], np.uint8)
+            order = np.lexsort((ids, -weights.astype(int)))
+            row["ids"], row["weights"] = ids[order].tobytes(), weights[order].tobytes()
 
     def apply(self, changes):
         for gid in changes.removed:

@@ -94,6 +94,12 @@ def test_a_weight_that_rounds_to_nothing_has_no_id():
     assert (ids, weights) == ([1, -1, -1, -1], [255, 0, 0, 0])
 
 
+def test_of_equal_weights_the_lower_id_comes_first():
+    ids, weights = read(*fused([7, 5, 9, 6, 1], [0.5, 0.5, 0.8, 0.5, 0.1]))
+    assert ids == [9, 5, 6, 7]
+    assert weights == [89, 55, 55, 55]
+
+
 def test_renaming_alone_touches_nothing_and_merging_does():
     slots = np.int16([[0, 1, 2, -1, -1, -1], [0, 1, 2, -1, -1, -1], [0, -1, 3, -1, -1, -1]])
     sums = np.float32([[1, 2, 3, 0, 0, 0], [1, 2, 3, 0, 0, 0], [4, 0, 5, 0, 0, 0]])
