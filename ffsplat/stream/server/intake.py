@@ -19,9 +19,9 @@ class Intake:
     """Takes the frames of a session one by one, in their order, and tells what became of each.
 
     The server always reads on, and so notices when the client leaves; then no frame of it is begun.
-    Under "block" `max_in_flight` frames may be without a verdict, and who sends more loses those
-    ("queue_full"): nothing is lost to a client that waits for verdicts. Under other policies the
-    engine chooses what goes, and at most `max_in_flight` frames wait to be handed to it.
+    Under "block" `Services.in_flight` frames may be without a verdict, and who sends more loses
+    those ("queue_full"): nothing is lost to a client that waits for verdicts. Under other policies
+    the engine chooses what goes, and at most so many frames wait to be handed to it.
     """
 
     def __init__(self, services: Services, outbox: Outbox, hello: Hello):
@@ -34,7 +34,7 @@ class Intake:
         self._bucket = TokenBucket(services.settings.max_fps, time.monotonic())
         self._last: int | None = None
         self._waiting: deque[Frame] = deque()
-        self._open: dict[int, Frame] = {}
+        self._open: dict[int, int] = {}  # numbers and times of frames without a verdict
         self._arrived = asyncio.Event()
         self._judged = asyncio.Event()
 
@@ -54,7 +54,7 @@ class Intake:
             counters.add("repeated_frames_total")
             return
         self._last = frame.number
-        self._open[frame.number] = frame
+        self._open[frame.number] = frame.time_ns
         self._waiting.append(frame)
         if loser := self._one_too_many():
             counters.add("overrun_frames_total")
@@ -64,7 +64,7 @@ class Intake:
 
     def _one_too_many(self) -> Frame | None:
         """The frame that goes because too many are here."""
-        most = self._services.settings.max_in_flight
+        most = self._services.in_flight
         if self._policy == "block":
             return self._waiting[-1] if len(self._open) > most else None
         return self._waiting[0] if len(self._waiting) > most else None
@@ -100,9 +100,9 @@ class Intake:
 
     def _settle(self, verdict: Verdict, epoch: int) -> None:
         """Tell the client what became of a frame."""
-        frame = self._open.pop(verdict.number, None)
+        time_ns = self._open.pop(verdict.number, None)
         self._judged.set()
-        if frame is None or not self.present:
+        if time_ns is None or not self.present:
             return
         if "ack" in self._wants:
             milliseconds = {name: round(1e3 * s, 3) for name, s in verdict.seconds.items()}
@@ -110,4 +110,4 @@ class Intake:
             self._outbox.acknowledge(ack)
         if verdict.pose is not None and "pose" in self._wants:
             numbers = tuple(map(float, verdict.pose.ravel()))
-            self._outbox.reply(Pose(verdict.number, frame.time_ns, epoch, numbers))
+            self._outbox.reply(Pose(verdict.number, time_ns, epoch, numbers))

@@ -98,6 +98,11 @@ class Services:
     sessions: "set[Session]" = field(default_factory=set)
     draining: bool = False
 
+    @property
+    def in_flight(self) -> int:
+        """Frames of a session that may be on their way, and that the engine has room for."""
+        return min(self.settings.max_in_flight, self.engine.settings.queue)
+
     def health(self) -> Health:
         """The frames of the whole server, by what became of them, and the state of the map."""
         counts = self.engine.counters()

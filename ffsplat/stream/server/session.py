@@ -149,7 +149,7 @@ class Session:
             settings.max_frame_bytes,
             int(services.engine.settings.max_megapixels * 1_000_000),
             settings.max_fps,
-            settings.max_in_flight,
+            services.in_flight,
             settings.idle,
         )
         outbox.reply(Welcome(self.id, services.name, feed.number, is_resumed, limits))

@@ -146,7 +146,7 @@ def test_under_latest_the_engine_loses_the_oldest_that_wait():
         ServerThread(engine, settings=ServerSettings(port=0, drain=3.0)) as server,
         client(server.address) as one,
     ):
-        one.greet(want=("ack",))
+        assert one.greet(want=("ack",)).limits.max_queue == 2
         one.send(frame(1, jpeg(1)))
         assert mapper.entered.acquire(timeout=PATIENCE)
         for number in range(2, 11):
@@ -183,3 +183,23 @@ def test_the_client_of_this_package_sends_asks_and_comes_back_after_a_cut(runnin
                     break
 
     asyncio.run(talk())
+
+
+def test_nothing_is_lost_to_a_client_that_asks_for_that_and_waits_for_verdicts():
+    mapper = Mapper()
+    engine = Engine(mapper, EngineSettings(drop="latest", queue=2, publish_s=0.0))
+    engine.start()
+    with (
+        ServerThread(engine, settings=ServerSettings(port=0, drain=3.0, max_fps=500.0)) as server,
+        client(server.address) as one,
+    ):
+        room = one.greet(want=("ack",), drop="block").limits.max_queue
+        acks = []
+        for number in range(40):
+            while number - len(acks) >= room:
+                acks += one.wait_for(Ack).frames
+            one.send(frame(number, jpeg(number % 5)))
+        while len(acks) < 40:
+            acks += one.wait_for(Ack).frames
+        assert {a.reason for a in acks} == {"keyframe"}
+        assert mapper.seen == list(range(40))
