@@ -6,15 +6,16 @@ ROS 1 bags and databases are read by `rosbags`, MCAP files by our own reader.
 import re
 import struct
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from ffsplat.errors import StreamError
-from ffsplat.stream.ros.compression import decompress, kind_of
+from ffsplat.stream.ros.compression import decompress, kind_of, unpack_file
 from ffsplat.stream.ros.mcap_reader import McapFile
 from ffsplat.stream.ros.store import (
     MAX_MESSAGE_BYTES,
@@ -27,6 +28,10 @@ from ffsplat.stream.ros.store import (
 MAX_CHUNK_BYTES = 512 << 20
 MAX_METADATA_BYTES = 16 << 20
 MAX_FILES = 10_000
+
+MAX_GROWTH = 100
+FREE_BYTES = 1 << 30
+"""A compressed file may unpack to a hundred times its size, or to a gigabyte."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +78,7 @@ def open_bag(path: Path) -> Bag:
         return _open_file(path, per_message=False)
     mode = _compression_mode(path / "metadata.yaml")
     if mode == "file":
-        return _RosbagsBag(path)  # it unpacks the files into a temporary folder
+        return _UnpackedFiles(path)
     files = sorted((f for f in path.iterdir() if f.suffix in (".mcap", ".db3")), key=_natural)
     if not files:
         raise StreamError(f"{path} holds no recording", "a rosbag2 folder has .mcap or .db3 files")
@@ -169,7 +174,7 @@ class _Unpacked(Bag):
 class _Chain(Bag):
     """The files of one recording, one after the other."""
 
-    def __init__(self, bags: list[Bag]) -> None:
+    def __init__(self, bags: Sequence[Bag]) -> None:
         self._bags = bags
         self.topics = {topic: name for bag in bags for topic, name in bag.topics.items()}
 
@@ -180,6 +185,32 @@ class _Chain(Bag):
     def close(self) -> None:
         for bag in self._bags:
             bag.close()
+
+
+class _UnpackedFiles(_Chain):
+    """A recording whose files are compressed ("file" mode), unpacked as long as it is open."""
+
+    def __init__(self, path: Path) -> None:
+        packed = sorted((f for f in path.iterdir() if f.suffix in (".zstd", ".zst")), key=_natural)
+        self._folder = TemporaryDirectory(prefix="ffsplat-bag-")
+        bags = []
+        try:
+            for file in packed[:MAX_FILES]:
+                target = Path(self._folder.name) / file.stem
+                limit = max(MAX_GROWTH * file.stat().st_size, FREE_BYTES)
+                unpack_file(file, target, limit)
+                bags.append(_open_file(target, per_message=False))
+            if not bags:
+                raise StreamError(f"{path} lacks the files that its metadata speaks of")
+        except BaseException:
+            _Chain(bags).close()
+            self._folder.cleanup()
+            raise
+        super().__init__(bags)
+
+    def close(self) -> None:
+        super().close()
+        self._folder.cleanup()
 
 
 def _compression_mode(metadata: Path) -> str:

@@ -2,11 +2,14 @@
 
 import bz2
 import sys
+from pathlib import Path
 from typing import Any
 
 from ffsplat.errors import StreamError
 
 LEVEL = 1
+
+_PIECE = 1 << 20
 
 _MAGICS = {b"BZh": "bz2", b"\x04\x22\x4d\x18": "lz4", b"\x28\xb5\x2f\xfd": "zstd"}
 
@@ -45,6 +48,23 @@ def decompress(data: bytes, kind: str, limit: int) -> bytes:
     if len(out) > limit:
         raise StreamError(f"a block holds more than the {limit} bytes that it may")
     return out
+
+
+def unpack_file(packed: Path, target: Path, limit: int) -> None:
+    """Write the content of a zstd file; StreamError, as `decompress`, for more than `limit` bytes.
+
+    The target may be left in part then.
+    """
+    zstd, written = _zstd(), 0
+    try:
+        with zstd.open(packed, "rb") as source, target.open("wb") as out:
+            while piece := source.read(_PIECE):
+                written += len(piece)
+                if written > limit:
+                    raise StreamError(f"{packed.name} holds more than {limit >> 20} MB")
+                out.write(piece)
+    except (OSError, EOFError, zstd.ZstdError) as error:
+        raise StreamError(f"cannot unpack {packed.name}: {str(error)[:80]}") from error
 
 
 def _unpack(data: bytes, kind: str, limit: int) -> bytes:

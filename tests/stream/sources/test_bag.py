@@ -278,7 +278,21 @@ def test_blocks_that_unpack_to_gigabytes_are_not_unpacked(tmp_path, monkeypatch)
         list(BagSource(old))
 
 
-@pytest.mark.parametrize("writer", ["ros1", "ros1 lz4", "sqlite3", "mcap", "bare", "no chunks"])
+def test_files_that_unpack_to_gigabytes_are_not_unpacked_and_leave_nothing(tmp_path, monkeypatch):
+    from ffsplat.stream.ros import bags
+
+    path = WRITERS["files"](tmp_path, robot())
+    monkeypatch.setattr(bags, "MAX_GROWTH", 1)
+    monkeypatch.setattr(bags, "FREE_BYTES", 1000)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with pytest.raises(StreamError, match=r"a.db3.zstd holds more than"):
+        BagSource(path)
+    assert [one.name for one in tmp_path.iterdir()] == ["a"]
+
+
+@pytest.mark.parametrize(
+    "writer", ["ros1", "ros1 lz4", "sqlite3", "mcap", "bare", "no chunks", "files"]
+)
 def test_no_damage_raises_anything_but_stream_errors(writer, tmp_path, caplog):
     caplog.set_level(logging.CRITICAL)
     path = WRITERS[writer](tmp_path, robot())
