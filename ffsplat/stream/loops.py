@@ -72,9 +72,9 @@ def confirm_loop(
     overlaps, agreements, likenesses = [], [], []
     for source, target in pairs:
         sight = look(views, source, target)
-        agreeing = np.count_nonzero(sight.agrees)
-        overlaps.append(agreeing / max(1, np.count_nonzero(views.usable[source])))
-        agreements.append(agreeing / max(1, np.count_nonzero(sight.inside)))
+        agreeing = int(sight.agrees.sum())
+        overlaps.append(agreeing / max(1, int(views.usable[source].sum())))
+        agreements.append(agreeing / max(1, int(sight.inside.sum())))
         likenesses.append(likeness(views.pixels[source], sight))
     return LoopEvidence(min(overlaps), min(agreements), min(likenesses))
 

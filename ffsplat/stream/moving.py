@@ -16,14 +16,15 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float32
 
+from ffsplat.consistency import FREE_SPACE
 from ffsplat.prediction import Prediction
-from ffsplat.stream.sight import PosedViews, look, sample
+from ffsplat.stream.sight import PosedViews, Sight, look, sample
 
 AROUND = 40
 """Part of the longer side of a view, in pixels to each side, that a colour may be off its place."""
 TINT = 0.1
 """Difference of a channel, of 1, that light and sensor may make."""
-WITNESS = 0.5
+WITNESS = 0.25
 """Share of what falls into an old view that must agree in depth with it to be told by it."""
 SPOT = 16
 """Part of the longer side that a moving thing is wide at least."""
@@ -46,7 +47,10 @@ def moving_pixels(
 ) -> Bool[np.ndarray, "h w"]:
     """Pixels of a new view that show what no old view of its window saw at their place.
 
-    `pixels` (sRGB) and `valid` are those of the views of the first set, on the CPU.
+    `pixels` (sRGB) and `valid` are those of the views of the first set, on the CPU. Measured with
+    ffsplat-tiny in windows of four, of places at rest: 0.6 % of the pixels of procedural rooms are
+    called moving, 1 % of two real desks, 5 % of a street, 7 % of a real office; of a disc that is
+    put into each picture of a room elsewhere, 79 % (median of 56).
     """
     return testimony(PosedViews.of(prediction, pixels, valid), new_view, old_views).moving
 
@@ -67,21 +71,34 @@ def testimony(views: PosedViews, new_view: int, old_views: Sequence[int]) -> Tes
     """What the old views say of the pixels of the new one."""
     h, w = views.depth.shape[1:]
     against, seen = np.zeros((h, w)), np.zeros((h, w), dtype=bool)
-    own = views.pixels[new_view]
     for old in old_views:
         sight = look(views, new_view, old)
-        agrees = sight.agrees
-        if np.count_nonzero(agrees) < max(1, WITNESS * np.count_nonzero(sight.inside)):
+        if sight.agrees.sum() < max(1, WITNESS * sight.inside.sum()):
             continue
         sees = sight.inside & (sight.nearer > -sight.tolerance)
         # Light and exposure change alike for all that is the same.
-        own_tint = own - np.median((own - sight.colors)[agrees], axis=0)
-        low, high = _range_around(views.pixels[old], max(1, max(h, w) // AROUND))
-        known = ((own_tint > sample(low, sight.x, sight.y) - TINT)
-                 & (own_tint < sample(high, sight.x, sight.y) + TINT)).all(-1)  # fmt: skip
+        change = np.median((views.pixels[new_view] - sight.colors)[sight.agrees], axis=0)
+        colors = views.pixels[new_view] - change
+        afar = _is_around(colors, views.pixels[old], sight, max(1, max(h, w) // AROUND))
+        beside = _is_around(colors, views.pixels[old], sight, 1)
+        # A point in free space is wrong anyway, in depth if it did not move.
+        known = np.where(sight.nearer > np.maximum(sight.tolerance, FREE_SPACE), beside, afar)
         against += np.where(sees, np.where(known, -1.0, 1.0), 0.0)
         seen |= sees
     return Testimony(_majority(against > 0, max(3, max(h, w) // SPOT | 1)), seen)
+
+
+def _is_around(
+    colors: Float32[np.ndarray, "h w 3"],
+    image: Float32[np.ndarray, "h w 3"],
+    sight: Sight,
+    reach: int,
+) -> Bool[np.ndarray, "h w"]:
+    """Whether each colour lies between those of an image within some pixels of its place."""
+    low, high = _range_around(image, reach)
+    above = colors > sample(low, sight.x, sight.y) - TINT
+    below = colors < sample(high, sight.x, sight.y) + TINT
+    return np.all(above & below, axis=-1)
 
 
 def _range_around(

@@ -47,9 +47,10 @@ class Sight:
     """For each pixel of a view: what another sees where that pixel's point falls.
 
     `inside` is False where the point falls outside the picture or on no depth; nothing else means
-    anything there. `x` and `y` is where it falls, in pixels, and `colors` what is seen there. `nearer` is the log of the depth that is seen there over that of the point:
-    positive where the point would stand before what is seen. `tolerance` is the expected error of
-    that difference, at least SAME_SURFACE.
+    anything there. `x` and `y` is where it falls, in pixels, and `colors` what is seen there.
+    `nearer` is the log of the depth that is seen there over that of the point: positive where the
+    point would stand before what is seen. `tolerance` is the expected error of that difference, at
+    least SAME_SURFACE.
     """
 
     inside: Bool[np.ndarray, "h w"]

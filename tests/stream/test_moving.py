@@ -1,0 +1,112 @@
+import numpy as np
+import pytest
+import torch
+from boxroom import cameras
+
+from ffsplat.api import load
+from ffsplat.images import load_views
+from ffsplat.stream.moving import moving_pixels, moving_share
+from tests.bench.walk import render_walk
+from tests.stream.boxviews import box_views, turned, with_disc
+
+POSES = cameras(4, seed=2, turn=0.08, move=0.15)[0]
+
+
+def found(shot, view: int = 3) -> np.ndarray:
+    prediction, pixels, valid = shot
+    return moving_pixels(prediction, view, [i for i in range(4) if i != view], pixels, valid)
+
+
+def test_nothing_moves_in_a_box_at_rest():
+    assert found(box_views(POSES)).mean() < 0.001
+
+
+def test_a_thing_that_came_is_found_and_little_else():
+    shot = box_views(POSES)
+    disc = with_disc(shot, 3, (45, 40), 14)
+    moving = found(shot)
+    assert (moving & disc).sum() > 0.8 * disc.sum()
+    assert (moving & ~disc).mean() < 0.01
+
+
+def test_a_thing_that_walks_by_is_found_where_it_is_now():
+    shot = box_views(POSES)
+    discs = [with_disc(shot, view, (15 + 20 * view, 36), 9) for view in range(4)]
+    moving = found(shot)
+    assert (moving & discs[3]).sum() > 0.7 * discs[3].sum()
+    assert (moving & ~discs[3]).mean() < 0.01
+
+
+def test_what_a_thing_hid_before_is_not_held_against_the_new_view():
+    shot = box_views(POSES)
+    for view in range(3):
+        with_disc(shot, view, (48, 36), 14)
+    assert found(shot).mean() < 0.005
+
+
+def test_a_change_of_colour_on_the_wall_is_found():
+    shot = box_views(POSES)
+    shot[1][3, 20:50, 30:70] = [0.95, 0.02, 0.9]
+    moving = found(shot)
+    assert moving[24:46, 34:66].mean() > 0.6  # the paint around is as vivid in places
+
+
+def test_light_that_changes_for_all_moves_nothing():
+    shot = box_views(POSES)
+    shot[1][3] = np.clip(shot[1][3] + 0.2, 0, 1)
+    assert found(shot).mean() < 0.02
+
+
+def test_the_share_counts_only_what_others_can_see():
+    shot = box_views(POSES)
+    disc = with_disc(shot, 3, (48, 36), 40)
+    prediction, pixels, valid = shot
+    share = moving_share(prediction, 3, [0, 1, 2], pixels, valid)
+    assert disc.mean() > 0.6
+    assert share > 0.5
+    poses = torch.eye(4).repeat(2, 1, 1)
+    poses[1, 0, 0] = poses[1, 2, 2] = -1
+    prediction, pixels, valid = box_views(poses)
+    assert moving_share(prediction, 1, [0], pixels, valid) == 0
+    assert moving_share(prediction, 1, [], pixels, valid) == 0
+
+
+def test_views_that_do_not_fit_are_no_witnesses():
+    prediction, pixels, valid = box_views(POSES)
+    prediction.depth[0, :3] *= 2
+    assert not moving_pixels(turned(prediction, 3, 0.3), 3, [0, 1, 2], pixels, valid).any()
+
+
+def test_padding_never_moves():
+    prediction, pixels, valid = box_views(POSES)
+    valid[3, :, 60:] = False
+    pixels[3, :, 60:] = 0
+    assert not moving_pixels(prediction, 3, [0, 1, 2], pixels, valid)[:, 60:].any()
+
+
+@pytest.fixture(scope="module")
+def room() -> np.ndarray:
+    return render_walk(0, 40).image[0, :8].numpy()
+
+
+@pytest.mark.parametrize("with_thing", [False, True])
+def test_a_network_tells_a_thing_from_a_room_at_rest(room, with_thing):
+    model = load("ffsplat-tiny", device="cpu")
+    y, x = np.mgrid[:96, :128]
+    spots = np.where((x // 6 + y // 6) % 2, 0.95, 0.03)[..., None] * [1.0, 0.2, 0.9]
+    centers = [(90, 40), (30, 60), (75, 30), (45, 45)]
+    discs = [np.hypot(x - column, y - row) < 16 for column, row in centers]
+    inside, outside = [], []
+    for first in range(5):
+        window = room[first : first + 4].copy()
+        for view, disc in enumerate(discs):
+            if with_thing:
+                window[view][disc] = spots[disc]
+        views = load_views(list(window)).views
+        with torch.inference_mode():
+            said = model._place_cameras(model.predict(views), views, refine=True)
+        moving = moving_pixels(said, 3, [0, 1, 2], views.pixels, views.valid)
+        inside.append(moving[discs[3]].mean())
+        outside.append(moving[~discs[3]].mean())
+    assert (np.median(inside) > 0.5) == with_thing
+    assert np.median(outside) < 0.01

@@ -1,0 +1,68 @@
+import numpy as np
+import torch
+from boxroom import cameras
+
+from ffsplat.geometry import invert_rigid, project, transform_points, unproject
+from ffsplat.stream.sight import PosedViews, look, sample
+from tests.stream.boxviews import HEIGHT, WIDTH, box_views, with_disc
+
+
+def test_points_fall_where_they_are_projected_to():
+    prediction, pixels, valid = box_views(cameras(2, seed=1)[0])
+    sight = look(PosedViews.of(prediction, pixels, valid), 0, 1)
+    points = unproject(prediction.depth[0, 0], prediction.intrinsics[0, 0]).flatten(0, 1)
+    local = transform_points(
+        invert_rigid(prediction.world_from_camera[0, 1]),
+        transform_points(prediction.world_from_camera[0, 0], points),
+    )
+    expected = project(local, prediction.intrinsics[0, 1]).reshape(HEIGHT, WIDTH, 2).numpy()
+    inside = (expected >= 0).all(-1) & (expected < [WIDTH, HEIGHT]).all(-1)
+    np.testing.assert_array_equal(sight.inside, inside & (local[:, 2] > 0).reshape(72, 96).numpy())
+    np.testing.assert_allclose(sight.x[inside], expected[inside][:, 0], atol=1e-3)
+    np.testing.assert_allclose(sight.y[inside], expected[inside][:, 1], atol=1e-3)
+
+
+def test_exact_views_agree_in_depth_and_colour():
+    shot = box_views(cameras(2, seed=1)[0])
+    sight = look(PosedViews.of(*shot), 0, 1)
+    assert sight.inside.mean() > 0.6
+    # Where walls meet, the pixel that a point falls on may lie on the other wall.
+    assert sight.agrees.sum() > 0.95 * sight.inside.sum()
+    # The paint is fine, so that between pixels it is not what they say.
+    off, unlike = np.abs(sight.colors - shot[1][0]), np.abs(sight.colors - shot[1][1])
+    assert off[sight.agrees].mean() < 0.05 < 0.15 < unlike[sight.agrees].mean()
+
+
+def test_a_thing_before_the_wall_stands_in_free_space_and_hides_what_is_behind():
+    shot = box_views(cameras(2, seed=1)[0])
+    disc = with_disc(shot, 0, (48, 36), 10)
+    views = PosedViews.of(*shot)
+    there = look(views, 0, 1)
+    assert (there.nearer[disc & there.inside] > 0.4).all()
+    back = look(views, 1, 0)
+    hidden = back.inside & disc[back.y.astype(int), back.x.astype(int)]
+    assert hidden.any()
+    assert (back.nearer[hidden] < -0.3).all()
+
+
+def test_what_is_not_usable_is_neither_looked_from_nor_at():
+    prediction, pixels, valid = box_views(cameras(2, seed=1)[0])
+    prediction.depth[0, 0, :10] = torch.nan
+    valid[1, :, :20] = False
+    sight = look(PosedViews.of(prediction, pixels, valid), 0, 1)
+    assert not sight.inside[:10].any()
+    assert not (sight.inside & (sight.x < 20)).any()
+    assert np.isfinite(sight.nearer).all()
+
+
+def test_views_back_to_back_see_nothing_of_each_other():
+    poses = torch.eye(4).repeat(2, 1, 1)
+    poses[1, 0, 0] = poses[1, 2, 2] = -1
+    assert not look(PosedViews.of(*box_views(poses)), 0, 1).inside.any()
+
+
+def test_sampling_is_linear_between_pixels_and_constant_outside():
+    image = np.zeros((2, 3, 3), np.float32)
+    image[0, :, 0], image[1, :, 0] = [0, 1, 2], [4, 5, 6]
+    x, y = np.array([0.5, 1.0, 2.5, -9.0, 99.0]), np.array([0.5, 0.5, 1.0, 0.5, 99.0])
+    np.testing.assert_allclose(sample(image, x, y)[:, 0], [0, 0.5, 4, 0, 6])
