@@ -1,12 +1,14 @@
 """Observations join the places that they belong to: a running mean weighted by confidence.
 
-A place moves, shrinks and takes on colour by the share of the newcomer in all the confidence that
-it has, which is capped so that the map follows what changes. Shapes are averaged as variances by
-rank - the longest axis with the longest - because two networks, or two views, may call one axis of
-a disc by different names, and their noise would make it thick; the rotation is that of the most
-confident observation. What joins a place at one moment lies side by side on one surface, so its
-spread widens the place (moment matching: Runnalls, IEEE TAES 43(3), 2007); what joins at different
-moments is one thing seen twice, and noise must not widen it.
+A place takes on colour by the share of the newcomer in all the confidence that it has, which is
+capped so that the map follows what changes. For position and shape confidence is over area, the
+cost by which `consistency.agreement` chooses: who sees from near knows better, and a look from afar
+must not blur. Shapes are averaged as variances by rank - the longest axis with the longest -
+because two networks, or two views, may call one axis of a disc by different names, and their noise
+would make it thick; the rotation is that of the most confident observation. What joins a place at
+one moment lies side by side on one surface, so its spread widens the place (moment matching:
+Runnalls, IEEE TAES 43(3), 2007); what joins at different moments is one thing seen twice, and noise
+must not widen it.
 """
 
 import math
@@ -25,8 +27,8 @@ REACH = 3.0
 rate those of one cell may. Of one from farther away only confidence, colour and meaning count."""
 
 ONE = np.float32(1)
-THINNEST = 1e-9
-"""Standard deviation that an observation has at least, in the unit of its submap."""
+THINNEST, WIDEST = 1e-9, 65504.0
+"""Standard deviations that an observation has at least and at most, in the unit of its submap."""
 
 
 @lean
@@ -97,7 +99,7 @@ def join_shapes(table, places, batch, found, into_local, poses, now, cell):
         scale = poses[submap, 0]
         local = moved(into_local, submap, triple(batch.means, i))
         a, b, c = triple(batch.scales, i)
-        sizes = max(a / scale, THINNEST), max(b / scale, THINNEST), max(c / scale, THINNEST)
+        sizes = bounded(a / scale), bounded(b / scale), bounded(c / scale)
         confidence = min(batch.confidence[i], ONE)
         share = confidence / (weights[place] + confidence)
         if share == 1 or near(places.means, places.scales, place, local, sizes, cell):
@@ -105,7 +107,10 @@ def join_shapes(table, places, batch, found, into_local, poses, now, cell):
                 turn_place(places, place, poses, submap, batch.quaternions_wxyz, i, sizes)
                 places.sharpest[place] = confidence
             together = places.seen[place] == now and share < 1
-            join_shape(places, place, local, sizes, share, together)
+            own = triple(places.scales, place)
+            finer = area(own, cell) / area(sizes, cell)
+            precise = confidence * finer / (weights[place] + confidence * finer)
+            join_shape(places, place, local, sizes, precise, together)
             settle(table.keys, table.places, keys, places.means, place, cell)
         for k in range(3):
             colors[place, k] += share * (unit(batch.colors[i, k]) - colors[place, k])
@@ -116,9 +121,22 @@ def join_shapes(table, places, batch, found, into_local, poses, now, cell):
 
 
 @lean
+def bounded(size):
+    """A standard deviation within bounds."""
+    return min(max(size, THINNEST), WIDEST)
+
+
+@lean
 def unit(value):
     """A number clipped to [0, 1]."""
     return min(max(value, np.float32(0)), ONE)
+
+
+@lean
+def area(sizes, cell):
+    """What a Gaussian covers, at least its part of a cell: none is more precise than that."""
+    order = ranked(sizes)
+    return max(np.float64(sizes[order[0]]) * sizes[order[1]], 0.25 * cell**2)
 
 
 @lean

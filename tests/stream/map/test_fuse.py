@@ -92,6 +92,24 @@ def test_a_less_sure_one_changes_sizes_only_as_a_mean_of_variances():
     assert scene.quaternions_wxyz[0].tolist() == [1, 0, 0, 0]
 
 
+def test_who_sees_from_near_knows_position_and_shape_better():
+    """Twice as far, four times the area: a quarter of the say, in either order."""
+    disc = np.float32([[0.2, 0.2, 0.001]])
+    close = {"means": [HERE], "scales": disc}
+    far = {"means": [[0.09, 0.05, 0.05]], "scales": 2 * disc}
+    for views in ((close, far), (far, close)):
+        splats = one_submap()
+        for now, view in enumerate(views):
+            splats.fuse(observed(**view, colors=[[float(view is far)] * 3]), 0, [], now)
+        scene = splats.gaussians().gaussians
+        mean = 0.8 * 0.05 + 0.2 * 0.09
+        np.testing.assert_allclose(scene.means[0], [mean, 0.05, 0.05], rtol=1e-5)
+        np.testing.assert_allclose(
+            scene.scales[0], np.sqrt(0.8 + 0.2 * 4) * disc[0], rtol=1e-5
+        )  # the harmonic mean of both areas
+        np.testing.assert_allclose(scene.colors[0], 0.5, rtol=1e-5)
+
+
 def test_what_joins_at_one_moment_spreads_and_at_another_does_not():
     """Pixels side by side become one Gaussian with the covariance of their mixture."""
     rng = np.random.default_rng(3)
@@ -179,6 +197,26 @@ def test_what_is_not_usable_has_no_place(name, value):
     splats = one_submap()
     assert splats.fuse(observed(**{"means": [HERE], name: value}), 0, [], 0).tolist() == [-1]
     assert len(splats) == 0
+
+
+def test_whatever_is_finite_leaves_all_finite():
+    rng = np.random.default_rng(6)
+    splats = one_submap()
+    for now in range(200):
+        seen = random_observed(rng, 40)
+        for name in ("scales", "quaternions_wxyz", "opacities", "colors", "weights"):
+            array = getattr(seen, name)
+            array *= rng.choice(np.float32([0, 1, -1, 1e-38, 1e38]), array.shape)
+        splats.fuse(seen, 0, [], now)
+    scene = splats.gaussians()
+    for values in (*vars(scene.gaussians).values(), *splats.state().values()):
+        assert values is None or np.isfinite(values).all()
+    assert scene.gaussians.scales.min() > 0
+    assert scene.gaussians.opacities.min() >= 0
+    assert scene.gaussians.opacities.max() <= 1
+    np.testing.assert_allclose(
+        np.linalg.norm(scene.gaussians.quaternions_wxyz, axis=1), 1, rtol=1e-5
+    )
 
 
 def test_a_submap_of_another_scale_keeps_shapes_in_its_own_frame():
