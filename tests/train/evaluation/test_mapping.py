@@ -11,6 +11,7 @@ from data.rooms import SPLITS
 from data.rooms.walk import Walk, endless_walk
 from ffsplat.alignment import Similarity
 from ffsplat.stream.delta import FramePoses
+from ffsplat.stream.mapper import Mapper
 from tests.stream.stub import Faults, StubPredictor
 from train.evaluation import mapping
 from train.evaluation.footage import Footage
@@ -101,6 +102,20 @@ def test_a_scene_in_another_world_is_brought_back_by_its_trajectory():
     here, there = (measure("chain", one, footage()) for one in (made, elsewhere))
     for name in ("ate", "abs_rel", "psnr", "accuracy", "drift_move"):
         assert getattr(there, name) == pytest.approx(getattr(here, name), rel=0.02, abs=1e-4)
+
+
+@pytest.mark.parametrize("posed", [False, True])
+def test_the_mapper_with_an_exact_network_finds_the_truth(posed):
+    made = mapping.run_mapper(Mapper(StubPredictor(walk().places, resolution=64)), footage(), posed)
+    result = measure("mapper", made, footage())
+    assert result.placed == 1
+    assert result.ate_all < 0.01
+    assert (
+        posed or result.ate_live < 0.01
+    )  # until poses tell where it lies, a map has its own world
+    assert result.drift_turn < 0.5
+    assert result.accuracy > 0.85
+    assert made.counts["keyframe"] + made.counts["tracked"] == len(made.rows)
 
 
 def test_frames_are_spread_evenly():
