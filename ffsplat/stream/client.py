@@ -19,7 +19,6 @@ from jaxtyping import Float, UInt8
 
 from ffsplat.errors import StreamError
 from ffsplat.stream.connection import Backoff, Interrupted, close_quietly, open_session, why_closed
-from ffsplat.stream.delta import MapDelta
 from ffsplat.stream.frame import Frame
 from ffsplat.stream.protocol.blocks import MAX_PART, Deltas
 from ffsplat.stream.protocol.control import (
@@ -63,12 +62,13 @@ BYE_SECONDS = 2.0
 JPEG_QUALITY = 90
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class MapChange:
-    """A delta, or a snapshot, that is in the client's replica now."""
+    """A delta, or a snapshot, of this number is in the client's replica now."""
 
     kind: Kind
-    delta: MapDelta
+    number: int
+    epoch: int
 
 
 Event = MapChange | FrameAck | Pose | Health | Error
@@ -277,7 +277,7 @@ class Client:
             self.replica.restore(delta)
         elif not self.replica.apply(delta):
             return None
-        return MapChange(kind, delta)
+        return MapChange(kind, delta.number, delta.epoch)
 
     def _hear(self, text: str) -> Error | None:
         """Pass on a text message; an error that is no answer is returned too."""

@@ -203,7 +203,7 @@ async def test_deltas_and_a_snapshot_reach_the_replica():
 
     async with Scripted(script) as server, Client(server.url) as client:
         changes = [await anext(client) for _ in range(4)]
-        assert [(c.kind, c.delta.number) for c in changes] == [(3, 3), (2, 4), (2, 5), (2, 6)]
+        assert [(c.kind, c.number) for c in changes] == [(3, 3), (2, 4), (2, 5), (2, 6)]
         assert same(client.replica, deltas)
 
 
@@ -325,7 +325,7 @@ async def test_half_a_delta_is_forgotten_after_a_cut():
 
     async with Scripted(first, second) as server, Client(server.url) as client:
         await client.send_frame(JPEG)
-        assert [(await anext(client)).delta.number for _ in range(2)] == [1, 2]
+        assert [(await anext(client)).number for _ in range(2)] == [1, 2]
         assert same(client.replica, [large, small])
         assert server.hellos[1].resume_from == Resume("kitchen", 0)
 
@@ -350,7 +350,7 @@ async def test_another_map_replaces_what_was_there():
         for _ in range(3):
             await anext(client)
         await client.send_frame(JPEG)
-        assert (await anext(client)).delta.number == 1
+        assert (await anext(client)).number == 1
         assert same(client.replica, new)
 
 
@@ -378,7 +378,7 @@ async def test_a_server_that_lost_deltas_is_not_followed_blindly():
         for _ in range(3):
             await anext(client)
         await client.send_frame(JPEG)
-        assert (await anext(client)).delta.number == 1
+        assert (await anext(client)).number == 1
         assert [hello.resume_from for hello in server.hellos][1:] == [Resume("kitchen", 3), None]
         assert same(client.replica, deltas[:1])
 
