@@ -40,6 +40,7 @@ class Sink:
         self._send = send
         self._backlog = Backlog(name, MAX_BACKLOG_BYTES, flush)
         self._copy = Replica()
+        self._untold = False
         self._next = 1
         self._offer("mount", lambda: [self.messages.mount()], 0)
 
@@ -74,7 +75,8 @@ class Sink:
         self._offer("hits", lambda: [self.messages.hits(few, time_ns)], 1000 * len(few))
 
     def close(self) -> None:
-        """Send what waits, for 10 s at most, and end."""
+        """Send what waits, and the map as it is now, for 10 s at most, and end."""
+        self._offer("maps", self._map, 0)
         self._backlog.close(CLOSING_SECONDS)
 
     def _offer_delta(self, delta: MapDelta, kind: Kind) -> None:
@@ -85,11 +87,18 @@ class Sink:
                 self._copy.apply(delta)
             for part in pack_delta(delta, kind):
                 yield Output(DELTAS, byte_array(part), delta.time_ns)
+            self._untold = True
             if self.messages.due():
-                yield from self.messages.map(self._copy.snapshot())
+                yield from self._map()
 
         taken = self._offer("deltas", outputs, _size(delta))
         self._next = delta.number + 1 if taken else -1
+
+    def _map(self) -> Iterable[Output]:
+        """The whole map, if it is not what was told last."""
+        if self._untold:
+            self._untold = False
+            yield from self.messages.map(self._copy.snapshot())
 
     def _offer(self, kind: str, outputs: Callable[[], Iterable[Output]], size: int) -> bool:
         def job() -> None:

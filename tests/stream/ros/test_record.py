@@ -106,9 +106,12 @@ def test_other_readers_see_all_topics(tmp_path):
 
 def test_points_and_path_come_no_more_often_than_asked(tmp_path):
     now = iter([0.0, 1.0, 2.0, 3.0, 4.0, 5.0])
-    recorded(tmp_path / "a.mcap", messages=MapMessages(period_s=2, clock=lambda: next(now)))
+    messages = MapMessages(period_s=2, clock=lambda: next(now))
+    replica = recorded(tmp_path / "a.mcap", messages=messages)
     with AnyReader([tmp_path / "a.mcap"]) as reader:
-        assert reader.topics["/ffsplat/points"].msgcount == 3
+        assert reader.topics["/ffsplat/points"].msgcount == 3 + 1  # and the map at the end
+        *_, (connection, _, raw) = reader.messages(reader.topics["/ffsplat/points"].connections)
+        assert reader.deserialize(raw, connection.msgtype).width == len(replica)
 
 
 def test_the_body_of_the_camera_hangs_below_its_optical_frame(tmp_path):
