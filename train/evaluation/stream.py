@@ -57,8 +57,8 @@ class Result:
 
     `placed` is the share of the frames it was given that have a pose. `ate` (m) is over the frames
     of the one pass, so that all ways have the same ones, `ate_all` over all that were placed, and
-    `ate_live` over the same as they were when they came (of little use where poses are given: the
-    world then changes when the first of them tell where it is). `rpe_*` are those of neighbouring frames
+    `ate_live` over the same as they were when they came; that says little where poses are given,
+    for the map changes its world when they first tell where it is. `rpe_*` are those of neighbours
     (m, degrees), `drift_*` those a metre (%, degrees). The rest is seen from the scene at frames
     that were kept back, through their true cameras: `abs_rel` and `delta1` of the depth at one
     median scale, where `seen` of the true pixels show the scene; `psnr` in decibels; `miou` over
