@@ -74,7 +74,8 @@ class Recorder(Sink):
         """Write what waits and the index. Raises OutputError if the recording is not complete."""
         if self._file.closed:
             return
-        super().close()
+        if not self._finish():  # the thread still writes: the file is left to it, without an end
+            raise OutputError(f"{self.path} is too slow: the recording lacks its end")
         try:
             if self.failure is None:
                 self._writer.close()

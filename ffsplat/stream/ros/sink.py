@@ -76,8 +76,12 @@ class Sink:
 
     def close(self) -> None:
         """Send what waits, and the map as it is now, for 10 s at most, and end."""
+        self._finish()
+
+    def _finish(self) -> bool:
+        """Whether all that waited was sent in time, or nothing can be sent any more."""
         self._offer("maps", self._map, 0)
-        self._backlog.close(CLOSING_SECONDS)
+        return self._backlog.close(CLOSING_SECONDS)
 
     def _offer_delta(self, delta: MapDelta, kind: Kind) -> None:
         def outputs() -> Iterable[Output]:

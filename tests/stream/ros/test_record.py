@@ -203,6 +203,17 @@ def test_a_full_disk_ends_the_recording_and_not_the_stream(tmp_path, caplog):
     assert "No space left" in caplog.text
 
 
+def test_a_disk_that_hangs_does_not_hold_up_the_end(tmp_path, monkeypatch):
+    monkeypatch.setattr(sink_module, "CLOSING_SECONDS", 0.01)
+    recorder, go = Recorder(tmp_path / "out.mcap"), threading.Event()
+    recorder._backlog.offer(lambda: go.wait(10), 1)
+    with pytest.raises(OutputError, match="too slow"):
+        recorder.close()
+    go.set()
+    monkeypatch.undo()
+    recorder.close()
+
+
 def test_recordings_without_a_map_say_so(tmp_path):
     Recorder(tmp_path / "out.mcap").close()
     with pytest.raises(StreamError, match="holds no map"):
