@@ -20,8 +20,8 @@ AMOUNT = 1 / VETO
 def carve_places(places, among, into_camera, intrinsics, depth, error, valid, amount, gone):
     """Lower the confidence of places before a surface; the number of those left with none.
 
-    `among` marks submaps, `into_camera` is camera_from_submap of each, without its scale's effect
-    on depth undone: points come out in the unit of the world. `gone` takes their places.
+    `among` marks submaps, `into_camera` is camera_from_submap of each, in the unit of the world.
+    `gone` is room for the places of those.
     """
     h, w = depth.shape
     count = 0

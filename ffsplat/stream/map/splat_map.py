@@ -52,11 +52,9 @@ class SplatMap:
     @property
     def nbytes(self) -> int:
         """Bytes of all arrays, from the start to the end."""
-        shapes = 16 * 4 * len(self._places.keys)
-        strided = {"means", "scales", "quaternions_wxyz", "colors", "opacities"}
-        strided |= {"weights", "sharpest"}
-        rest = (v.nbytes for k, v in self._places._asdict().items() if k not in strided)
-        return shapes + sum(rest) + sum(array.nbytes for array in self._table)
+        arrays = [*self._places, *self._table, *vars(self._submaps).values()]
+        owners = [array if array.base is None else array.base for array in arrays]
+        return sum({id(owner): owner.nbytes for owner in owners}.values())
 
     def add_submap(self, pose: Similarity) -> int:
         """The number of a new submap at `pose`, world_from_submap; the lowest that is free.

@@ -1,6 +1,5 @@
 """The frames that Gaussians live in: where each lies in the world, and which of them moved."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -122,8 +121,3 @@ def _unpacked(packed: Float64[np.ndarray, "8"]) -> Similarity:
 
 def _matrix(pose: Similarity) -> Float64[np.ndarray, "3 4"]:
     return np.column_stack([pose.scale * pose.rotation, pose.translation])
-
-
-def numbers_in(order: Sequence[int]) -> list[int]:
-    """Numbers without repeats, in the order in which they came first."""
-    return list(dict.fromkeys(int(number) for number in order))
