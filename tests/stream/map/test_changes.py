@@ -121,3 +121,20 @@ def test_rows_have_the_precision_of_the_wire():
     assert rows.weights[0].tolist() == [191, 64, 0, 0]
     assert rows.instances.tolist() == [0]  # the map's own number
     assert sum(getattr(rows, one.name).nbytes for one in fields(SplatRows)) == 48
+
+
+def test_whoever_begins_anew_is_told_everything():
+    rng = np.random.default_rng(9)
+    splats = SplatMap(settings(max_splats=50), CELL)
+    for _ in range(2):
+        splats.add_submap(random_pose(rng))
+    for now in range(6):
+        splats.fuse(random_observed(rng, 25), now % 2, [], now)
+        splats.take_changes()
+    splats.remove_submap(0)
+    splats.tell_again()
+    receiver = Receiver()
+    receiver.apply(splats.take_changes())
+    assert receiver.rows == as_bytes(splats.rows(splats.alive()))
+    assert sorted(receiver.poses) == [1]
+    assert not splats.take_changes()
