@@ -1,6 +1,5 @@
 """What a client does when the connection breaks off, and when a server refuses it."""
 
-
 import pytest
 from toydeltas import ToyMap
 
