@@ -49,6 +49,12 @@ _log = logging.getLogger(__name__)
 FITS = 0.3
 """Share of what a window shows of its keyframes that must lie where the map has it."""
 
+SEEN = 0.1
+"""Share of a frame that keyframes must show too, or it could be anywhere."""
+
+ALIKE = 0.2
+"""Correlation of the grey values of what both show, or it is something else."""
+
 PATIENCE = 10
 """Frames in a row that may be lost; the next one is believed."""
 
@@ -192,7 +198,6 @@ class Mapper:
         if placed.agreement < FITS and self._lost < PATIENCE:
             self._lost += 1
             return None
-        self._lost = 0
         return replace(window, placed=placed)
 
     def _start(self, window: Window, arrivals: Sequence[Arrival], clock: "Clock") -> list[Verdict]:
@@ -233,6 +238,9 @@ class Mapper:
         verdicts = []
         for row, arrival in enumerate(arrivals, first):
             meeting = meet(window.prediction, window.kept, row, rows)
+            if not self._belongs(window, row, meeting, rows):
+                verdicts.append(Verdict(arrival.number, "lost", seconds=clock.seconds))
+                continue
             new = self._is_new(window, row, meeting, rows)
             similarity = self._similarity(window, row, arrival, known)
             if new:
@@ -259,6 +267,16 @@ class Mapper:
         middle = window.middle(row)
         apart = sight_distances(poses[:1], poses[1:], np.array([middle]))
         return bool(apart.min() > APART * middle)
+
+    def _belongs(self, window: Window, row: int, meeting: Meeting, rows: Sequence[int]) -> bool:
+        """Whether a view shows what keyframes of its window do, in shape and in colour."""
+        grey = window.views.pixels.mean(-1, dtype=np.float32).reshape(len(window.views), -1)
+        seen = meeting.known >= SEEN and meeting.likeness(grey, row, rows) >= ALIKE
+        if seen or self._lost >= PATIENCE:
+            self._lost = 0
+            return True
+        self._lost += 1
+        return False
 
     def _still(
         self, window: Window, row: int, rows: Sequence[int], meeting: Meeting
@@ -396,7 +414,7 @@ class Mapper:
         load_state(mapper, path)
         return mapper
 
-    def statistics(self) -> Mapping[str, float]:
+    def statistics(self) -> Mapping[str, int]:
         """Sizes of the map, for those who watch it."""
         if self.atlas is None:
             return {"splats": 0, "submaps": 0, "keyframes": 0, "loops": 0}

@@ -1,0 +1,266 @@
+"""The mapper on walks of which the truth is known, by an exact network and one with faults."""
+
+from functools import cache
+
+import numpy as np
+import pytest
+
+from data.rooms import SPLITS
+from data.rooms.walk import Walk, endless_walk
+from ffsplat.alignment import fit_similarity
+from ffsplat.errors import CheckpointError, StreamError
+from ffsplat.stream.mapper import Mapper
+from ffsplat.stream.protocol import encode_delta
+from ffsplat.stream.replica import Replica
+from ffsplat.stream.settings import MapperSettings
+from ffsplat.stream.trajectory import matrices
+from ffsplat.types import Cameras
+from tests.stream.stub import Faults, StubPredictor
+
+SMALL = MapperSettings(max_splats=60_000, max_keyframes=40, max_submaps=12, max_frames=1000)
+
+
+@cache
+def walk() -> Walk:
+    return endless_walk(SPLITS["preview"][2], 48, 64, rounds=1)
+
+
+def mapper(faults=None, settings=SMALL, **options):
+    return Mapper(
+        StubPredictor(walk().places, faults or Faults(), resolution=64, **options), settings
+    )
+
+
+def follow(one, start=0, stop=60, step=2, **given):
+    """Verdicts of some frames of the walk, with what is given of each."""
+    verdicts = []
+    for frame in walk().frames(start, stop, step):
+        options = {name: make(frame) for name, make in given.items()}
+        verdicts.append(one.add(frame.image, frame.time_ns, number=frame.number, **options))
+    return verdicts
+
+
+def world_poses(one):
+    """Where the map has the frames, and where they are."""
+    frames = one.trajectory()
+    poses = [
+        one.atlas.submaps.poses[int(submap)].poses(pose[None])[0]
+        for submap, pose in zip(frames.submaps, matrices(frames.poses), strict=True)
+    ]
+    true = [walk().frame(int(number)).world_from_camera for number in frames.numbers]
+    return np.stack(poses), np.stack(true)
+
+
+def way_error(one):
+    """RMS distance from the truth after the best similarity, in metres, and that similarity."""
+    poses, true = world_poses(one)
+    fitted = fit_similarity(poses[:, :3, 3], true[:, :3, 3])
+    apart = fitted.points(poses[:, :3, 3]) - true[:, :3, 3]
+    return float(np.sqrt(np.square(apart).sum(1).mean())), fitted
+
+
+def test_an_exact_network_gives_the_exact_way():
+    one = mapper()
+    verdicts = follow(one)
+    assert {verdict.reason for verdict in verdicts} == {"keyframe", "tracked"}
+    assert way_error(one)[0] < 1e-4
+    _, true = world_poses(one)
+    last = np.linalg.inv(true[0]) @ true[-1]
+    np.testing.assert_allclose(verdicts[-1].pose, last, atol=1e-3)
+
+
+def test_the_scene_looks_like_the_room():
+    one = mapper()
+    follow(one)
+    scene = one.scene()
+    frame = walk().frame(21)  # none that went in
+    first = walk().frame(0).world_from_camera
+    pose = (np.linalg.inv(first) @ frame.world_from_camera).astype(np.float32)
+    camera = Cameras(
+        pose[None],
+        frame.intrinsics[None].astype(np.float32),
+        np.array([[64, 48]], np.int32),
+        ("a",),
+    )
+    image = scene.render(camera)[0]
+    error = np.square(image - frame.image / np.float32(255)).mean()
+    assert -10 * np.log10(error) > 22
+    codes = scene.render(camera, "codes")
+    assert codes.shape[1:3] == (48, 64)
+    assert scene.cameras is not None
+    assert len(scene.cameras) == one.statistics()["keyframes"]
+
+
+def test_a_network_with_faults_is_followed_within_its_error():
+    one = mapper(Faults(depth=0.05, turn=0.5, move=0.01, scale=0.3, bad=0.05))
+    follow(one)
+    error, _ = way_error(one)
+    length = np.linalg.norm(np.diff(world_poses(one)[1][:, :3, 3], axis=0), axis=1).sum()
+    assert error < 0.1 * length
+
+
+def test_given_poses_become_the_world():
+    one = mapper(Faults(scale=0.2, move=0.005))
+    follow(one, pose=lambda frame: frame.world_from_camera)
+    assert one.anchored
+    poses, true = world_poses(one)
+    late = slice(len(poses) // 2, None)
+    np.testing.assert_allclose(poses[late, :3, 3], true[late, :3, 3], atol=1e-6)
+    assert one.scene().metric
+    # Depth in metres too: what the newest keyframe shows lies where it does.
+    keyframe = list(one.atlas.keyframes)[-1]
+    scale = one.atlas.submaps.poses[keyframe.submap].scale
+    ratio = scale * keyframe.depth / walk().frame(keyframe.number).depth
+    assert np.median(ratio[keyframe.valid]) == pytest.approx(1, abs=0.05)
+
+
+def test_the_world_of_poses_that_come_late_is_taken_over():
+    one = mapper(Faults(scale=0.1))
+    follow(one, 0, 20)
+    assert not one.anchored
+    before = one.epoch
+    follow(one, 20, 60, pose=lambda frame: frame.world_from_camera)
+    assert one.anchored
+    assert one.epoch > before
+    poses, true = world_poses(one)
+    assert np.linalg.norm(poses[:5, :3, 3] - true[:5, :3, 3], axis=1).max() < 0.05
+
+
+def test_given_intrinsics_hold():
+    one = mapper()
+    wide = np.array([[40.0, 0, 32], [0, 40, 24], [0, 0, 1]])
+    follow(one, stop=10, intrinsics=lambda _: wide)
+    np.testing.assert_allclose(one.scene().cameras.intrinsics[0], wide, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("bad", "value"),
+    [
+        ("pose", np.full((4, 4), np.nan)),
+        ("pose", np.diag([2.0, 1, 1, 1])),
+        ("intrinsics", np.zeros((3, 3))),
+    ],
+)
+def test_what_cannot_be_is_refused_by_name(bad, value):
+    one = mapper()
+    (verdict,) = follow(one, stop=1, **{bad: lambda _: value})
+    assert verdict.reason == "invalid"
+    assert one.take_delta() is None
+
+
+def test_frames_that_show_nothing_are_left_out_by_name():
+    one = mapper()
+    follow(one, stop=20)
+    before = one.statistics()
+    assert one.add(np.zeros((48, 64, 3), np.uint8)).reason == "covered"
+    assert one.statistics() == before
+
+
+def test_another_place_is_lost_until_the_old_one_comes_back():
+    one = mapper()
+    follow(one, stop=20)
+    reasons = []
+    for seed in range(9):
+        noise = np.random.default_rng(seed).integers(0, 256, (12, 16, 3), np.uint8)
+        reasons.append(one.add(noise.repeat(4, 0).repeat(4, 1)).reason)
+    # By chance some noise is a little like the room.
+    assert reasons.count("lost") >= 7
+    assert follow(one, 20, 22)[0].used
+
+
+class Broken(StubPredictor):
+    """Says that a depth is no number."""
+
+    def predict(self, views):
+        said = super().predict(views)
+        said.depth[0, -1, 3, 3] = np.nan
+        return said
+
+
+def test_what_is_no_number_does_not_reach_the_map():
+    one = Mapper(Broken(walk().places, resolution=64), SMALL)
+    (verdict,) = follow(one, stop=1)
+    assert verdict.reason == "not_finite"
+    with pytest.raises(StreamError, match="nothing has been mapped"):
+        one.scene()
+
+
+def test_a_frame_that_took_too_long_leaves_no_trace():
+    one = mapper()
+    follow(one, stop=20)
+    one.take_delta()
+    frame = walk().frame(40)
+    assert one.add(frame.image, cancelled=lambda: True).reason == "timeout"
+    assert one.take_delta() is None
+
+
+def test_all_deltas_are_the_snapshot_and_the_scene():
+    one, copy = mapper(Faults(turn=0.3, move=0.01, depth=0.03)), Replica(SMALL.max_splats)
+    for start in range(0, 80, 4):
+        follow(one, start, start + 4)
+        delta = one.take_delta()
+        if delta is not None:
+            copy.apply(delta)
+    late = Replica(SMALL.max_splats)
+    late.restore(copy.snapshot())
+    assert encode_delta(late.snapshot()) == encode_delta(copy.snapshot())
+    scene, seen = one.scene(), copy.scene()
+    assert len(scene) == len(seen)
+    np.testing.assert_allclose(scene.gaussians.means, seen.gaussians.means, atol=1e-4)
+    np.testing.assert_array_equal(scene.instances, seen.instances)
+
+
+def test_a_stream_goes_on_from_its_state(tmp_path):
+    one = mapper(Faults(turn=0.3, depth=0.03))
+    follow(one, stop=40)
+    path = one.save(tmp_path / "state.safetensors")
+    other = Mapper.load(path, one.predictor, SMALL)
+    one.take_delta()
+    copy = Replica(SMALL.max_splats)
+    first = other.take_delta()
+    assert first.number == 1
+    copy.apply(first)
+    assert len(copy.scene()) == len(one.scene())
+    assert [v.reason for v in follow(one, 40, 60)] == [v.reason for v in follow(other, 40, 60)]
+    a, b = one.scene(), other.scene()
+    # The turns of submaps are kept as quaternions, which are a matrix to 16 digits.
+    np.testing.assert_allclose(a.gaussians.means, b.gaussians.means, atol=1e-5)
+    np.testing.assert_array_equal(a.codes.ids, b.codes.ids)
+    np.testing.assert_allclose(a.cameras.world_from_camera, b.cameras.world_from_camera, atol=1e-6)
+
+
+def test_a_state_of_something_else_is_refused(tmp_path):
+    one = mapper()
+    follow(one, stop=8)
+    path = one.save(tmp_path / "state.safetensors")
+    with pytest.raises(CheckpointError, match="other settings"):
+        Mapper.load(path, one.predictor, MapperSettings())
+    other = StubPredictor(walk().places, resolution=64, provenance={"model": "other"})
+    with pytest.raises(CheckpointError, match="another model"):
+        Mapper.load(path, other, SMALL)
+    content = path.read_bytes()
+    for cut in (0, 7, 100, len(content) // 2, len(content) - 1):
+        path.write_bytes(content[:cut])
+        with pytest.raises(CheckpointError):
+            Mapper.load(path, one.predictor, SMALL)
+
+
+def test_every_bound_holds():
+    tight = MapperSettings(
+        max_splats=4_000, max_keyframes=10, max_submaps=3, max_frames=50, keyframes_a_submap=2
+    )
+    one = mapper(settings=tight)
+    follow(one, 0, len(walk()), 2)
+    counts = one.statistics()
+    assert counts["splats"] <= 4_000
+    assert counts["keyframes"] <= 10
+    assert counts["submaps"] <= 3
+    assert len(one.trajectory()) == 50
+    assert way_error(one)[0] < 0.01
+
+
+def test_warming_up_leaves_nothing_behind():
+    one = mapper()
+    one.warm()
+    assert one.take_delta() is None
+    assert one.statistics()["splats"] == 0
