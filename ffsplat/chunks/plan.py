@@ -45,9 +45,15 @@ def take_views(views: Views, rows: list[int] | range) -> Views:
 
 
 def take_prediction(prediction: Prediction, rows: list[int] | range) -> Prediction:
-    """What a network said of some of the views, given that it saw all of them."""
+    """What a network said of some of the views, given that it saw all of them.
+
+    Views that stand side by side are not copied.
+    """
+    rows = list(rows)
+    together = bool(rows) and rows == list(range(rows[0], rows[-1] + 1))
+    which = slice(rows[0], rows[-1] + 1) if together else rows
     chosen = {
-        name: value[:, list(rows)]
+        name: value[:, which]
         for name, value in vars(prediction).items()
         if value is not None and name != "scale"
     }

@@ -50,3 +50,11 @@ def test_some_views_and_what_is_said_of_them():
     np.testing.assert_array_equal(taken.whole_logits[0], prediction.whole_logits[0, [3, 1]])
     assert taken.scale is prediction.scale
     assert taken.meaning_opacities is None
+
+
+def test_what_is_said_of_views_side_by_side_is_not_copied():
+    prediction = fake_prediction(v=4)
+    taken = take_prediction(prediction, range(1, 3))
+    np.testing.assert_array_equal(taken.depth[0], prediction.depth[0, [1, 2]])
+    assert taken.depth.data_ptr() == prediction.depth[0, 1].data_ptr()
+    assert take_prediction(prediction, []).depth.shape[1] == 0
