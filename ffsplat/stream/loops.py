@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float32
 
 from ffsplat.prediction import Prediction
 from ffsplat.stream.places import PlaceMemory, global_descriptor
-from ffsplat.stream.sight import PosedViews, Sight, look
+from ffsplat.stream.sight import PosedViews, look, sample
 
 __all__ = ["LoopEvidence", "PlaceMemory", "confirm_loop", "global_descriptor"]
 
@@ -75,14 +75,19 @@ def confirm_loop(
         agreeing = int(sight.agrees.sum())
         overlaps.append(agreeing / max(1, int(views.usable[source].sum())))
         agreements.append(agreeing / max(1, int(sight.inside.sum())))
-        likenesses.append(likeness(views.pixels[source], sight))
+        there = sample(views.pixels[target], sight.x, sight.y)
+        likenesses.append(likeness(views.pixels[source], there, sight.agrees))
     return LoopEvidence(min(overlaps), min(agreements), min(likenesses))
 
 
-def likeness(pixels: Float32[np.ndarray, "h w 3"], sight: Sight) -> float:
+def likeness(
+    colors: Float32[np.ndarray, "h w 3"],
+    others: Float32[np.ndarray, "h w 3"],
+    compared: Bool[np.ndarray, "h w"],
+) -> float:
     """Mean correlation of grey values in windows, by contrast; 0 where hardly anything is shown."""
-    one, other = (_softened(_grey(colors)) for colors in (pixels, sight.colors))
-    seen = sight.agrees.astype(np.float32)
+    one, other = _softened(_grey(colors)), _softened(_grey(others))
+    seen = compared.astype(np.float32)
     size = max(3, max(seen.shape) // WINDOW | 1)
     share = _box_mean(seen, size)
 
@@ -95,7 +100,7 @@ def likeness(pixels: Float32[np.ndarray, "h w 3"], sight: Sight) -> float:
     ]
     covariance = mean(one * other) - mean_one * mean_other
     contrast = np.sqrt(np.maximum(*variances))
-    used = sight.agrees & (share > FILLED) & (contrast > CONTRAST)
+    used = compared & (share > FILLED) & (contrast > CONTRAST)
     if np.count_nonzero(used) < EVIDENCE * used.size:
         return 0.0
     # A picture that is plain where the other is not correlates with nothing.

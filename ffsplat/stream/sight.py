@@ -1,9 +1,9 @@
-"""What one view sees where the points of another fall: depth to compare, and colour."""
+"""What one view sees where the points of another fall, and how the depths compare."""
 
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float32, Float64
+from jaxtyping import Bool, Float32, Float64, Int64
 
 from ffsplat.consistency import SAME_SURFACE
 from ffsplat.prediction import Prediction
@@ -44,68 +44,71 @@ class PosedViews:
 
 @dataclass(frozen=True, eq=False)
 class Sight:
-    """For each pixel of a view: what another sees where that pixel's point falls.
+    """For pixels of a view: what another sees where their points fall.
 
-    `inside` is False where the point falls outside the picture or on no depth; nothing else means
-    anything there. `x` and `y` is where it falls, in pixels, and `colors` what is seen there.
-    `nearer` is the log of the depth that is seen there over that of the point: positive where the
-    point would stand before what is seen. `tolerance` is the expected error of that difference, at
-    least SAME_SURFACE.
+    `inside` is False where a point falls outside the picture or on no depth; nothing else means
+    anything there. `x` and `y` is where it falls, in pixels. `nearer` is the log of the depth that
+    is seen there over that of the point: positive where the point would stand before what is seen.
+    `tolerance` is the expected error of that difference, at least SAME_SURFACE.
     """
 
     inside: Bool[np.ndarray, "h w"]
-    x: Float64[np.ndarray, "h w"]
-    y: Float64[np.ndarray, "h w"]
+    x: Float32[np.ndarray, "h w"]
+    y: Float32[np.ndarray, "h w"]
     nearer: Float32[np.ndarray, "h w"]
     tolerance: Float32[np.ndarray, "h w"]
-    colors: Float32[np.ndarray, "h w 3"]
 
     @property
     def agrees(self) -> Bool[np.ndarray, "h w"]:
         """Where both see the same surface."""
         return self.inside & (np.abs(self.nearer) <= self.tolerance)
 
+    @property
+    def pixel(self) -> tuple[Int64[np.ndarray, "h w"], Int64[np.ndarray, "h w"]]:
+        """Row and column of the pixels that the points fall on; 0 where they fall on none."""
+        return self.y.astype(np.int64), self.x.astype(np.int64)
 
-def look(views: PosedViews, source: int, target: int) -> Sight:
-    """The points of view `source` as view `target` sees them."""
+
+def look(views: PosedViews, source: int, target: int, step: int = 1) -> Sight:
+    """The points of every `step`th pixel, along both axes, of view `source` as `target` sees them.
+
+    The first of these pixels is at step // 2.
+    """
     h, w = views.depth.shape[1:]
-    x, y, z = _places(views, source, target)
-    inside = views.usable[source] & (z > 0) & (x >= 0) & (x < w) & (y >= 0) & (y < h)
+    grid = (slice(step // 2, None, step),) * 2
+    x, y, z = _places(views, source, target, step)
+    inside = views.usable[source][grid] & (z > 0) & (x >= 0) & (x < w) & (y >= 0) & (y < h)
     x, y = np.where(inside, x, 0), np.where(inside, y, 0)
-    row, column = y.astype(np.int64), x.astype(np.int64)
-    inside &= views.usable[target, row, column]
-    there = np.where(inside, views.depth[target, row, column], 1)
-    error = views.depth_error[source] + views.depth_error[target, row, column]
-    return Sight(
-        inside,
-        x,
-        y,
-        np.log(there / np.where(inside, z, 1)).astype(np.float32),
-        np.maximum(error, np.float32(SAME_SURFACE)),
-        sample(views.pixels[target], x, y),
-    )
+    there = y.astype(np.int64), x.astype(np.int64)
+    inside &= views.usable[target][there]
+    seen = np.where(inside, views.depth[target][there], 1)
+    error = views.depth_error[source][grid] + views.depth_error[target][there]
+    nearer = np.log(seen / np.where(inside, z, 1))
+    return Sight(inside, x, y, nearer, np.maximum(error, np.float32(SAME_SURFACE)))
 
 
-def _places(views: PosedViews, source: int, target: int) -> Float64[np.ndarray, "3 h w"]:
-    """Pixels (x, y) and z-depth in the target of the points of the source."""
-    h, w = views.depth.shape[1:]
+def _places(views: PosedViews, source: int, target: int, step: int) -> Float32[np.ndarray, "3 h w"]:
+    """Pixels (x, y) and z-depth in the target of points of the source."""
+    depth = views.depth[source][step // 2 :: step, step // 2 :: step]
     inverse = np.linalg.inv(views.intrinsics[source])
     move = np.linalg.inv(views.world_from_camera[target]) @ views.world_from_camera[source]
     # A point is depth times a ray, and its pixel is linear in both: one matrix for all rays.
-    turn = views.intrinsics[target] @ move[:3, :3] @ inverse
-    offset = views.intrinsics[target] @ move[:3, 3]
-    x, y = np.arange(w) + 0.5, np.arange(h)[:, None] + 0.5
-    rays = turn[:, 0, None, None] * x + turn[:, 1, None, None] * y + turn[:, 2, None, None]
-    homogeneous = rays * views.depth[source] + offset[:, None, None]
-    z = homogeneous[2]
-    safe = np.where(z > 1e-6, z, 1e-6)
-    return np.stack([homogeneous[0] / safe, homogeneous[1] / safe, z])
+    turn = (views.intrinsics[target] @ move[:3, :3] @ inverse).astype(np.float32)
+    offset = (views.intrinsics[target] @ move[:3, 3]).astype(np.float32)
+    rows, columns = (
+        (np.arange(count) * step + step // 2 + 0.5).astype(np.float32) for count in depth.shape
+    )
+    across = turn[:, 0, None] * columns + turn[:, 2, None]
+    rays = across[:, None] + turn[:, 1, None, None] * rows[:, None]
+    homogeneous = rays * depth + offset[:, None, None]
+    homogeneous[:2] /= np.maximum(homogeneous[2], np.float32(1e-6))
+    return homogeneous
 
 
 def sample(
     image: Float32[np.ndarray, "h w 3"],
-    x: Float64[np.ndarray, "*n"],
-    y: Float64[np.ndarray, "*n"],
+    x: Float32[np.ndarray, "*n"],
+    y: Float32[np.ndarray, "*n"],
 ) -> Float32[np.ndarray, "*n 3"]:
     """Colours at places in an image, between its pixels; outside, those of its border."""
     h, w = image.shape[:2]
