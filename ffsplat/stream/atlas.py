@@ -107,18 +107,13 @@ class Atlas:
             keyframe,
         )
 
-    def clear(self, world_from_camera: Float64[np.ndarray, "4 4"], depth: float) -> None:
-        """Begin anew with one empty submap at a camera; only the way is kept."""
-        old = dict(self.submaps.poses)
-        for number in [one.number for one in self.keyframes]:
-            self.memory.remove(number)
+    def clear(self) -> None:
+        """Forget keyframes and Gaussians; submaps stay where they are, and so does the way."""
+        for one in list(self.keyframes):
+            self.memory.remove(one.number)
         self.keyframes.remove([one.number for one in self.keyframes])
-        for number in old:
-            self.submaps.drop(number)
-        current = self.submaps.open(world_from_camera, depth, self.now, given=False)
-        for number, pose in old.items():
-            back = self.submaps.poses[current].inverse() @ pose
-            self.trajectory.move(number, current, back)
+        for number in self.submaps.poses:
+            self.splats.empty_submap(number)
 
     def drop_submap(self, number: int) -> None:
         """Forget a submap with its keyframes and Gaussians; its part of the way is kept."""
@@ -178,7 +173,7 @@ class Atlas:
             middle=scale * window.middle(row),
             depth_error=said.depth_error[0, row].float().numpy().astype(np.float16),
             places=places.reshape(picture.valid.shape),
-            stamp=self.now,
+            stamp=self.splats.clock,
             descriptor=global_descriptor(said, row),
             source=picture.source,
             given=arrival.given,

@@ -24,6 +24,7 @@ from ffsplat.stream.frame import Dropped, Verdict
 from ffsplat.stream.given import is_intrinsics, is_pose, sender_from_map, through, window_scale
 from ffsplat.stream.keyframes import Keyframe, sight_distances
 from ffsplat.stream.loops import confirm_loop
+from ffsplat.stream.map import warm_up
 from ffsplat.stream.map.meeting import Meeting, meet
 from ffsplat.stream.moving import moving_pixels
 from ffsplat.stream.outlet import Outlet, scene_of
@@ -108,6 +109,7 @@ class Mapper:
         for image in (noise, noise[:, ::-1]):
             spare.add(np.ascontiguousarray(image), 0)
         spare.take_delta()
+        warm_up()
         self.predictor.restore(learnt)
 
     def add(
@@ -213,8 +215,7 @@ class Mapper:
         if chosen:
             if self.atlas is None:
                 self.atlas = Atlas(self.settings, self.settings.cell or window.footprint())
-            depth = window.placed.similarity.scale * window.middle(0)
-            self.atlas.clear(window.pose(0), depth)
+            self.atlas.clear()
             known: list[Keyframe] = []
             for row in rows:
                 meeting = meet(window.prediction, window.kept, row, rows[: len(known)])

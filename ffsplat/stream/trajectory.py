@@ -25,8 +25,8 @@ class Trajectory:
                 ("keyframes", np.uint8),
             ],
         )
+        self._untold = np.zeros(len(self._records), bool)
         self._count = 0  # all that were ever added
-        self._taken = 0
 
     def __len__(self) -> int:
         return min(self._count, self.most)
@@ -45,9 +45,11 @@ class Trajectory:
             grown = np.zeros(min(self.most, 2 * len(self._records)), self._records.dtype)
             grown[: len(self._records)] = self._records
             self._records = grown
+            self._untold = np.append(self._untold, np.zeros(len(grown) - len(self._untold), bool))
         pose = np.append(_quaternion(submap_from_camera[:3, :3]), submap_from_camera[:3, 3])
         record = (number, time_ns, submap, pose, intrinsics, keyframe)
-        self._records[self._count % len(self._records)] = record
+        row = self._count % len(self._records)
+        self._records[row], self._untold[row] = record, True
         self._count += 1
 
     def last(self) -> FramePoses:
@@ -59,14 +61,15 @@ class Trajectory:
         return self._rows(self._count - len(self))
 
     def take(self) -> FramePoses:
-        """Those that were added since the last call."""
-        first = max(self._taken, self._count - len(self))
-        self._taken = self._count
-        return self._rows(first)
+        """Those that were added, or tied to another submap, since the last call."""
+        rows = self._order(self._count - len(self))
+        rows = rows[self._untold[rows]]
+        self._untold[:] = False
+        return self._chosen(rows)
 
     def tell_again(self) -> None:
         """Let `take` give all that are remembered."""
-        self._taken = 0
+        self._untold[:] = True
 
     def move(self, submap: int, to: int, to_from_submap: Similarity) -> None:
         """Tie the frames of a submap that goes to another one."""
@@ -75,12 +78,14 @@ class Trajectory:
         self._records["poses"][rows, :4] = _quaternion(moved[:, :3, :3])
         self._records["poses"][rows, 4:] = moved[:, :3, 3]
         self._records["submaps"][rows] = to
+        self._untold[rows] = True
 
     def state(self) -> dict[str, np.ndarray]:
         """All of it as arrays."""
         return {
             "records": self._records.view(np.uint8).reshape(len(self._records), -1),
-            "counts": np.array([self._count, self._taken]),
+            "untold": self._untold,
+            "count": np.array(self._count),
         }
 
     @classmethod
@@ -89,11 +94,18 @@ class Trajectory:
         restored = cls(most)
         dtype = restored._records.dtype
         restored._records = np.ascontiguousarray(arrays["records"]).view(dtype)[:, 0].copy()
-        restored._count, restored._taken = (int(count) for count in arrays["counts"])
+        restored._untold = arrays["untold"].copy()
+        restored._count = int(arrays["count"])
         return restored
 
     def _rows(self, first: int) -> FramePoses:
-        rows: Int64[np.ndarray, " c"] = np.arange(first, self._count) % len(self._records)
+        return self._chosen(self._order(first))
+
+    def _order(self, first: int) -> Int64[np.ndarray, " c"]:
+        """Where the frames from the `first` one on are kept."""
+        return np.arange(first, self._count) % len(self._records)
+
+    def _chosen(self, rows: Int64[np.ndarray, " c"]) -> FramePoses:
         names = self._records.dtype.names
         assert names is not None
         return FramePoses(**{name: self._records[name][rows] for name in names})

@@ -61,6 +61,17 @@ def test_frames_stay_where_they_are_when_their_submap_goes():
     np.testing.assert_allclose(two.poses(matrices(way.frames().poses)[:2]), before, atol=1e-12)
 
 
+def test_frames_that_moved_are_told_again():
+    way = Trajectory(10)
+    fill(way, range(2), submap=1)
+    fill(way, range(2, 4), submap=2)
+    way.take()
+    way.move(1, 2, Similarity.identity())
+    assert way.take().numbers.tolist() == [0, 1]
+    way.tell_again()
+    assert way.take().numbers.tolist() == [0, 1, 2, 3]
+
+
 def test_a_way_goes_on_from_its_state():
     way = Trajectory(5)
     fill(way, range(7))

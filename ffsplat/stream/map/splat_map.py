@@ -79,6 +79,14 @@ class SplatMap:
     def remove_submap(self, number: int) -> None:
         """Forget a submap and all Gaussians in it; its number may be given again."""
         self._submaps.remove(number)
+        self._free_all_of(number)
+
+    def empty_submap(self, number: int) -> None:
+        """Forget all Gaussians in a submap, which stays where it is."""
+        self._submaps.check(number)
+        self._free_all_of(number)
+
+    def _free_all_of(self, number: int) -> None:
         inside = np.flatnonzero(self._places.keys >> 48 == number)
         free_places(self._table, self._places, inside)
 
