@@ -3,7 +3,7 @@
 A chain of 128 poses with some loops has no structure to a dense solver. Here poses with at most two
 neighbours are taken out, as many at once as do not touch each other, until only those where loops
 meet are left: a chain takes the logarithm of its length in rounds (cyclic reduction: Golub and Van
-Loan, "Matrix Computations", 4th ed., section 4.5.4).
+Loan, "Matrix Computations").
 """
 
 from dataclasses import dataclass

@@ -70,7 +70,7 @@ def along(way: Sequence[Edge]) -> Edge:
     """The edge over a way of edges, each of which begins where the one before ends.
 
     Each error is carried to the last node, and there they add. Source: Barfoot, "State Estimation
-    for Robotics", 2017, equation 7.278, to first order.
+    for Robotics", 2017, chapter 7, to first order.
     """
     stack = sim3.matrices(edge.measured for edge in way)
     rests = [np.eye(4)]  # what comes after each edge, the last first
@@ -87,7 +87,7 @@ def joined(old: Edge, new: Edge) -> Edge:
     """The mean of two measurements of one pose i_from_j by their information, to first order.
 
     Source: Barfoot and Furgale, "Associating uncertainty with three-dimensional poses for use in
-    estimation problems", IEEE Transactions on Robotics, 2014, section IV.
+    estimation problems", IEEE Transactions on Robotics, 2014.
     """
     information = np.linalg.inv(new.covariance)
     covariance = np.linalg.inv(np.linalg.inv(old.covariance) + information)

@@ -4,7 +4,7 @@
 
 with S <- S exp(x); rho is the identity, and for loops the kernel of Geman and McClure, first so
 wide that it is convex, then narrower from step to step (graduated non-convexity: Yang, Antonante,
-Tzoumas and Carlone, RA-L 2020). Sources: Strasdat, Montiel and Davison, RSS 2010, section III;
+Tzoumas and Carlone, RA-L 2020). Sources: Strasdat, Montiel and Davison, RSS 2010;
 More, "The Levenberg-Marquardt algorithm", 1978.
 """
 
@@ -68,7 +68,7 @@ def fit_poses(
     used = np.arange(sim3.DIMENSIONS) < (6 if lock_scale else 7)
     constraints = replace(constraints, information=constraints.information * used * used[:, None])
     residuals = _residuals(poses, constraints)
-    # Convex from twice the largest squared error on (Yang et al., remark 5).
+    # Convex from twice the largest squared error on (Yang et al.).
     squares = _squares(residuals, constraints)
     width = max(1.0, 2 * squares[constraints.loops].max(initial=0) / KERNEL)
     damping = DAMPING
@@ -111,7 +111,7 @@ def _weights(
 ) -> Float64[np.ndarray, "m 7 7"]:
     """The information of each edge, of loops as far as they are believed.
 
-    Source: Yang et al., 2020, equation 12.
+    Source: Yang et al., 2020, who derive it from the kernel.
     """
     kernel = width * KERNEL
     belief = np.square(kernel / (kernel + _squares(residuals, constraints)))

@@ -56,7 +56,7 @@ def from_rows(table: Float64[np.ndarray, "n 8"]) -> list[Similarity]:
 
 
 def exponential(tangents: Float64[np.ndarray, "n 7"]) -> Float64[np.ndarray, "n 4 4"]:
-    """The group elements of tangents. Source: Strasdat et al., 2010, section II-C."""
+    """The group elements of tangents. Source: Strasdat et al., 2010."""
     turns, log_scales = tangents[:, :3], tangents[:, 6]
     stack = np.tile(np.eye(4), (len(tangents), 1, 1))
     rotations = rotation_from_vector(torch.from_numpy(turns.copy())).numpy()
@@ -102,7 +102,7 @@ def inverse_right_jacobian(tangents: Float64[np.ndarray, "n 7"]) -> Float64[np.n
     """J with log(exp(r) exp(x)) = r + J x for small x.
 
     The series of Bernoulli numbers up to the fourth power: at a turn of 1 radian it is off by
-    4e-5. Source: Barfoot, "State Estimation for Robotics", 2017, equation 7.78.
+    4e-5. Source: Barfoot, "State Estimation for Robotics", 2017, chapter 7.
     """
     small = _bracket(tangents)
     squared = small @ small
