@@ -18,7 +18,7 @@ from ffsplat.stream.elimination import Order, elimination_order, solve
 
 KERNEL = 14.07
 """Squared error at which a loop counts a quarter: 95 % of chi-squared with 7 degrees of freedom."""
-NARROWING = 2.0
+NARROWING = 3.0
 """Factor by which the kernel's square narrows in a step."""
 DAMPING = 1e-4
 """Share of its own curvature that holds each pose back at first."""
