@@ -9,16 +9,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float32, Float64
 
 from ffsplat.alignment import Similarity
 from ffsplat.chunks.place import FIRST, Placement, Shared, place_by_cameras
 from ffsplat.chunks.plan import take_prediction
 from ffsplat.prediction import Prediction
-from ffsplat.pruning import keep_pixels
 from ffsplat.stream.canvas import Picture, gather
 from ffsplat.stream.keyframes import Keyframe, choose_views, sight_distances
+from ffsplat.stream.map.grid import grid_points
+from ffsplat.stream.map.kept import kept_pixels
 from ffsplat.stream.predictor import Predictor
 from ffsplat.types import Views
 
@@ -46,8 +46,16 @@ def world_poses(
     keyframes: Sequence[Keyframe], submaps: Mapping[int, Similarity]
 ) -> Float64[np.ndarray, "v 4 4"]:
     """world_from_camera of keyframes, given where their submaps lie."""
-    poses = [submaps[one.submap].poses(one.submap_from_camera[None])[0] for one in keyframes]
-    return np.stack(poses) if poses else np.zeros((0, 4, 4))
+    if not keyframes:
+        return np.zeros((0, 4, 4))
+    own = [submaps[one.submap] for one in keyframes]
+    poses = np.array([one.submap_from_camera for one in keyframes])
+    scales = np.array([one.scale for one in own])
+    turns = np.array([one.rotation for one in own])
+    moves = np.array([one.translation for one in own])
+    poses[:, :3, 3] = scales[:, None] * (turns @ poses[:, :3, 3:])[..., 0] + moves
+    poses[:, :3, :3] = turns @ poses[:, :3, :3]
+    return poses
 
 
 def known_views(keyframes: Sequence[Keyframe], submaps: Mapping[int, Similarity]) -> Shared:
@@ -82,13 +90,10 @@ def _shared(
     poses: Float64[np.ndarray, "v 4 4"],
 ) -> Shared:
     """Points of thinned depth; `errors` is of log depth, `intrinsics` in pixels of the view."""
-    rows, columns = (np.arange(side) * STEP + STEP // 2 + 0.5 for side in depth.shape[1:])
-    grid = np.stack([*np.meshgrid(columns, rows), np.ones(depth.shape[1:])], -1)
-    rays = np.einsum("vij,hwj->vhwi", np.linalg.inv(intrinsics), grid)
-    local = rays * depth[..., None]
-    world = np.einsum("vij,vhwj->vhwi", poses[:, :3, :3], local) + poses[:, None, None, :3, 3]
-    lengths = np.linalg.norm(local, axis=-1).astype(np.float32)
-    return Shared(world.astype(np.float32), depth, lengths * errors, poses)
+    lenses = intrinsics[:, [0, 1, 0, 1], [0, 1, 2, 2]].astype(np.float64)
+    points, distances = np.empty((*depth.shape, 3), np.float32), np.empty_like(depth)
+    grid_points(depth, errors, lenses, poses, STEP, points, distances)
+    return Shared(points, depth, distances, poses)
 
 
 def near_keyframes(
@@ -109,7 +114,8 @@ def near_keyframes(
     rows = np.argsort(apart, kind="stable")[: 4 * count]
     between = sight_distances(poses[rows], poses[rows], middle[rows])
     spread = SPREAD * float(np.median(middle[rows]))
-    return [keyframes[rows[i]] for i in choose_views(apart[rows], between, count, spread)]
+    chosen = rows[choose_views(apart[rows], between, count, spread)].tolist()
+    return [keyframes[row] for row in chosen]
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,14 +166,10 @@ def see(predictor: Predictor, past: Sequence[Keyframe], arrivals: Sequence[Arriv
     views = gather(pictures)
     prediction = predictor.predict(views)
     new = range(len(past), len(pictures))
-    fresh = _keep(take_prediction(prediction, new), views.valid[len(past) :])
+    said, valid = take_prediction(prediction, new), views.valid[len(past) :]
+    fresh = kept_pixels(said, valid, MIN_CONFIDENCE, MIN_OPACITY)
     kept = np.concatenate([*(one.valid[None] for one in past), fresh])
     return Window(prediction, views, tuple(past), kept, FIRST)
-
-
-def _keep(prediction: Prediction, valid: Bool[np.ndarray, "v h w"]) -> Bool[np.ndarray, "v h w"]:
-    inside = torch.from_numpy(valid)[None]
-    return keep_pixels(prediction, inside, MIN_CONFIDENCE, MIN_OPACITY, prune_edges=True)[0].numpy()
 
 
 def is_finite(prediction: Prediction) -> bool:

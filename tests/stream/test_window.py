@@ -1,0 +1,111 @@
+"""What windows are compared by is what the offline passes are compared by, at fewer pixels."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from ffsplat.chunks.place import shared_views
+from ffsplat.pruning import keep_pixels
+from ffsplat.stream.map.kept import kept_pixels
+from ffsplat.stream.mapper import Mapper
+from ffsplat.stream.settings import MapperSettings
+from ffsplat.stream.window import STEP, found_views, known_views, world_poses
+from tests.stream.stub import Faults, StubPredictor
+from tests.stream.test_stub import frames, views_of, walk
+
+FAULTS = Faults(depth=0.1, turn=1, move=0.02, bad=0.1)
+
+
+def said():
+    views = views_of(frame.image for frame in frames(0, 4, 9, 14))
+    return StubPredictor(walk().places, FAULTS).predict(views), views
+
+
+def some_keyframes():
+    """Those of a small map, and where its submaps lie."""
+    predictor = StubPredictor(walk().places, Faults(scale=0.2), resolution=64)
+    settings = MapperSettings(max_splats=20_000, keyframes_a_submap=2, overlap=0.99)
+    mapper = Mapper(predictor, settings)
+    for frame in frames(*range(0, 30, 3)):
+        mapper.add(frame.image, frame.time_ns)
+    assert mapper.atlas is not None
+    assert len(mapper.atlas.submaps.poses) > 1
+    return list(mapper.atlas.keyframes), mapper.atlas.submaps.poses
+
+
+def test_poses_in_the_world_are_those_of_each_submap_applied():
+    keyframes, submaps = some_keyframes()
+    expected = [submaps[one.submap].poses(one.submap_from_camera[None])[0] for one in keyframes]
+    np.testing.assert_allclose(world_poses(keyframes, submaps), np.stack(expected), atol=1e-12)
+    assert world_poses([], submaps).shape == (0, 4, 4)
+
+
+def test_what_a_window_says_is_what_a_pass_says_at_some_pixels():
+    prediction, _ = said()
+    found, expected = found_views(prediction, [2, 0]), shared_views(prediction, [2, 0])
+    some = slice(STEP // 2, None, STEP)
+    np.testing.assert_allclose(found.points, expected.points[:, some, some], rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(found.errors, expected.errors[:, some, some], rtol=1e-5)
+    np.testing.assert_array_equal(found.depth, expected.depth[:, some, some])
+    np.testing.assert_array_equal(found.poses, expected.poses)
+
+
+def test_what_the_map_knows_of_keyframes_lies_before_their_cameras():
+    keyframes, submaps = some_keyframes()
+    known = known_views(keyframes, submaps)
+    for one, pose, points, depth in zip(
+        keyframes, known.poses, known.points, known.depth, strict=True
+    ):
+        local = (points - pose[:3, 3]) @ pose[:3, :3]
+        np.testing.assert_allclose(local[..., 2], depth, rtol=1e-4)
+        pixels = local / local[..., 2:] @ one.intrinsics.T
+        columns = np.arange(depth.shape[1]) * STEP + STEP // 2 + 0.5
+        rows = np.arange(depth.shape[0]) * STEP + STEP // 2 + 0.5
+        np.testing.assert_allclose(pixels[..., 0], np.tile(columns, (len(rows), 1)), atol=1e-3)
+        np.testing.assert_allclose(pixels[..., 1], np.tile(rows, (len(columns), 1)).T, atol=1e-3)
+
+
+def spoilt(**more):
+    """A prediction with skies, holes, flying, faint and unsure pixels."""
+    random = torch.Generator().manual_seed(0)
+    prediction, views = said()
+    shape = prediction.depth.shape
+    chance = torch.rand(shape, generator=random)
+    depth = prediction.depth.clone()
+    depth[chance < 0.02] *= 8
+    depth[(chance > 0.02) & (chance < 0.04)] = torch.inf
+    depth[(chance > 0.04) & (chance < 0.05)] = 0
+    depth[(chance > 0.05) & (chance < 0.06)] = -1
+    error = 0.3 * torch.rand(shape, generator=random) ** 3 + (depth > 6)
+    opacities = torch.rand(shape, generator=random) ** 2
+    values = {"depth": depth, "depth_error": error, "opacities": opacities}
+    return replace(prediction, **values | more), views
+
+
+@pytest.mark.parametrize(
+    ("more", "min_confidence"),
+    [
+        ({}, 0.05),
+        ({}, 0.9),
+        ({"depth_error": torch.full((1, 4, 48, 64), 5.0)}, 0.05),
+        ({"meaning_opacities": torch.linspace(0, 0.1, 4 * 48 * 64).view(1, 4, 48, 64)}, 0.05),
+        ({"depth_offsets": torch.linspace(-3, 1, 4 * 48 * 64).view(1, 4, 48, 64)}, 0.05),
+    ],
+)
+@pytest.mark.parametrize("padded", [False, True])
+def test_the_pixels_that_are_kept_are_those_of_a_scene(more, min_confidence, padded):
+    prediction, views = spoilt(**more)
+    valid = views.valid.copy()
+    valid[:, 40:, :] &= not padded
+    inside = torch.from_numpy(valid)[None]
+    expected = keep_pixels(prediction, inside, min_confidence, 0.01, True)[0].numpy()
+    found = kept_pixels(prediction, valid, min_confidence, 0.01)
+    np.testing.assert_array_equal(found, expected)
+    assert 0.05 < found.mean() < 0.95
+
+
+def test_without_any_pixel_nothing_is_kept():
+    prediction, views = said()
+    assert not kept_pixels(prediction, views.valid & False, 0.05, 0.01).any()
