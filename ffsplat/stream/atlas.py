@@ -76,6 +76,8 @@ class Atlas:
         places = np.full(meeting.kept.shape, NO_ID, np.int32)
         places[meeting.kept] = self.splats.fuse(seen, submap, list(near)[:NEAR], self.now)
         keyframe = self._keyframe(window, row, arrival, world_from_window, submap, places)
+        if len(others):
+            self._carve(window, row, pose, world_from_window.scale, others)
         self.keyframes.add(keyframe)
         self.memory.add(keyframe.number, keyframe.descriptor)
         self._forget()
@@ -85,6 +87,25 @@ class Atlas:
         """Where the last frame was placed, in the world as it is now."""
         last = self.trajectory.last()
         return self.submaps.poses[int(last.submaps[0])].poses(matrices(last.poses))[0]
+
+    def _carve(
+        self,
+        window: Window,
+        row: int,
+        pose: Float64[np.ndarray, "4 4"],
+        scale: float,
+        others: Sequence[Keyframe],
+    ) -> None:
+        """Let Gaussians fade that stand where a new view looks through."""
+        said = window.prediction
+        self.splats.carve(
+            said.depth[0, row].float().numpy() * np.float32(scale),
+            pose,
+            said.intrinsics[0, row].float().numpy(),
+            said.depth_error[0, row].float().numpy(),
+            window.kept[row],
+            sorted({one.submap for one in others} | {self.submaps.current}),
+        )
 
     def record(
         self,

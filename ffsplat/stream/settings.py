@@ -15,11 +15,11 @@ class MapperSettings:
 
     window: int = 4
     overlap: float = 0.9
-    keyframes_a_submap: int = 4
+    keyframes_a_submap: int = 2
     cell: float | None = None
     loops: bool = True
     max_splats: int = 500_000
     max_keyframes: int = 256
-    max_submaps: int = 128
+    max_submaps: int = 160
     max_rows: int = 1024
     max_frames: int = 100_000
