@@ -56,6 +56,9 @@ SEEN = 0.1
 ALIKE = 0.2
 """Correlation of the grey values of what both show, or it is something else."""
 
+GREY = np.full(3, 1 / 3, np.float32)
+"""A colour times this is its grey value."""
+
 PATIENCE = 10
 """Frames in a row that may be lost; the next one is believed."""
 
@@ -271,7 +274,7 @@ class Mapper:
 
     def _belongs(self, window: Window, row: int, meeting: Meeting, rows: Sequence[int]) -> bool:
         """Whether a view shows what keyframes of its window do, in shape and in colour."""
-        grey = window.views.pixels.mean(-1, dtype=np.float32).reshape(len(window.views), -1)
+        grey = (window.views.pixels @ GREY).reshape(len(window.views), -1)
         seen = meeting.known >= SEEN and meeting.likeness(grey, row, rows) >= ALIKE
         if seen or self._lost >= PATIENCE:
             self._lost = 0

@@ -66,15 +66,18 @@ def meet(
     rows = np.array(others, np.int64)
     cameras = intrinsics[rows] @ (np.linalg.inv(poses[rows]) @ poses[new])[:, :3]
     stays, pixels = np.empty(own.shape, bool), np.empty((len(rows), *own.shape), np.int64)
+    confidence = np.exp(error / np.float32(-ERROR_SCALE))
     known = _meet(
-        own, depth, error, kept, prediction.offsets[0, new].float().numpy(),
+        own, depth, error, confidence, kept, prediction.offsets[0, new].float().numpy(),
         np.linalg.inv(intrinsics[new]), cameras, new, rows, stays, pixels,
     )  # fmt: skip
     return Meeting(stays.ravel(), pixels.reshape(len(rows), own.size), known)
 
 
 @lean
-def _meet(own, depth, error, kept, offsets, from_pixel, cameras, new, others, stays, pixels):
+def _meet(
+    own, depth, error, confidence, kept, offsets, from_pixel, cameras, new, others, stays, pixels
+):
     h, w = own.shape
     staying = agreeing = 0
     for row in range(h):
@@ -87,7 +90,7 @@ def _meet(own, depth, error, kept, offsets, from_pixel, cameras, new, others, st
             z = own[row, column]
             x = (from_pixel[0, 0] * u + from_pixel[0, 1] * v + from_pixel[0, 2]) * z
             y = (from_pixel[1, 0] * u + from_pixel[1, 1] * v + from_pixel[1, 2]) * z
-            support, veto, known = np.exp(-error[new, row, column] / ERROR_SCALE), 0.0, False
+            support, veto, known = confidence[new, row, column], 0.0, False
             for slot in range(len(others)):
                 camera, other = cameras[slot], others[slot]
                 there = camera[2, 0] * x + camera[2, 1] * y + camera[2, 2] * z + camera[2, 3]
@@ -99,14 +102,15 @@ def _meet(own, depth, error, kept, offsets, from_pixel, cameras, new, others, st
                     continue
                 i, j = int(b), int(a)
                 both = error[new, row, column] + error[other, i, j]
-                confidence = np.exp(-error[other, i, j] / ERROR_SCALE)
-                if abs(np.log(depth[other, i, j] / there)) <= max(both, SAME_SURFACE):
-                    support += confidence
+                nearer = np.log(np.float32(depth[other, i, j] / there))
+                if abs(nearer) <= max(both, SAME_SURFACE):
+                    support += confidence[other, i, j]
                     pixels[slot, row, column] = i * w + j
                     known = True
-                nearest = nearest_around(depth[other], kept[other], i, j)
-                if np.log(nearest / there) > max(both, FREE_SPACE):
-                    veto += confidence
+                elif nearer > max(both, FREE_SPACE):  # else what is around is no nearer either
+                    nearest = nearest_around(depth[other], kept[other], i, j)
+                    if np.log(nearest / there) > max(both, FREE_SPACE):
+                        veto += confidence[other, i, j]
             if veto > VETO * support:
                 stays[row, column] = False
                 continue
