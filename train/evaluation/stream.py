@@ -113,7 +113,7 @@ def measure(way: str, made: mapping.Mapped, footage: Footage) -> Result:
         way,
         len(made.rows) / len(footage.given),
         gaussians=len(made.scene),
-        frames_a_second=len(footage.given) / made.seconds,
+        frames_a_second=(len(footage.given) if made.counts else len(made.rows)) / made.seconds,
         counts=dict(made.counts),
         **errors,
         **nothing,
