@@ -14,6 +14,7 @@ import numpy as np
 import safetensors.numpy
 from safetensors import SafetensorError, safe_open
 
+from ffsplat.alignment import Similarity
 from ffsplat.errors import CheckpointError
 from ffsplat.io.atomic import atomic_output
 from ffsplat.stream.atlas import Atlas
@@ -103,6 +104,7 @@ def _atlas_arrays(atlas: Atlas) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         | _named("graph", atlas.submaps.graph.state())
         | _named("way", atlas.trajectory.state())
         | _named("keyframes", _stack(keyframes))
+        | _named("submaps", _poses(atlas.submaps.poses))
     )
     values = {
         "now": atlas.now,
@@ -123,6 +125,8 @@ def _atlas(
     atlas.now = values["now"]
     atlas.splats = SplatMap.from_state(settings, _part("map", arrays))
     atlas.submaps = Submaps(atlas.splats, PoseGraph.from_state(_part("graph", arrays)))
+    # The graph keeps turns as quaternions, which are the matrix to 16 digits only.
+    atlas.submaps.set_exactly(_similarities(_part("submaps", arrays)))
     atlas.submaps.epoch, atlas.submaps.current = values["epoch"], values["current"]
     atlas.submaps.drift = values["drift"]
     atlas.submaps.last_seen = {int(a): int(b) for a, b in values["last_seen"]}
@@ -131,6 +135,21 @@ def _atlas(
         atlas.keyframes.add(keyframe)
         atlas.memory.add(keyframe.number, keyframe.descriptor)
     return atlas
+
+
+def _poses(poses: Mapping[int, Similarity]) -> dict[str, np.ndarray]:
+    every = list(poses.values())
+    return {
+        "numbers": np.array(list(poses), np.int64),
+        "scales": np.array([one.scale for one in every], np.float64),
+        "rotations": np.array([one.rotation for one in every]).reshape(-1, 3, 3),
+        "translations": np.array([one.translation for one in every]).reshape(-1, 3),
+    }
+
+
+def _similarities(arrays: Mapping[str, np.ndarray]) -> dict[int, Similarity]:
+    rows = zip(arrays["scales"].tolist(), arrays["rotations"], arrays["translations"], strict=True)
+    return dict(zip(arrays["numbers"].tolist(), (Similarity(*row) for row in rows), strict=True))
 
 
 def _stack(keyframes: list[Keyframe]) -> dict[str, np.ndarray]:

@@ -94,6 +94,11 @@ class Submaps:
         """Another world: such as the sender's, when its poses tell where that is."""
         self.adopt({number: by @ pose for number, pose in self.poses.items()})
 
+    def set_exactly(self, poses: Mapping[int, Similarity]) -> None:
+        """Know the poses of the same submaps to the last bit, as they were saved."""
+        self.poses = dict(poses)
+        self.graph.set_poses(poses)
+
     def adopt(self, poses: Mapping[int, Similarity]) -> None:
         """Put submaps elsewhere; this is a new epoch."""
         self.poses |= poses

@@ -17,7 +17,7 @@ from ffsplat.stream.trajectory import matrices
 from ffsplat.types import Cameras
 from tests.stream.stub import Faults, StubPredictor
 
-SMALL = MapperSettings(max_splats=60_000, max_keyframes=40, max_submaps=12, max_frames=1000)
+SMALL = MapperSettings(max_splats=60_000, max_keyframes=40, max_submaps=30, max_frames=1000)
 
 
 @cache
@@ -223,10 +223,9 @@ def test_a_stream_goes_on_from_its_state(tmp_path):
     assert len(copy.scene()) == len(one.scene())
     assert [v.reason for v in follow(one, 40, 60)] == [v.reason for v in follow(other, 40, 60)]
     a, b = one.scene(), other.scene()
-    # The turns of submaps are kept as quaternions, which are a matrix to 16 digits.
-    np.testing.assert_allclose(a.gaussians.means, b.gaussians.means, atol=1e-5)
+    np.testing.assert_array_equal(a.gaussians.means, b.gaussians.means)
     np.testing.assert_array_equal(a.codes.ids, b.codes.ids)
-    np.testing.assert_allclose(a.cameras.world_from_camera, b.cameras.world_from_camera, atol=1e-6)
+    np.testing.assert_array_equal(a.cameras.world_from_camera, b.cameras.world_from_camera)
 
 
 def test_a_state_of_something_else_is_refused(tmp_path):
