@@ -98,19 +98,19 @@ def _meet(
                     continue
                 a = (camera[0, 0] * x + camera[0, 1] * y + camera[0, 2] * z + camera[0, 3]) / there
                 b = (camera[1, 0] * x + camera[1, 1] * y + camera[1, 2] * z + camera[1, 3]) / there
-                if not (0 <= a < w and 0 <= b < h) or not kept[other, int(b), int(a)]:
+                seen, usable = depth[other], kept[other]
+                if not (0 <= a < w and 0 <= b < h) or not usable[int(b), int(a)]:
                     continue
                 i, j = int(b), int(a)
                 both = error[new, row, column] + error[other, i, j]
-                nearer = np.log(np.float32(depth[other, i, j] / there))
+                limit = max(both, FREE_SPACE)
+                nearer = np.log(np.float32(seen[i, j] / there))
                 if abs(nearer) <= max(both, SAME_SURFACE):
                     support += confidence[other, i, j]
                     pixels[slot, row, column] = i * w + j
                     known = True
-                elif nearer > max(both, FREE_SPACE):  # else what is around is no nearer either
-                    nearest = nearest_around(depth[other], kept[other], i, j)
-                    if np.log(nearest / there) > max(both, FREE_SPACE):
-                        veto += confidence[other, i, j]
+                elif nearer > limit and nearest_around(seen, usable, i, j) > there * np.exp(limit):
+                    veto += confidence[other, i, j]
             if veto > VETO * support:
                 stays[row, column] = False
                 continue
