@@ -7,6 +7,7 @@ from jaxtyping import Bool, Float32, Float64, Int64
 
 from ffsplat.consistency import SAME_SURFACE
 from ffsplat.prediction import Prediction
+from ffsplat.stream.map.compiled import lean
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,35 +75,40 @@ def look(views: PosedViews, source: int, target: int, step: int = 1) -> Sight:
 
     The first of these pixels is at step // 2.
     """
-    h, w = views.depth.shape[1:]
-    grid = (slice(step // 2, None, step),) * 2
-    x, y, z = _places(views, source, target, step)
-    inside = views.usable[source][grid] & (z > 0) & (x >= 0) & (x < w) & (y >= 0) & (y < h)
-    x, y = np.where(inside, x, 0), np.where(inside, y, 0)
-    there = y.astype(np.int64), x.astype(np.int64)
-    inside &= views.usable[target][there]
-    seen = np.where(inside, views.depth[target][there], 1)
-    error = views.depth_error[source][grid] + views.depth_error[target][there]
-    nearer = np.log(seen / np.where(inside, z, 1))
-    return Sight(inside, x, y, nearer, np.maximum(error, np.float32(SAME_SURFACE)))
-
-
-def _places(views: PosedViews, source: int, target: int, step: int) -> Float32[np.ndarray, "3 h w"]:
-    """Pixels (x, y) and z-depth in the target of points of the source."""
-    depth = views.depth[source][step // 2 :: step, step // 2 :: step]
-    inverse = np.linalg.inv(views.intrinsics[source])
+    from_pixel = np.linalg.inv(views.intrinsics[source])
     move = np.linalg.inv(views.world_from_camera[target]) @ views.world_from_camera[source]
     # A point is depth times a ray, and its pixel is linear in both: one matrix for all rays.
-    turn = (views.intrinsics[target] @ move[:3, :3] @ inverse).astype(np.float32)
-    offset = (views.intrinsics[target] @ move[:3, 3]).astype(np.float32)
-    rows, columns = (
-        (np.arange(count) * step + step // 2 + 0.5).astype(np.float32) for count in depth.shape
-    )
-    across = turn[:, 0, None] * columns + turn[:, 2, None]
-    rays = across[:, None] + turn[:, 1, None, None] * rows[:, None]
-    homogeneous = rays * depth + offset[:, None, None]
-    homogeneous[:2] /= np.maximum(homogeneous[2], np.float32(1e-6))
-    return homogeneous
+    into = np.empty((3, 4))
+    into[:, :3] = views.intrinsics[target] @ move[:3, :3] @ from_pixel
+    into[:, 3] = views.intrinsics[target] @ move[:3, 3]
+    shape = views.depth[source, step // 2 :: step, step // 2 :: step].shape
+    x, y, nearer, tolerance = (np.empty(shape, np.float32) for _ in range(4))
+    inside = np.empty(shape, bool)
+    maps = views.depth, views.depth_error, views.usable
+    _look(*maps, source, target, into, step, inside, x, y, nearer, tolerance)
+    return Sight(inside, x, y, nearer, tolerance)
+
+
+@lean
+def _look(depth, error, usable, source, target, into, step, inside, x, y, nearer, tolerance):
+    h, w = depth.shape[1:]
+    for i in range(inside.shape[0]):
+        for j in range(inside.shape[1]):
+            row, column = i * step + step // 2, j * step + step // 2
+            z = depth[source, row, column]
+            u, v = z * (column + 0.5), z * (row + 0.5)
+            there = into[2, 0] * u + into[2, 1] * v + into[2, 2] * z + into[2, 3]
+            a = into[0, 0] * u + into[0, 1] * v + into[0, 2] * z + into[0, 3]
+            b = into[1, 0] * u + into[1, 1] * v + into[1, 2] * z + into[1, 3]
+            a, b = np.float32(a / there), np.float32(b / there)
+            within = usable[source, row, column] and there > 0 and 0 <= a < w and 0 <= b < h
+            k, m = (int(b), int(a)) if within else (0, 0)
+            seen = within and usable[target, k, m]
+            inside[i, j] = seen
+            x[i, j], y[i, j] = (a, b) if within else (0, 0)
+            nearer[i, j] = np.log(np.float32(depth[target, k, m] / there)) if seen else 0
+            both = error[source, row, column] + error[target, k, m]
+            tolerance[i, j] = max(both, np.float32(SAME_SURFACE))
 
 
 def sample(
