@@ -14,10 +14,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float32, UInt8
+from jaxtyping import Bool, Float32
 
 from ffsplat.consistency import FREE_SPACE
 from ffsplat.prediction import Prediction
+from ffsplat.stream.map.compiled import lean
 from ffsplat.stream.sight import PosedViews, Sight, look
 
 AROUND = 40
@@ -73,48 +74,78 @@ def find_moving(views: PosedViews, new_view: int, old_views: Sequence[int]) -> M
     """What the old views say of the pixels of the new one; every THINNED pixel is asked about."""
     h, w = views.depth.shape[1:]
     pixels = np.rint(255 * views.pixels)
-    own = pixels[new_view][THINNED // 2 :: THINNED, THINNED // 2 :: THINNED]
-    against, seen = np.zeros(own.shape[:2]), np.zeros(own.shape[:2], dtype=bool)
+    own = pixels[new_view, THINNED // 2 :: THINNED, THINNED // 2 :: THINNED]
+    against, seen = np.zeros(own.shape[:2], np.int32), np.zeros(own.shape[:2], dtype=bool)
+    reach = max(1, max(h, w) // AROUND)
     for old in old_views:
         sight = look(views, new_view, old, THINNED)
         if sight.agrees.sum() < max(1, WITNESS * sight.inside.sum()):
             continue
-        sees = sight.inside & (sight.nearer > -sight.tolerance)
-        image = pixels[old].astype(np.uint8)
         # Light and exposure change alike for all that is the same.
-        colors = own - np.median((own - image[sight.pixel])[sight.agrees], axis=0)
-        afar = _is_around(colors, image, sight, max(1, max(h, w) // AROUND))
-        # A point in free space is wrong anyway, in depth if it did not move.
-        free = sight.nearer > np.maximum(sight.tolerance, FREE_SPACE)
-        known = np.where(free, _is_around(colors, image, sight, 1), afar)
-        against += np.where(sees, np.where(known, -1.0, 1.0), 0.0)
-        seen |= sees
+        colors = own - _usual_change(own, pixels[old], sight)
+        _ask(
+            colors, pixels[old], sight.inside, sight.x, sight.y, sight.nearer, sight.tolerance,
+            reach, against, seen,
+        )  # fmt: skip
     moving = _majority(against > 0, max(3, max(own.shape) // SPOT | 1))
     return Moving(_whole(moving, (h, w)), _whole(seen, (h, w)))
 
 
-def _is_around(
-    colors: Float32[np.ndarray, "y x 3"],
-    image: UInt8[np.ndarray, "h w 3"],
-    sight: Sight,
-    reach: int,
-) -> Bool[np.ndarray, "y x"]:
-    """Whether each colour lies between those of an image within some pixels of its place."""
-    least, most = ~_largest_around(~image, reach), _largest_around(image, reach)
-    above, below = colors + TINT > least[sight.pixel], colors - TINT < most[sight.pixel]
-    return np.all(above & below, axis=-1)
+def _usual_change(
+    colors: Float32[np.ndarray, "y x 3"], image: Float32[np.ndarray, "h w 3"], sight: Sight
+) -> Float32[np.ndarray, "3"]:
+    """The median of each channel's change, of whole grey values, where both see one surface."""
+    counts = np.zeros((3, 2 * 255 + 1), np.int64)
+    _count_changes(colors, image, sight.agrees, sight.x, sight.y, counts)
+    below = counts.cumsum(axis=1)
+    number = below[0, -1]
+    low, high = ((below <= rank).sum(axis=1) for rank in ((number - 1) // 2, number // 2))
+    return ((low + high) / 2 - 255).astype(np.float32)
 
 
-def _largest_around(image: UInt8[np.ndarray, "h w 3"], reach: int) -> UInt8[np.ndarray, "h w 3"]:
-    """The largest of each channel in a square of pixels, one axis after the other."""
-    for axis in (0, 1):
-        largest = image.copy()
-        given, found = np.moveaxis(image, axis, 0), np.moveaxis(largest, axis, 0)
-        for shift in range(1, reach + 1):
-            np.maximum(found[shift:], given[:-shift], out=found[shift:])
-            np.maximum(found[:-shift], given[shift:], out=found[:-shift])
-        image = largest
-    return image
+@lean
+def _count_changes(colors, image, agrees, x, y, counts):
+    """Count how often each channel changes by how much; no change is in the middle."""
+    for i in range(agrees.shape[0]):
+        for j in range(agrees.shape[1]):
+            if agrees[i, j]:
+                row, column = int(y[i, j]), int(x[i, j])
+                for k in range(3):
+                    counts[k, 255 + int(colors[i, j, k] - image[row, column, k])] += 1
+
+
+@lean
+def _ask(colors, image, inside, x, y, nearer, tolerance, reach, against, seen):
+    """Add what one old view says of each pixel: 1 that it knows no such thing, -1 that it does."""
+    for i in range(inside.shape[0]):
+        for j in range(inside.shape[1]):
+            if not inside[i, j] or nearer[i, j] <= -tolerance[i, j]:
+                continue
+            seen[i, j] = True
+            # A point in free space is wrong anyway, in depth if it did not move.
+            free = nearer[i, j] > max(tolerance[i, j], FREE_SPACE)
+            row, column = int(y[i, j]), int(x[i, j])
+            known = _is_around(colors, i, j, image, row, column, 1 if free else reach)
+            against[i, j] += -1 if known else 1
+
+
+@lean
+def _is_around(colors, i, j, image, row, column, reach):
+    """Whether a colour lies between those of an image within some pixels of a place."""
+    h, w, _ = image.shape
+    first, last = max(column - reach, 0), min(column + reach + 1, w)
+    for k in range(3):
+        least, most = colors[i, j, k] - TINT, colors[i, j, k] + TINT
+        above = below = False
+        for y in range(max(row - reach, 0), min(row + reach + 1, h)):
+            for x in range(first, last):
+                above |= image[y, x, k] > least
+                below |= image[y, x, k] < most
+            if above and below:
+                break
+        if not (above and below):
+            return False
+    return True
 
 
 def _majority(marked: Bool[np.ndarray, "y x"], size: int) -> Bool[np.ndarray, "y x"]:

@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 import torch
 from boxroom import cameras
+from scipy.ndimage import maximum_filter, minimum_filter, uniform_filter
 
 from ffsplat.api import load
+from ffsplat.consistency import FREE_SPACE
 from ffsplat.images import load_views
-from ffsplat.stream.moving import find_moving, moving_pixels, moving_share
-from ffsplat.stream.sight import PosedViews
+from ffsplat.stream.moving import AROUND, TINT, find_moving, moving_pixels, moving_share
+from ffsplat.stream.sight import PosedViews, look
 from tests.bench.walk import render_walk
 from tests.stream.boxviews import box_views, turned, with_disc
 
@@ -122,3 +124,35 @@ def test_a_network_tells_a_thing_from_a_room_at_rest(room, with_thing):
         outside.append(moving[~discs[3]].mean())
     assert (np.median(inside) > 0.5) == with_thing
     assert np.median(outside) < 0.01
+
+
+@pytest.mark.parametrize("with_thing", [False, True])
+def test_it_is_told_by_the_colours_around_each_place(with_thing):
+    shot = box_views(POSES)
+    if with_thing:
+        with_disc(shot, 3, (45, 40), 14)
+    shot[1][3] = np.clip(shot[1][3] * 0.8 + 0.1, 0, 1)
+    views = PosedViews.of(*shot)
+    pixels = np.rint(255 * views.pixels)
+    against = np.zeros((36, 48))
+    for old in range(3):
+        sight = look(views, 3, old, 2)
+        change = (pixels[3, 1::2, 1::2] - pixels[old][sight.pixel])[sight.agrees]
+        colors = pixels[3, 1::2, 1::2] - np.median(change, axis=0)
+        known = []
+        for reach in (96 // AROUND, 1):
+            size = (2 * reach + 1, 2 * reach + 1, 1)
+            least, most = (
+                extreme(pixels[old], size, mode="nearest")[sight.pixel]
+                for extreme in (minimum_filter, maximum_filter)
+            )
+            known.append(((colors + TINT > least) & (colors - TINT < most)).all(-1))
+        free = sight.nearer > np.maximum(sight.tolerance, FREE_SPACE)
+        sees = sight.inside & (sight.nearer > -sight.tolerance)
+        against += np.where(sees, np.where(np.where(free, *known[::-1]), -1, 1), 0)
+    marked = against > 0
+    share = uniform_filter(marked.astype(float), 3, mode="constant")
+    share /= uniform_filter(np.ones(marked.shape), 3, mode="constant")
+    expected = (marked & (share > 0.5 + 1e-6)).repeat(2, 0).repeat(2, 1)
+    np.testing.assert_array_equal(find_moving(views, 3, [0, 1, 2]).moving, expected)
+    assert expected.any() == with_thing
