@@ -3,11 +3,10 @@
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float32
 
 from ffsplat.prediction import Prediction
+from ffsplat.stream.map.compiled import lean
 from ffsplat.stream.places import PlaceMemory, global_descriptor
 from ffsplat.stream.sight import PosedViews, look, sample
 
@@ -122,5 +121,28 @@ def _softened(grey: Float32[np.ndarray, "h w"]) -> Float32[np.ndarray, "h w"]:
 
 def _box_mean(values: Float32[np.ndarray, "h w"], size: int) -> Float32[np.ndarray, "h w"]:
     """Means of the windows of size x size pixels (odd) around each pixel, as far as they go."""
-    given = torch.from_numpy(np.ascontiguousarray(values))[None, None]
-    return F.avg_pool2d(given, size, 1, size // 2, count_include_pad=False)[0, 0].numpy()
+    values = np.ascontiguousarray(values)
+    across, means = np.empty(values.shape), np.empty(values.shape, np.float32)
+    _average(values, size // 2, across, np.zeros(values.shape[1]), means)
+    return means
+
+
+@lean
+def _average(values, reach, across, down, means):
+    """Running sums, along rows to `across`, then along columns in `down`, which is zeros."""
+    h, w = values.shape
+    for i in range(h):
+        total = 0.0
+        for j in range(-reach, w):
+            total += values[i, j + reach] if j + reach < w else 0
+            total -= values[i, j - reach - 1] if j - reach - 1 >= 0 else 0
+            if j >= 0:
+                across[i, j] = total
+    for i in range(-reach, h):
+        rows = min(i + reach, h - 1) - max(i - reach, 0) + 1
+        for j in range(w):
+            down[j] += across[i + reach, j] if i + reach < h else 0
+            down[j] -= across[i - reach - 1, j] if i - reach - 1 >= 0 else 0
+            if i >= 0:
+                columns = min(j + reach, w - 1) - max(j - reach, 0) + 1
+                means[i, j] = down[j] / (rows * columns)

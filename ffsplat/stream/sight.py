@@ -117,10 +117,21 @@ def sample(
     y: Float32[np.ndarray, "*n"],
 ) -> Float32[np.ndarray, "*n 3"]:
     """Colours at places in an image, between its pixels; outside, those of its border."""
-    h, w = image.shape[:2]
-    x, y = np.clip(x - 0.5, 0, w - 1), np.clip(y - 0.5, 0, h - 1)
-    column, row = np.minimum(x.astype(np.int64), w - 2), np.minimum(y.astype(np.int64), h - 2)
-    right, down = (x - column)[..., None], (y - row)[..., None]
-    above = image[row, column] * (1 - right) + image[row, column + 1] * right
-    below = image[row + 1, column] * (1 - right) + image[row + 1, column + 1] * right
-    return (above * (1 - down) + below * down).astype(np.float32)
+    colors = np.empty((*x.shape, 3), np.float32)
+    _sample(np.ascontiguousarray(image), x.ravel(), y.ravel(), colors.reshape(-1, 3))
+    return colors
+
+
+@lean
+def _sample(image, x, y, colors):
+    h, w, _ = image.shape
+    for i in range(len(x)):
+        across, down = min(max(x[i] - 0.5, 0), w - 1), min(max(y[i] - 0.5, 0), h - 1)
+        row, column = min(int(down), h - 2), min(int(across), w - 2)
+        across, down = across - column, down - row
+        for k in range(3):
+            above = image[row, column, k] * (1 - across) + image[row, column + 1, k] * across
+            below = (
+                image[row + 1, column, k] * (1 - across) + image[row + 1, column + 1, k] * across
+            )
+            colors[i, k] = above * (1 - down) + below * down
