@@ -1,5 +1,6 @@
 import json
 
+import numpy as np
 import pytest
 import torch
 from boxroom import cameras
