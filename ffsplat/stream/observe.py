@@ -6,7 +6,6 @@ from jaxtyping import Bool, Float32, Int32, Int64
 
 from ffsplat.alignment import Similarity
 from ffsplat.codebook import rows_of_level
-from ffsplat.geometry import quaternion_from_matrix
 from ffsplat.merge import INSTANCE_CELL, radii, smoothed
 from ffsplat.prediction import PixelMeaning, Prediction
 from ffsplat.semantics.register import carries_meaning
@@ -14,6 +13,7 @@ from ffsplat.stream.delta import CODES
 from ffsplat.stream.map.lift import Pixels, best_classes, lift
 from ffsplat.stream.map.objects import number_objects
 from ffsplat.stream.map.observed import Batch, Observed
+from ffsplat.stream.turns import quaternion_of
 from ffsplat.types import NO_ID, SH_C0, Codebook
 
 
@@ -85,10 +85,10 @@ def _lift(
     pose = world_from_window.poses(prediction.world_from_camera[0].double().numpy())
     into_world = pose[:, :3].copy()
     into_world[..., :3] *= world_from_window.scale
-    turn = quaternion_from_matrix(torch.from_numpy(pose[0, :3, :3])).tolist()
+    turn = tuple(quaternion_of(pose[0, :3, :3]).tolist())
     lens = float(k[0, 0]), float(k[1, 1]), float(k[0, 2]), float(k[1, 2])
     width = prediction.depth.shape[-1]
-    lift(pixels, rows, width, lens, into_world, tuple(turn), world_from_window.scale, batch)
+    lift(pixels, rows, width, lens, into_world, turn, world_from_window.scale, batch)
 
 
 def _take_meaning(

@@ -7,6 +7,7 @@ from jaxtyping import Float64, Int64
 from ffsplat.alignment import Similarity
 from ffsplat.geometry import matrix_from_quaternion, quaternion_from_matrix
 from ffsplat.stream.delta import FramePoses
+from ffsplat.stream.turns import quaternion_of
 
 
 class Trajectory:
@@ -46,7 +47,7 @@ class Trajectory:
             grown[: len(self._records)] = self._records
             self._records = grown
             self._untold = np.append(self._untold, np.zeros(len(grown) - len(self._untold), bool))
-        pose = np.append(_quaternion(submap_from_camera[:3, :3]), submap_from_camera[:3, 3])
+        pose = np.append(quaternion_of(submap_from_camera[:3, :3]), submap_from_camera[:3, 3])
         record = (number, time_ns, submap, pose, intrinsics, keyframe)
         row = self._count % len(self._records)
         self._records[row], self._untold[row] = record, True

@@ -3,12 +3,11 @@
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float64, UInt16
 
 from ffsplat.alignment import Similarity
-from ffsplat.geometry import matrix_from_quaternion, quaternion_from_matrix
 from ffsplat.stream.map.table import MAX_SUBMAPS
+from ffsplat.stream.turns import quaternion_of, rotation_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +48,7 @@ class SubmapPoses:
     def move(self, number: int, pose: Similarity) -> None:
         """Put a submap elsewhere; it has changed only if the pose has."""
         self.check(number)
-        turn = quaternion_from_matrix(torch.from_numpy(pose.rotation)).numpy()
+        turn = quaternion_of(pose.rotation)
         packed = np.concatenate([[pose.scale], turn, pose.translation])
         if not (np.isfinite(packed).all() and pose.scale > 0):
             raise ValueError(f"the pose of submap {number} is no similarity")
@@ -115,8 +114,7 @@ class SubmapPoses:
 
 
 def _unpacked(packed: Float64[np.ndarray, "8"]) -> Similarity:
-    rotation = matrix_from_quaternion(torch.from_numpy(packed[1:5].copy())).numpy()
-    return Similarity(float(packed[0]), rotation, packed[5:].copy())
+    return Similarity(float(packed[0]), rotation_of(packed[1:5]), packed[5:].copy())
 
 
 def _matrix(pose: Similarity) -> Float64[np.ndarray, "3 4"]:
