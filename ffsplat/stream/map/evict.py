@@ -58,7 +58,7 @@ def free_places(table, places, numbers):
     for place in numbers:
         delete(slots, occupants, keys[place])
         keys[place] = -1
-        places.touched[place] = False
+        places.touched[place] = True
         unused[free[0]] = place
         free[0] += 1
 

@@ -20,15 +20,15 @@ Source: KinectFusion (Newcombe et al., ISMAR 2011), section 3.3, caps its weight
 @lean
 def add_pair(ids, sums, place, number, confidence):
     """Add to a place the confidence that speaks for one ID."""
-    twin, least, low = -1, 0, sums[place, 0]
     for k in range(SLOTS):
         if ids[place, k] == number:
-            twin = k
-        if sums[place, k] < low:
-            least, low = k, sums[place, k]
-    if twin >= 0:
-        sums[place, twin] += confidence
-    elif confidence >= low:  # an empty slot has 0
+            sums[place, k] += confidence
+            return
+    least = 0
+    for k in range(1, SLOTS):
+        if sums[place, k] < sums[place, least]:
+            least = k
+    if confidence >= sums[place, least]:  # an empty slot has 0
         ids[place, least], sums[place, least] = number, confidence
 
 

@@ -32,6 +32,7 @@ def unpack(arrays: Arrays, places: Places, table: Table, submaps: SubmapPoses) -
     for name in ROWS:
         getattr(places, name)[alive] = arrays[name]
     places.sent[arrays["lost"]] = arrays["lost_from"]
+    places.touched[arrays["lost"]] = True
     places.free[0] = len(arrays["unused"])
     places.unused[: places.free[0]] = arrays["unused"]
     fill(table.keys, table.places, places.keys)
