@@ -53,6 +53,14 @@ def find_places(table, keys, target, means, usable, into_local, submaps, cell, f
 
 
 @lean
+def find_valid(keys, born, places, clock, valid):
+    """Mark those places that hold something and held it at a call of `fuse` already."""
+    for i in range(len(places)):
+        place = places[i]
+        valid[i] = 0 <= place < len(keys) and keys[place] >= 0 and born[place] <= clock
+
+
+@lean
 def take_places(table, places, found, own, start, call):
     """Free places for the observations from `start` on that have none; where they ran out.
 

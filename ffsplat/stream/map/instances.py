@@ -5,11 +5,12 @@ the Gaussians of a mask are those that its pixels fused into, so depth tells fro
 """
 
 import numpy as np
-from jaxtyping import Bool, Int32
+from jaxtyping import Bool, Int32, Int64
 
 from ffsplat.semantics.associate import OVERLAP
 from ffsplat.stream.map.compiled import lean
 from ffsplat.stream.map.pairs import CAP
+from ffsplat.stream.map.table import empty_table, find, insert
 from ffsplat.types import NO_ID
 from ffsplat.voxels import group
 
@@ -35,9 +36,7 @@ def match_instances(
     mask = masks.index
     met_of_mask = np.bincount(mask[met[rows]], minlength=len(masks))
     shared = np.flatnonzero(met[rows] & (known[rows] >= 0))
-    pairs, counts = np.unique(
-        mask[shared] << 32 | known[rows[shared]].astype(np.int64), return_counts=True
-    )
+    pairs, counts = _counted(mask[shared] << 32 | known[rows[shared]].astype(np.int64))
     enough = counts >= OVERLAP * met_of_mask[pairs >> 32]
     pairs, counts = pairs[enough], counts[enough]
     # Candidates of a mask stand together, the largest share first.
@@ -54,6 +53,33 @@ def match_instances(
         chosen[index] = number
     numbers[rows] = chosen[mask]
     return numbers, fresh
+
+
+def _counted(
+    keys: Int64[np.ndarray, " n"],
+) -> tuple[Int64[np.ndarray, " m"], Int64[np.ndarray, " m"]]:
+    """The different keys, rising, and how often each is there: few of many, so none is sorted."""
+    table, found = empty_table(len(keys)), np.empty(len(keys), np.int64)
+    counts = np.zeros(len(keys), np.int64)
+    number = count_keys(table, keys, found, counts)
+    order = np.argsort(found[:number])
+    return found[order], counts[order]
+
+
+@lean
+def count_keys(table, keys, found, counts):
+    """Write down each key that is new, and count all; how many there are."""
+    slots, places = table
+    number = np.int32(0)
+    for key in keys:
+        place = find(slots, places, key)
+        if place < 0:
+            place = number
+            insert(slots, places, key, place)
+            found[place] = key
+            number += np.int32(1)
+        counts[place] += 1
+    return number
 
 
 @lean

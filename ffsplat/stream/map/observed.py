@@ -6,6 +6,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float32, Int16, Int32
 
+from ffsplat.stream.map.compiled import lean
+
 
 @dataclass(frozen=True, eq=False)
 class Observed:
@@ -58,8 +60,19 @@ class Batch(NamedTuple):
 
     def usable(self) -> Bool[np.ndarray, " n"]:
         """Which observations are finite and have confidence."""
-        good = np.isfinite(self.opacities) & np.isfinite(self.confidence) & (self.confidence > 0)
-        for array in (self.means, self.scales, self.quaternions_wxyz, self.colors):
-            # A sum is finite only if all terms are; one that overflows is no Gaussian either.
-            good &= np.isfinite(np.einsum("nk->n", array))
+        good = np.empty(len(self.means), bool)
+        find_usable(self, good)
         return good
+
+
+@lean
+def find_usable(batch, good):
+    """Mark what `Batch.usable` says."""
+    # A sum is finite only if all terms are; one that overflows is no Gaussian either.
+    for i in range(len(good)):
+        total = batch.opacities[i] + batch.confidence[i]
+        for k in range(3):
+            total += batch.means[i, k] + batch.scales[i, k] + batch.colors[i, k]
+        for k in range(4):
+            total += batch.quaternions_wxyz[i, k]
+        good[i] = np.isfinite(total) and batch.confidence[i] > 0

@@ -11,7 +11,7 @@ from ffsplat.stream.delta import SplatRows
 from ffsplat.stream.map.carve import AMOUNT, carve_places
 from ffsplat.stream.map.changes import Changes, rows_of, take_changes
 from ffsplat.stream.map.evict import BATCH, free_places, least
-from ffsplat.stream.map.fuse import find_places, join_meanings, join_shapes, take_places
+from ffsplat.stream.map.fuse import find_places, find_valid, join_meanings, join_shapes, take_places
 from ffsplat.stream.map.instances import match_instances
 from ffsplat.stream.map.observed import Batch, Observed
 from ffsplat.stream.map.pairs import remap_pairs
@@ -132,10 +132,10 @@ class SplatMap:
 
         -1 is none; a place that was freed and given again is not what it was.
         """
-        known = (places >= 0) & (places < len(self._places.keys))
-        rows = np.where(known, places, 0)
-        alive = self._places.keys[rows] >= 0
-        return known & alive & (self._places.born[rows] <= clock)
+        valid = np.empty(places.size, bool)
+        flat = np.ascontiguousarray(places).ravel()
+        find_valid(self._places.keys, self._places.born, flat, clock, valid)
+        return valid.reshape(places.shape)
 
     def carve(
         self,
