@@ -41,7 +41,7 @@ class Readings:
     stages: Mapping[str, Histogram]
     counts: Mapping[str, int]
     gauges: Mapping[str, float]
-    map: Mapping[str, float]
+    map: Mapping[str, int | float]
 
     def text(self) -> str:
         """All figures for Prometheus."""

@@ -36,7 +36,7 @@ class Worker:
     ):
         self.warm = False
         """Whether the network has run."""
-        self.statistics: Mapping[str, float] = {}
+        self.statistics: Mapping[str, int | float] = {}
         """What the mapper said of the map after the last frame."""
         self._mapper = mapper
         self._settings = settings

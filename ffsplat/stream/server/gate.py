@@ -54,7 +54,7 @@ class Gate(ServerConnection):
         super().__init__(*arguments, **options)
         self.head: bytearray | None = bytearray()
         self.is_refused = False
-        self.heard = time.monotonic()
+        self.heard = self.began = time.monotonic()
         """When anything came last, pongs included."""
 
     def connection_made(self, transport: Any) -> None:

@@ -44,6 +44,9 @@ log = logging.getLogger(__name__)
 CLOSING = 2.0
 """Seconds that a client has to agree that a connection ends."""
 
+STRANGER_CLOSING = 1.0
+"""The same for who has not said hello."""
+
 HEALTH = 1.0
 """Seconds between two messages about the state of the server."""
 
@@ -74,6 +77,7 @@ class Session:
         self._settings = services.settings
         self._ends = float("inf")
         self._outbox: Outbox | None = None
+        self._closing = STRANGER_CLOSING
         self._messages = TokenBucket(BUSY * self._settings.max_fps, time.monotonic())
 
     async def run(self) -> None:
@@ -109,8 +113,9 @@ class Session:
             raise ProtocolError(DRAINING, SHUTDOWN)
         if self._connection.subprotocol != SUBPROTOCOL:
             raise ProtocolError(VERSION, f"this server speaks {SUBPROTOCOL} only")
+        left = self._connection.began + self._settings.handshake - time.monotonic()
         try:
-            async with asyncio.timeout(self._settings.handshake):
+            async with asyncio.timeout(left):
                 text = await self._connection.recv()
         except TimeoutError as error:
             wait = f"no hello within {self._settings.handshake:g} s"
@@ -124,6 +129,7 @@ class Session:
         if len(self._services.sessions) >= self._settings.max_sessions:
             raise ProtocolError(DRAINING, f"all {self._settings.max_sessions} sessions are taken")
         self._services.sessions.add(self)
+        self._closing = CLOSING
         return hello
 
     def _authorize(self, hello: Hello) -> None:
@@ -232,14 +238,14 @@ class Session:
         message = Error(error.code, str(error), error.hint or "", retry is not None, retry)
         # Who does not hear it sees the code of the close frame, or nothing at all.
         with contextlib.suppress(TimeoutError, ConnectionClosed):
-            async with asyncio.timeout(CLOSING):
+            async with asyncio.timeout(self._closing):
                 await self._connection.send(dump(message))
 
     async def _close(self, code: int, reason: str) -> None:
         """Close the connection, politely for a while."""
         rest = asyncio.ensure_future(self._discard())  # the client's answer comes after it
         try:
-            async with asyncio.timeout(CLOSING):
+            async with asyncio.timeout(self._closing):
                 await self._connection.close(code if code != GONE else NORMAL, reason)
         except TimeoutError:
             pass
