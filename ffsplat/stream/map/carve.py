@@ -12,6 +12,9 @@ from ffsplat.geometric import ERROR_SCALE
 from ffsplat.stream.map.compiled import lean
 from ffsplat.stream.map.shape import moved, triple
 
+BEYOND = np.exp(FREE_SPACE)
+"""Depth that is seen over that of a Gaussian, from which on it may stand in free space."""
+
 AMOUNT = 1 / VETO
 """Confidence that one of those who look through takes away, over its own."""
 
@@ -37,7 +40,7 @@ def carve_places(places, among, into_camera, intrinsics, depth, error, valid, am
         if not (0 <= u < w and 0 <= v < h):
             continue
         row, column = int(v), int(u)
-        if not valid[row, column]:
+        if not valid[row, column] or depth[row, column] < BEYOND * z:
             continue
         nearest = nearest_around(depth, valid, row, column)
         own = -ERROR_SCALE * np.log(places.sharpest[place])

@@ -84,9 +84,9 @@ def best_classes(logits, rows, numbers, share, first, last, ids, weights):
     """
     for i in range(len(rows)):
         ids[i, first:last], weights[i, first:last] = -1, -np.inf
-        least = weights[i, last - 1]
-        for one in range(min(len(numbers), logits.shape[1])):
-            value = logits[rows[i], one]
+        least, line = weights[i, last - 1], logits[rows[i]]
+        for one in range(min(len(numbers), len(line))):
+            value = line[one]
             if value > least:
                 place = last - 1
                 while place > first and value > weights[i, place - 1]:
