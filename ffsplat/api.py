@@ -3,27 +3,19 @@
 import logging
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float32, Int16
+from jaxtyping import Bool, Float32
 from torch import Tensor
 
-from ffsplat import __version__
-from ffsplat.chunks import (
-    Bound,
-    Passes,
-    Placement,
-    free_memory,
-    plan,
-    run_passes,
-    views_per_pass,
-)
-from ffsplat.codes import MAX_ROWS
+from ffsplat import __version__, codes
+from ffsplat.chunks import Placement, free_memory, views_per_pass
+from ffsplat.chunks.place import FIRST
+from ffsplat.codebook import code_gram
 from ffsplat.config import ModelConfig
 from ffsplat.device import Dtype, choose_device, choose_dtype, memory_errors
 from ffsplat.errors import ImageError, UsageError
@@ -32,10 +24,11 @@ from ffsplat.hub.licenses import require_text_license
 from ffsplat.images import ImageInput, Skipped, load_views
 from ffsplat.merge import confidences, to_scene, with_known_intrinsics
 from ffsplat.model import FFSplat
-from ffsplat.prediction import PixelMeaning, Prediction
+from ffsplat.prediction import Prediction
+from ffsplat.predictor import ModelPredictor, on_cpu, timed
 from ffsplat.refine import refine_cameras
-from ffsplat.semantics.bank import Bank
 from ffsplat.semantics.dense import DenseClip
+from ffsplat.semantics.objects import name_objects
 from ffsplat.semantics.vocabulary import OpenVocabulary, dense_clip
 from ffsplat.stream.delta import CODES
 from ffsplat.stream.settings import MapperSettings
@@ -154,10 +147,11 @@ class Model:
         `inputs`, `max_megapixels` and `on_error` are those of `images.load_views`; `resolution`
         is the longer side for the network in pixels (the model's own unless given). Of more than
         `max_views` photos, evenly spaced ones are used; without it, all. At most `chunk_views` go
-        through the network at once - by default `chunks.views_per_pass` - and further passes are
-        placed by views that they share (`chunks.run_passes`). `refine` corrects the regressed
-        cameras by the network's matches. `hard_ids` gives each object one codebook row of its own,
-        where meaning is lifted (`semantics.lift`). The rest is for `merge.to_scene`. On a CPU the
+        through the network at once - by default `chunks.views_per_pass` - and with more photos than
+        that each is mapped beside those near it (`stream.album.map_photos`). `refine` corrects the
+        regressed cameras by the network's matches. `hard_ids` gives each object one codebook row of
+        its own, where meaning is lifted (`semantics.lift`). The rest is for `merge.to_scene`, where
+        one pass takes all (`prune_edges` and `consistent` always hold for more). On a CPU the
         scene is reproducible as far as the passes are: by default they depend on the free memory.
 
         Raises UsageError for options, ImageError for photos (also if no pixel is usable), and
@@ -166,78 +160,101 @@ class Model:
         _check_options(topk, min_confidence, voxel, max_gaussians, chunk_views)
         if hard_ids and self.dense is None:
             raise UsageError("this model has no objects to name", "add +clip to its name")
-        vocabulary = self.dense and OpenVocabulary(self.dense, self.masks, hard_ids)
         seconds: dict[str, float] = {}
         size = self.config.resolution if resolution is None else resolution
-        with _timed(seconds, "images"):
+        with timed(seconds, "images"):
             loaded = load_views(
                 [inputs] if isinstance(inputs, ImageInput) else inputs,
                 resolution=size, patch=self.config.patch, on_error=on_error,
                 max_views=max_views, max_megapixels=max_megapixels,
             )  # fmt: skip
         views = loaded.views
-        chunks = self._chunks(views, chunk_views)
+        together = self._together(views, chunk_views)
         lifting = {
-            "topk": topk, "min_confidence": min_confidence, "prune_edges": prune_edges,
-            "consistent": consistent, "max_gaussians": max_gaussians,
+            "min_confidence": min_confidence, "max_gaussians": max_gaussians, "topk": topk,
         }  # fmt: skip
-        with memory_errors(len(chunks[0]), size, self.device), torch.inference_mode():
-            bound = Bound(voxel, max_gaussians)
-            done = self._run(views, chunks, bound, refine, vocabulary, lifting, seconds)
+        with memory_errors(together, size, self.device), torch.inference_mode():
+            if together < len(views):
+                done = self._map(views, together, voxel, refine, hard_ids, lifting, seconds)
+            else:
+                lifting |= {"prune_edges": prune_edges, "consistent": consistent, "voxel": voxel}
+                done = self._at_once(views, refine, hard_ids, lifting, seconds)
         if not len(done.scene):
             raise ImageError("the photos have no usable pixel: they are transparent")
-        warnings = loaded.warnings + done.warnings(views, chunks) + _parallax_warning(done)
+        warnings = loaded.warnings + done.warnings + _parallax_warning(done)
         report = InferReport(
-            views, done.depth, done.placements, done.prediction, loaded.skipped, warnings, seconds
+            views, done.depth, done.passes, done.prediction, loaded.skipped, warnings, seconds
         )
         return InferResult(done.scene, report)
 
-    def _run(
+    def _at_once(
         self,
         views: Views,
-        chunks: list[range],
-        bound: Bound,
         refine: bool,
-        vocabulary: OpenVocabulary | None,
+        hard_ids: bool,
         lifting: Mapping[str, Any],
         seconds: dict[str, float],
-    ) -> Passes:
-        """All passes; `lifting` is for `merge.to_scene`, `seconds` grows by what they take."""
-        begin = time.perf_counter()
-
-        def predict(chunk: Views) -> Prediction:
-            with _timed(seconds, "network"):
-                prediction = self.predict(chunk)
-            with _timed(seconds, "cameras"):
-                return _to_cpu(self._place_cameras(prediction, chunk, refine))
-
-        def build(prediction: Prediction, chunk: Views, cell: float | None) -> Scene:
-            meaning = None
-            if vocabulary is not None:
-                with _timed(seconds, "meaning"):
-                    sure = confidences(prediction)[0].float().numpy()
-                    meaning = vocabulary.label(prediction, chunk, sure, topk=lifting["topk"])
-            return to_scene(
-                prediction, chunk, self.codebook, voxel=cell, metric=self.config.metric,
-                meaning=meaning, provenance=self.provenance, **lifting,
-            )  # fmt: skip
-
-        growing = vocabulary is not None and vocabulary.growing
-        done = run_passes(views, chunks, predict, build, bound, growing)
+    ) -> "_Done":
+        """All views in one pass; `lifting` is for `merge.to_scene`, `seconds` grows."""
+        vocabulary = self.dense and OpenVocabulary(self.dense, self.masks, hard_ids)
+        with timed(seconds, "network"):
+            prediction = self.predict(views)
+        with timed(seconds, "cameras"):
+            prediction = on_cpu(self.place_cameras(prediction, views, refine))
+        meaning = None
         if vocabulary is not None:
-            done = replace(done, scene=vocabulary.finish(done.scene))
+            with timed(seconds, "meaning"):
+                sure = confidences(prediction)[0].float().numpy()
+                meaning = vocabulary.label(prediction, views, sure, topk=lifting["topk"])
+        with timed(seconds, "scene"):
+            scene = to_scene(
+                prediction, views, self.codebook, metric=self.config.metric, meaning=meaning,
+                provenance=self.provenance, **lifting,
+            )  # fmt: skip
+            if vocabulary is not None:
+                scene = vocabulary.finish(scene)
+        return _Done(scene, prediction.depth[0].float().numpy(), (FIRST,), (), prediction)
+
+    def _map(
+        self,
+        views: Views,
+        window: int,
+        voxel: float | None,
+        refine: bool,
+        hard_ids: bool,
+        lifting: Mapping[str, Any],
+        seconds: dict[str, float],
+    ) -> "_Done":
+        """View by view, each in a window with those near it; `seconds` grows."""
+        from ffsplat.stream.album import map_photos
+
+        begin = time.perf_counter()
+        predictor = ModelPredictor(self, refine, seconds)
+        album = map_photos(
+            predictor, views, window, cell=voxel, max_gaussians=lifting["max_gaussians"],
+            min_confidence=lifting["min_confidence"],
+        )  # fmt: skip
+        scene, warnings = predictor.finish(album.scene), album.warnings(views)
+        if lifting["topk"] > CODES:
+            warnings += (f"photos that take several passes keep {CODES} pairs a Gaussian",)
+        elif scene.codes is not None and not hard_ids:
+            assert scene.codebook is not None
+            kept = codes.truncate(scene.codes, lifting["topk"], code_gram(scene.codebook))
+            scene = replace(scene, codes=kept)
+        if hard_ids:
+            assert self.dense is not None
+            scene = name_objects(scene, self.dense.name)
         others = sum(seconds.get(stage, 0) for stage in ("network", "cameras", "meaning"))
         seconds["scene"] = time.perf_counter() - begin - others
-        return done
+        return _Done(scene, album.depth, album.placements, warnings, None)
 
-    def _chunks(self, views: Views, chunk_views: int | None) -> list[range]:
-        """Which views go through the network together."""
+    def _together(self, views: Views, chunk_views: int | None) -> int:
+        """How many views go through the network together."""
         if chunk_views is not None:
-            return plan(len(views), chunk_views)
-        free = free_memory(self.device)
-        return plan(len(views), views_per_pass(self.config, views.valid.shape, free))
+            return min(chunk_views, len(views))
+        return views_per_pass(self.config, views.valid.shape, free_memory(self.device))
 
-    def _place_cameras(self, prediction: Prediction, views: Views, refine: bool) -> Prediction:
+    def place_cameras(self, prediction: Prediction, views: Views, refine: bool) -> Prediction:
         """Cameras with the focal lengths that photos tell, and refined by the network's matches."""
         prediction = with_known_intrinsics(prediction, views)
         if not refine:
@@ -249,7 +266,7 @@ class Model:
         """A mapper for a camera's frames, by this model; `options` are those of its settings."""
         from ffsplat.stream.mapper import Mapper
 
-        return Mapper(_Online(self), settings or MapperSettings(**options))
+        return Mapper(ModelPredictor(self), settings or MapperSettings(**options))
 
     def predict(self, views: Views) -> Prediction:
         """What the network says about one set of views, on the model's device."""
@@ -273,46 +290,15 @@ class Model:
         return None if views.valid.all() else torch.from_numpy(views.valid)[None].to(self.device)
 
 
-class _Online:
-    """A model as a mapper takes it; its bank of rows, if it has one, grows with the stream."""
+@dataclass(frozen=True, eq=False)
+class _Done:
+    """What photos became, in one pass (then `prediction` is what the network said) or in many."""
 
-    def __init__(self, model: Model):
-        self._model = model
-        self.resolution, self.patch = model.config.resolution, model.config.patch
-        self.metric, self.provenance = model.config.metric, model.provenance
-        self._vocabulary = model.dense and OpenVocabulary(model.dense, model.masks)
-        self.codebook = None if model.dense else model.codebook
-        self._row_map: Int16[np.ndarray, " old"] | None = None
-
-    def predict(self, views: Views) -> Prediction:
-        with (
-            memory_errors(len(views), max(views.valid.shape[1:]), self._model.device),
-            torch.inference_mode(),
-        ):
-            said = self._model.predict(views)
-            return _to_cpu(self._model._place_cameras(said, views, refine=True))
-
-    def label(self, prediction: Prediction, views: Views) -> PixelMeaning | None:
-        if self._vocabulary is None:
-            return None
-        bank = self._vocabulary.bank
-        if bank is not None and len(bank) > MAX_ROWS // 2:
-            self._row_map = bank.compact()
-        sure = confidences(prediction)[0].float().numpy()
-        with torch.inference_mode():
-            return self._vocabulary.label(prediction, views, sure, topk=CODES)
-
-    def renumbered(self) -> Int16[np.ndarray, " old"] | None:
-        row_map, self._row_map = self._row_map, None
-        return row_map
-
-    def state(self) -> dict[str, np.ndarray]:
-        bank = self._vocabulary and self._vocabulary.bank
-        return bank.state() if bank else {}
-
-    def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
-        if self._vocabulary is not None:
-            self._vocabulary.bank = Bank.from_state(arrays) if arrays else None
+    scene: Scene
+    depth: Float32[np.ndarray, "v h w"]
+    passes: tuple[Placement, ...]
+    warnings: tuple[str, ...]
+    prediction: Prediction | None
 
 
 def load(
@@ -365,19 +351,7 @@ def _check_options(
         raise UsageError(f"chunk_views is {chunk_views}, expected at least 2")
 
 
-@contextmanager
-def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
-    start = time.perf_counter()
-    yield
-    seconds[stage] = seconds.get(stage, 0.0) + time.perf_counter() - start
-
-
-def _to_cpu(prediction: Prediction) -> Prediction:
-    present = {key: value for key, value in vars(prediction).items() if value is not None}
-    return replace(prediction, **{key: value.cpu() for key, value in present.items()})
-
-
-def _parallax_warning(done: Passes) -> tuple[str, ...]:
+def _parallax_warning(done: _Done) -> tuple[str, ...]:
     assert done.scene.cameras is not None
     centres = done.scene.cameras.world_from_camera[:, :3, 3]
     widest = np.linalg.norm(centres - centres[0], axis=1).max()

@@ -16,7 +16,7 @@ ORDER = [
     "nn", "model", "refine",
     "voxels", "instances", "semantics", "consistency", "pruning", "fusion", "merge",
     "hits", "query", "render", "io",
-    "zoo", "hub", "chunks", "stream", "api", "cli", "__main__",
+    "zoo", "hub", "chunks", "stream", "predictor", "api", "cli", "__main__",
 ]  # fmt: skip
 """Modules of ffsplat; each imports only those to its left, and the version from the root."""
 

@@ -186,9 +186,7 @@ def _facts(result: "InferResult", seconds: dict[str, float], written: list[Path]
         "files": [str(path) for path in written],
         "gaussians": len(scene),
         "views": [source.name for source in report.views.sources],
-        "passes": [
-            {"placed": one.by, "agreement": round(one.agreement, 3)} for one in report.passes
-        ],
+        "passes": [{"agreement": round(one.agreement, 3)} for one in report.passes],
         "skipped": [{"name": one.name, "reason": one.reason} for one in report.skipped],
         "warnings": list(report.warnings),
         "seen": [{"name": name, "share": share} for name, share in seen if name],

@@ -1,13 +1,17 @@
 """Objects without masks, and codes that name objects instead of kinds."""
 
+from dataclasses import replace
+
 import numpy as np
 from jaxtyping import Float32, Int16, Int32
 
+from ffsplat import codes
+from ffsplat.codebook import gram
 from ffsplat.codes import MAX_ROWS
 from ffsplat.instances import label_instances
 from ffsplat.prediction import PixelMeaning
 from ffsplat.semantics.bank import nameless
-from ffsplat.types import NO_ID
+from ffsplat.types import NO_ID, Scene
 from ffsplat.voxels import group
 
 SMALLEST = 3
@@ -55,3 +59,31 @@ def code_objects(
     ids = row_of[instances][..., None]
     weight = (ids != NO_ID).astype(np.float32)
     return PixelMeaning(ids, weight, instances, nameless(support[kept], pooled[kept], space))
+
+
+def name_objects(scene: Scene, space: str) -> Scene:
+    """The scene with one codebook row an object: the direction of the mean of its coded vectors.
+
+    Gaussians count by their opacity; those of no object have no evidence. K is 1. What
+    `code_objects` does from features, this does afterwards, where windows were joined to a map.
+    """
+    assert scene.codes is not None
+    assert scene.codebook is not None
+    assert scene.instances is not None
+    known = scene.instances != NO_ID
+    objects = group(scene.instances[known].astype(np.int64))
+    weights = scene.codes.weights[known].astype(np.float32)
+    weights *= scene.gaussians.opacities_of_meaning[known, None]
+    ids = scene.codes.ids[known]
+    sums = np.zeros((len(objects), len(scene.codebook)), np.float32)
+    used = ids != NO_ID
+    owners = np.broadcast_to(objects.index[:, None], ids.shape)
+    np.add.at(sums, (owners[used], ids[used]), weights[used])
+    table = nameless(sums.sum(1), sums @ scene.codebook.spaces[space].astype(np.float32), space)
+    code = np.full((len(scene), 1), NO_ID, np.int16)
+    code[known, 0] = objects.index
+    return replace(
+        scene,
+        codes=codes.from_pairs(code, (code != NO_ID).astype(np.float32), 1, gram(table, space)),
+        codebook=table,
+    )

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int32
 
 from ffsplat.alignment import Similarity
-from ffsplat.chunks.plan import take_prediction
+from ffsplat.chunks.some import take_prediction
 from ffsplat.prediction import PixelMeaning
 from ffsplat.stream.keyframes import (
     Keyframe,

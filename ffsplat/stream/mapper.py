@@ -15,7 +15,8 @@ import numpy as np
 from jaxtyping import Float, Float64, UInt8
 
 from ffsplat.alignment import Similarity
-from ffsplat.chunks.plan import take_prediction, take_views
+from ffsplat.chunks.place import FIRST
+from ffsplat.chunks.some import take_prediction, take_views
 from ffsplat.errors import StreamError
 from ffsplat.stream.atlas import Atlas
 from ffsplat.stream.canvas import Canvas
@@ -88,6 +89,7 @@ class Mapper:
         self.anchored = False
         self.loops = 0
         self.codebook = predictor.codebook
+        self.placed = FIRST
         self._check = FrameCheck()
         self._last = -1
         self._lost = 0
@@ -153,9 +155,12 @@ class Mapper:
         cancelled: Callable[[], bool] = lambda: False,
         clock: "Clock | None" = None,
     ) -> list[Verdict]:
-        """Place several frames by one window; at least one view of it is left for keyframes."""
+        """Place several frames by one window; at least one view of it is left for keyframes.
+
+        None is lost or moving if the settings say that all frames show one place.
+        """
         clock = clock or Clock()
-        window = see(self.predictor, self._past(arrivals), arrivals)
+        window = see(self.predictor, self._past(arrivals), arrivals, self.settings.min_confidence)
         clock.stop("network")
         reason: Dropped | None = None
         if cancelled():
@@ -198,9 +203,8 @@ class Mapper:
         if self.atlas is None:
             return window
         rows = range(len(window.past) - (self._loop is not None))
-        scale = 1.0 if self.predictor.metric and self.anchored else None
-        placed = lay(window, rows, self.atlas.submaps.poses, scale)
-        if placed.agreement < FITS and self._lost < PATIENCE:
+        placed = self.placed = lay(window, rows, self.atlas.submaps.poses)
+        if placed.agreement < FITS and self._lost < PATIENCE and not self.settings.believe:
             self._lost += 1
             return None
         return replace(window, placed=placed)
@@ -217,7 +221,7 @@ class Mapper:
         chosen = set(rows[first:])
         if chosen:
             if self.atlas is None:
-                self.atlas = Atlas(self.settings, self.settings.cell or window.footprint())
+                self.atlas = Atlas(self.settings, self.settings.cell or self._cell(window))
             self.atlas.clear()
             known: list[Keyframe] = []
             for row in rows:
@@ -230,6 +234,9 @@ class Mapper:
                 self._done(window, row, arrival, row in chosen, window.pose(row), clock)
             )
         return verdicts
+
+    def _cell(self, window: Window) -> float:
+        return self.settings.coarse * window.placed.similarity.scale * window.footprint()
 
     def _go_on(self, window: Window, arrivals: Sequence[Arrival], clock: "Clock") -> list[Verdict]:
         """Place new frames beside keyframes that stay; those that show enough become some."""
@@ -249,7 +256,7 @@ class Mapper:
             similarity = self._similarity(window, row, arrival, known)
             if new:
                 meeting, share = self._still(window, row, rows, meeting)
-                if share > MOVING:
+                if share > MOVING and not self.settings.believe:
                     verdicts.append(Verdict(arrival.number, "moving", seconds=clock.seconds))
                     continue
                 clock.stop("place")
@@ -276,7 +283,7 @@ class Mapper:
         """Whether a view shows what keyframes of its window do, in shape and in colour."""
         grey = (window.views.pixels @ GREY).reshape(len(window.views), -1)
         seen = meeting.known >= SEEN and meeting.likeness(grey, row, rows) >= ALIKE
-        if seen or self._lost >= PATIENCE:
+        if seen or self._lost >= PATIENCE or self.settings.believe:
             self._lost = 0
             return True
         self._lost += 1
@@ -377,7 +384,7 @@ class Mapper:
         )
         if not evidence.ok:
             return window
-        by_old = lay(window, [old_row], submaps.poses, None)
+        by_old = lay(window, [old_row], submaps.poses)
         moved = by_old.similarity @ window.placed.similarity.inverse()
         depth = by_old.similarity.scale * window.middle(row)
         before = self.epoch
@@ -387,7 +394,7 @@ class Mapper:
             return window
         self.loops += self.epoch - before
         self._pause = LOOP_PAUSE
-        placed = lay(window, range(old_row + 1), submaps.poses, None)
+        placed = lay(window, range(old_row + 1), submaps.poses)
         return replace(window, placed=placed)
 
     def scene(self) -> Scene:

@@ -70,7 +70,7 @@ def scene_of(
         codes=bare.codes if codebook is not None else None,
         instances=bare.instances if codebook is not None else None,
         codebook=codebook,
-        cameras=_cameras(list(atlas.keyframes), atlas),
+        cameras=_cameras(sorted(atlas.keyframes, key=lambda one: one.number), atlas),
         metric=metric,
         provenance=provenance,
     )

@@ -10,14 +10,19 @@ class MapperSettings:
     `window` views go through the network together: the new frames and past keyframes. A frame
     becomes a keyframe when less than `overlap` of what it shows is known. A submap holds
     `keyframes_a_submap`. `cell` is the side of the cells that are fused, in the unit of the map;
-    None takes the size of a pixel at the median depth of the first window.
+    None takes the size of a pixel at the median depth of the first window, times `coarse`. Pixels
+    less sure than `min_confidence` become no Gaussians (see `merge.to_scene`). `believe` says that
+    all frames show one place: none is left out as lost or moving.
     """
 
     window: int = 4
     overlap: float = 0.9
     keyframes_a_submap: int = 2
     cell: float | None = None
+    coarse: float = 1.0
+    min_confidence: float = 0.05
     loops: bool = True
+    believe: bool = False
     max_splats: int = 500_000
     max_keyframes: int = 256
     max_submaps: int = 160

@@ -12,8 +12,8 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64
 
 from ffsplat.alignment import Similarity
-from ffsplat.chunks.place import FIRST, Placement, Shared, place_by_cameras
-from ffsplat.chunks.plan import take_prediction
+from ffsplat.chunks.place import FIRST, Placement, Shared, place
+from ffsplat.chunks.some import take_prediction
 from ffsplat.prediction import Prediction
 from ffsplat.stream.canvas import Picture, gather
 from ffsplat.stream.keyframes import Keyframe, choose_views, sight_distances
@@ -22,8 +22,8 @@ from ffsplat.stream.map.kept import kept_pixels
 from ffsplat.stream.predictor import Predictor
 from ffsplat.types import Views
 
-MIN_CONFIDENCE, MIN_OPACITY = 0.05, 0.005
-"""Pixels that are less sure or less opaque become no Gaussians, as in `merge.to_scene`."""
+MIN_OPACITY = 0.005
+"""Pixels that are less opaque become no Gaussians, as in `merge.to_scene`."""
 
 STEP = 4
 """Of the pixels that tell how a window lies in the map, one in so many along each side is used."""
@@ -160,14 +160,19 @@ class Window:
         return float(np.median(depth)) if len(depth) else 1.0
 
 
-def see(predictor: Predictor, past: Sequence[Keyframe], arrivals: Sequence[Arrival]) -> Window:
+def see(
+    predictor: Predictor,
+    past: Sequence[Keyframe],
+    arrivals: Sequence[Arrival],
+    min_confidence: float,
+) -> Window:
     """Send keyframes and new frames through the network; the window is not placed yet."""
     pictures = [as_picture(one) for one in past] + [one.picture for one in arrivals]
     views = gather(pictures)
     prediction = predictor.predict(views)
     new = range(len(past), len(pictures))
     said, valid = take_prediction(prediction, new), views.valid[len(past) :]
-    fresh = kept_pixels(said, valid, MIN_CONFIDENCE, MIN_OPACITY)
+    fresh = kept_pixels(said, valid, min_confidence, MIN_OPACITY)
     kept = np.concatenate([*(one.valid[None] for one in past), fresh])
     return Window(prediction, views, tuple(past), kept, FIRST)
 
@@ -182,15 +187,13 @@ def is_finite(prediction: Prediction) -> bool:
     return all(math.isfinite(float(one.sum())) for one in values)
 
 
-def lay(
-    window: Window, rows: Sequence[int], submaps: Mapping[int, Similarity], scale: float | None
-) -> Placement:
+def lay(window: Window, rows: Sequence[int], submaps: Mapping[int, Similarity]) -> Placement:
     """Where a window lies, by what the map knows of the keyframes in these of its rows.
 
-    `scale` locks that of the window. Without rows it lies where it is.
+    Without rows it lies where it is.
     """
     if not rows:
         return FIRST
     known = known_views([window.past[row] for row in rows], submaps)
     found = found_views(window.prediction, rows)
-    return place_by_cameras(found, known, window.kept[list(rows)][:, *THINNED], scale)
+    return place(found, known, window.kept[list(rows)][:, *THINNED])

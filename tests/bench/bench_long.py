@@ -12,21 +12,15 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 import numpy as np
-import torch
 
 from ffsplat.alignment import fit_similarity
 from ffsplat.api import Model, load
-from ffsplat.chunks import plan
 from ffsplat.chunks.memory import bytes_a_pass, bytes_a_view
-from ffsplat.chunks.place import FIRST, Placement, Shared, place, shared_views
-from ffsplat.chunks.plan import take_views
-from ffsplat.images import load_views
-from ffsplat.types import Views
 from tests.bench.walk import clear_room, render_walk, save_photos
 
 LONGEST = 200
@@ -74,61 +68,16 @@ def in_process(*arguments: str) -> dict:
     return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
 
 
-def predict(model: Model, views: Views, chunks: Sequence[range]) -> list[tuple[Views, Shared]]:
-    """The views of each pass, and what the pass says of all of them."""
-    said = []
-    for rows in chunks:
-        chunk = take_views(views, rows)
-        with torch.inference_mode():
-            prediction = model._place_cameras(model.predict(chunk), chunk, refine=True)
-        said.append((chunk, shared_views(prediction, list(range(len(rows))))))
-    return said
-
-
-def by_least_squares(found: Shared, known: Shared, valid: np.ndarray) -> Placement:
-    """What `place` is compared with: all pixels alike, no camera, no robustness."""
-    fitted = fit_similarity(found.points[valid], known.points[valid])
-    apart = np.linalg.norm(fitted.points(found.points[valid]) - known.points[valid], axis=1)
-    return Placement(fitted, "points", 1.0, float(np.median(apart / known.depth[valid])))
-
-
-def trajectory(
-    said: list[tuple[Views, Shared]], chunks: Sequence[range], placing: Callable
-) -> tuple[np.ndarray, float]:
-    """Centres of all cameras, and the mean seam of the passes."""
-    centres, seams = np.zeros((chunks[-1].stop, 3)), []
-    known, before = None, range(0)
-    for (chunk, found), rows in zip(said, chunks, strict=True):
-        old, placed = max(0, before.stop - rows.start), FIRST
-        if known is not None:
-            last = part(known, slice(len(before) - old, None))
-            placed = placing(part(found, slice(old)), last, chunk.valid[:old])
-            seams.append(placed.seam)
-        known, before = found.moved(placed.similarity), rows
-        centres[rows.start + old : rows.stop] = known.poses[old:, :3, 3]
-    return centres, float(np.mean(seams)) if seams else 0.0
-
-
-def part(shared: Shared, rows: slice) -> Shared:
-    """Some of the views."""
-    return Shared(*(value[rows] for value in vars(shared).values()))
-
-
 def drift(model: Model, name: str, photos: list, truth: np.ndarray, sizes: Sequence[int]) -> None:
-    """Print the trajectory error of passes of several sizes."""
-    views = load_views(photos, resolution=model.config.resolution, patch=model.config.patch).views
+    """Print the trajectory error of windows of several sizes."""
     length = np.linalg.norm(np.diff(truth, axis=0), axis=1).sum()
-    print(f"{name}: {len(views)} views, {length:.1f} m; error of the way (ATE) and seams, by")
+    print(f"{name}: {len(photos)} views, {length:.1f} m; error of the way (ATE) by size of windows")
     for size in sizes:
-        chunks = plan(len(views), size)
-        said = predict(model, views, chunks)
-        cells = []
-        for title, placing in (("place", place), ("least squares", by_least_squares)):
-            centres, seam = trajectory(said, chunks, placing)
-            fitted = fit_similarity(centres, truth)
-            error = np.sqrt(np.square(fitted.points(centres) - truth).sum(1).mean())
-            cells.append(f"{title} {error:.2f} m, {seam:.1%}")
-        print(f"  {len(chunks)} passes of up to {size} views: {'; '.join(cells)}")
+        cameras = model.infer(photos, chunk_views=size).cameras
+        assert cameras is not None
+        centres = cameras.world_from_camera[:, :3, 3].astype(np.float64)
+        apart = fit_similarity(centres, truth).points(centres) - truth
+        print(f"  {size} views: {np.sqrt(np.square(apart).sum(1).mean()):.2f} m")
 
 
 def office() -> tuple[list[Path], np.ndarray] | None:
@@ -176,9 +125,9 @@ def main(photos, chunk_views, walks, worker, forward) -> None:
         walk = render_walk(number, 60)
         images = [(image * 255).round().byte().numpy() for image in walk.image[0]]
         truth = walk.world_from_camera[0, :, :3, 3].double().numpy()
-        drift(model, f"room {number}", images, truth, (60, 24, 16, 8, 4))
+        drift(model, f"room {number}", images, truth, (60, 8, 6, 4, 3))
     if found := office():
-        drift(model, "office", *found, (45, 24, 16, 8, 4))
+        drift(model, "office", *found, (45, 8, 6, 4, 3))
 
 
 if __name__ == "__main__":

@@ -133,12 +133,12 @@ def test_photos_in_several_passes(infer, tmp_path):
     outcome = infer("--chunk-views", 2, "--depth-out", tmp_path / "depth.npz")
     assert outcome.code == 0
     rows = dict(line.split(None, 1) for line in outcome.out.splitlines())
-    assert rows["views"] == "3 used, 0 skipped, 2 passes"
+    assert rows["views"] == "3 used, 0 skipped, 3 passes"
     with np.load(tmp_path / "depth.npz") as stored:
         assert (stored["depth"].max((1, 2)) > 0).all()
     facts = json.loads(infer("--chunk-views", 2, "--json", "--overwrite").out)
-    assert facts["passes"][0] == {"placed": "first", "agreement": 1.0}
-    assert len(facts["passes"]) == 2
+    assert facts["passes"][0] == {"agreement": 1.0}
+    assert len(facts["passes"]) == 3
     assert facts["views"] == ["1.png", "2.png", "10.png"]
     assert len(json.loads(infer("--json", "--overwrite").out)["passes"]) == 1
     assert infer("--chunk-views", 1, "--overwrite").code == 2

@@ -2,8 +2,11 @@
 
 import numpy as np
 
-from ffsplat.codebook import validate
-from ffsplat.semantics.objects import code_objects, connected_objects
+from ffsplat import codes
+from ffsplat.codebook import gram, validate
+from ffsplat.semantics.bank import nameless
+from ffsplat.semantics.objects import code_objects, connected_objects, name_objects
+from ffsplat.types import Gaussians, Scene
 
 SPACE = "open_clip:toy/none"
 
@@ -49,3 +52,24 @@ def test_an_object_without_a_feature_has_no_evidence():
     np.testing.assert_array_equal(meaning.ids[0, 0, :, 0], [0, -1])
     np.testing.assert_array_equal(meaning.weights[0, 0, :, 0], [1, 0])
     assert len(meaning.codebook) == 1
+
+
+def test_objects_of_a_map_get_rows_of_their_own():
+    rows = np.eye(4, dtype=np.float32)
+    table = nameless(np.ones(4, np.float32), rows, "open_clip:x/y")
+    ids = np.array([[0, 1], [0, -1], [2, 3], [3, -1]], np.int16)
+    weights = np.array([[0.5, 0.5], [1, 0], [0.5, 0.5], [1, 0]], np.float32)
+    opacities = np.array([0.5, 1, 1, 1], np.float32)
+    gaussians = Gaussians(
+        np.zeros((4, 3), np.float32), np.ones((4, 3), np.float32), np.ones((4, 4), np.float32),
+        opacities, np.zeros((4, 1, 3), np.float32),
+    )  # fmt: skip
+    code = codes.from_pairs(ids, weights, 2, gram(table, "open_clip:x/y"))
+    scene = Scene(gaussians, code, np.array([7, 7, 3, -1], np.int32), table)
+    named = name_objects(scene, "open_clip:x/y")
+    # Object 3 is the first row: half of row 2, half of row 3. Object 7: 1.25 of row 0, 0.25 of 1.
+    assert named.codes.ids[:, 0].tolist() == [1, 1, 0, -1]
+    expected = np.array([[0, 0, 0.5, 0.5], [1.25, 0.25, 0, 0]])
+    expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+    np.testing.assert_allclose(named.codebook.spaces["open_clip:x/y"], expected, atol=1e-3)
+    np.testing.assert_array_equal(named.instances, scene.instances)

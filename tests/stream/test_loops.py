@@ -89,7 +89,7 @@ def evidence(model, images) -> LoopEvidence:
     """What a network says of two pictures in one window of its own."""
     views = load_views(images).views
     with torch.inference_mode():
-        said = model._place_cameras(model.predict(views), views, refine=True)
+        said = model.place_cameras(model.predict(views), views, refine=True)
     return confirm_loop(said, 0, 1, views.pixels, views.valid)
 
 

@@ -118,7 +118,7 @@ def test_a_network_tells_a_thing_from_a_room_at_rest(room, with_thing):
                 window[view][disc] = spots[disc]
         views = load_views(list(window)).views
         with torch.inference_mode():
-            said = model._place_cameras(model.predict(views), views, refine=True)
+            said = model.place_cameras(model.predict(views), views, refine=True)
         moving = moving_pixels(said, 3, [0, 1, 2], views.pixels, views.valid)
         inside.append(moving[discs[3]].mean())
         outside.append(moving[~discs[3]].mean())

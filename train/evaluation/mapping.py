@@ -12,7 +12,7 @@ from jaxtyping import Float64, Int64
 from ffsplat.alignment import Similarity
 from ffsplat.api import Model
 from ffsplat.chunks.join import Bound, join_scenes, keep_within, median_cell, number_by_size
-from ffsplat.chunks.plan import take_prediction, take_views
+from ffsplat.chunks.some import take_prediction, take_views
 from ffsplat.images import load_views
 from ffsplat.merge import to_scene
 from ffsplat.prediction import Prediction
@@ -124,7 +124,7 @@ def views_of(model: Model, footage: Footage, rows: Int64[np.ndarray, " v"]) -> V
 def predicted(model: Model, views: Views) -> Prediction:
     """What `infer` takes from the network: with refined cameras, on the CPU."""
     with torch.inference_mode():
-        prediction = model._place_cameras(model.predict(views), views, refine=True)
+        prediction = model.place_cameras(model.predict(views), views, refine=True)
     cpu = {name: value.cpu() for name, value in vars(prediction).items() if value is not None}
     return Prediction(**cpu)
 

@@ -35,7 +35,7 @@ def kept_pixels(
     edges = np.exp(EDGE_SLOPE / prediction.intrinsics[0].double().numpy()[:, [0, 1], [0, 1]])
     kept = np.empty(valid.shape, bool)
     keep(depth, centres, errors, opacities, valid, edges, far, unsure, min_opacity, kept)
-    limit = -ERROR_SCALE * math.log(min_confidence)
+    limit = -ERROR_SCALE * math.log(max(min_confidence, 1e-30))
     some = errors[kept]
     if not (some <= limit).all():
         kept &= errors <= max(limit, _ranked(some, upper=True))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from fakes import fake_prediction, fake_views
 
-from ffsplat.chunks.plan import plan, take_prediction, take_views
+from ffsplat.chunks.some import take_prediction, take_views
 from ffsplat.errors import UsageError
 
 
