@@ -26,7 +26,17 @@ MAX_PATH = 200
 SOCKET = "/stream"
 """The path of the WebSocket."""
 
-PAGE = {"/": "index.html", "/style.css": "style.css"}
+SCRIPTS = (
+    "camera", "connection", "controls", "document", "geometry", "gl", "lines", "main", "messages",
+    "questions", "replica", "shaders", "sort", "splats", "view", "wire",
+)  # fmt: skip
+
+PAGE = {
+    "/": "index.html",
+    "/style.css": "style.css",
+    "/icon.svg": "icon.svg",
+    **{f"/{name}.js": f"{name}.js" for name in SCRIPTS},
+}
 """Files of the page, by path; all of them lie in `page/` and hold no data of the map."""
 
 HEALTH = {"/healthz": "alive", "/readyz": "ready"}
@@ -36,6 +46,7 @@ TYPES = {
     ".html": "text/html; charset=utf-8",
     ".css": "text/css; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
 }
 
 TEXT = "text/plain; charset=utf-8"

@@ -61,7 +61,7 @@ async def serve(
             "serving needs the package websockets", 'pip install "ffsplat[stream]"'
         ) from error
     settings = settings or ServerSettings()
-    app = App(engine, replica or Replica(), settings)
+    app = App(engine, Replica() if replica is None else replica, settings)
     with contextlib.ExitStack() as stack:
         if stop is None:
             stop = asyncio.Event()
