@@ -51,7 +51,8 @@ ROWS = Places._fields[: Places._fields.index("unused")]
 
 def empty_places(capacity: int) -> Places:
     """Places that hold nothing; the lowest is taken first."""
-    body = np.zeros((capacity, 16), np.float32)  # a cache line a place
+    # `full` writes to memory, which `zeros` only asks for: else some frames would wait for it.
+    body = np.full((capacity, 16), 0, np.float32)  # a cache line a place
     return Places(
         keys=np.full(capacity, FREE, np.int64),
         means=body[:, 0:3],
@@ -62,12 +63,12 @@ def empty_places(capacity: int) -> Places:
         weights=body[:, 14],
         sharpest=body[:, 15],
         ids=np.full((capacity, SLOTS), -1, np.int16),
-        sums=np.zeros((capacity, SLOTS), np.float32),
+        sums=np.full((capacity, SLOTS), 0, np.float32),
         instances=np.full(capacity, -1, np.int32),
-        votes=np.zeros(capacity, np.float32),
-        seen=np.zeros(capacity, np.int32),
-        born=np.zeros(capacity, np.int32),
-        touched=np.zeros(capacity, np.bool_),
+        votes=np.full(capacity, 0, np.float32),
+        seen=np.full(capacity, 0, np.int32),
+        born=np.full(capacity, 0, np.int32),
+        touched=np.full(capacity, 0, np.bool_),
         sent=np.full(capacity, -1, np.int16),
         unused=np.arange(capacity - 1, -1, -1, dtype=np.int32),
         free=np.array([capacity], np.int64),

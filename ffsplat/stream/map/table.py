@@ -34,7 +34,7 @@ class Table(NamedTuple):
 def empty_table(capacity: int) -> Table:
     """Room for `capacity` keys, at most half full."""
     slots = 1 << max(1, 2 * capacity - 1).bit_length()
-    return Table(np.full(slots, EMPTY, np.int64), np.zeros(slots, np.int32))
+    return Table(np.full(slots, EMPTY, np.int64), np.full(slots, 0, np.int32))
 
 
 @lean
