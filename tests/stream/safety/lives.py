@@ -90,10 +90,14 @@ class Nursery:
             os.kill(self._last.pid, signal.SIGKILL)
         self._process.wait(PATIENCE)
 
-    def live(self, *arguments: object, largest: int | None = None) -> Life:
-        """Run `ffsplat stream` with a small map; the one before must have ended."""
+    def live(self, *arguments: object, largest: int | None = None, **limits: object) -> Life:
+        """Run `ffsplat stream` with a small map; the one before must have ended.
+
+        Files that it writes may be `largest` bytes long; `limits` are settings of the server.
+        """
         words = ["stream", "--max-splats", 60_000, "--serve", "--port", 0, *arguments]
-        order = {"arguments": [str(word) for word in words], "largest": largest}
+        texts = [str(word) for word in words]
+        order = {"arguments": texts, "largest": largest, "limits": limits}
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(order) + "\n")
         self._process.stdin.flush()

@@ -15,6 +15,7 @@ from typing import Any
 import ffsplat.api
 from ffsplat.cli import main
 from ffsplat.stream.mapper import Mapper
+from ffsplat.stream.server import settings
 from ffsplat.stream.settings import MapperSettings
 from tests.stream.safety.stack import mapper, predictor, walk
 
@@ -24,10 +25,15 @@ def load(name: str, **_: Any) -> SimpleNamespace:
     return SimpleNamespace(stream=lambda **bounds: Mapper(predictor(), MapperSettings(**bounds)))
 
 
-def live(arguments: list[str], largest: int | None) -> None:
-    """Be the command until its end; files may be `largest` bytes long."""
+def live(arguments: list[str], largest: int | None, limits: dict[str, Any]) -> None:
+    """Be the command until its end; files may be `largest` bytes long.
+
+    `limits` are settings of the server for which the command has no options.
+    """
     if largest is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest, largest))
+    plain = settings.ServerSettings
+    settings.ServerSettings = lambda **options: plain(**options, **limits)  # type: ignore[misc]
     sys.argv = ["ffsplat", *arguments]
     os._exit(main())
 
@@ -47,7 +53,7 @@ if __name__ == "__main__":
         order = json.loads(line)
         child = os.fork()
         if child == 0:
-            live(order["arguments"], order["largest"])
+            live(**order)
         say(child=child)
         _, status = os.waitpid(child, 0)
         say(dead=child, code=os.waitstatus_to_exitcode(status))

@@ -5,7 +5,8 @@ While it runs its figures are read again and again, and must add up every time.
 
 import io
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
@@ -107,6 +108,15 @@ def totals(text: str) -> dict[str, float]:
     return sums
 
 
+def until(reached: Callable[[], bool], seconds: float = 60.0) -> float:
+    """Wait for something that nobody tells; the seconds that it took."""
+    began = time.monotonic()
+    while not reached():
+        assert time.monotonic() - began < seconds
+        time.sleep(0.005)
+    return time.monotonic() - began
+
+
 @dataclass
 class Stack:
     """What runs."""
@@ -119,13 +129,20 @@ class Stack:
 
 @contextmanager
 def stack(
-    mapped: OnlineMapper | None = None, settings: EngineSettings | None = None, **server: Any
+    mapped: OnlineMapper | None = None,
+    settings: EngineSettings | None = None,
+    ready: bool = True,
+    **server: Any,
 ) -> Iterator[Stack]:
-    """A stream that is served on loopback until the end of the block; then the books must agree."""
+    """A stream that is served on loopback until the end of the block; then the books must agree.
+
+    It is `ready` when the block begins, unless that is not wanted.
+    """
     mapped = mapped or mapper()
     settings = settings or EngineSettings(drop="block")
     engine = Engine(mapped, replace(settings, publish_s=0.02))
     engine.start()
+    until(lambda: engine.ready or not ready)
     options = ServerSettings(port=0, **{"drain": 5.0, "max_fps": 1000.0, **server})
     with Books(engine) as books:
         thread = ServerThread(engine, settings=options)
