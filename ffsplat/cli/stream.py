@@ -52,7 +52,7 @@ BAD = ("undecodable", "too_large", "invalid")
               help="Which frame goes if they come too fast: the oldest, the one with least that is "
               "new, or none: the source waits.  [default: block; latest if live]")  # fmt: skip
 @click.option("--max-splats", type=COUNT, default=500_000, help="Gaussians in the map, at most.")
-@click.option("--window", type=click.IntRange(2, 32), default=6,
+@click.option("--window", type=click.IntRange(2, 32), default=4,
               help="Views that go through the network together.")  # fmt: skip
 @click.option("--max-frames", type=COUNT, help="Stop after so many frames.")
 @click.option("--seconds", type=POSITIVE, help="Stop after so long.")

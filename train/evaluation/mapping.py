@@ -25,7 +25,7 @@ from train.evaluation.footage import Footage
 
 ONE_PASS = 24
 """Frames, evenly spaced, that go through the network at once."""
-PASS = 8
+PASS = 4
 """Frames of a pass, where several passes go over all frames."""
 CHAIN_STEP = 8
 """Of a chain, one frame in so many gives Gaussians to the scene; all give poses."""
