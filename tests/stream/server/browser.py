@@ -63,8 +63,7 @@ class Page:
             if "ERR_CONNECTION" not in text and "ERR_INTERNET_DISCONNECTED" not in text:
                 self.problems.append(text)
         elif message.get("method") == "Runtime.consoleAPICalled" and facts["type"] == "error":
-            if "WebSocket connection" not in json.dumps(facts["args"]):
-                self.problems.append(json.dumps(facts["args"])[:1000])
+            self.problems.append(json.dumps(facts["args"])[:1000])
 
     def open(self, url: str, width: int = 960, height: int = 600) -> None:
         """Show a page in a window of this size."""

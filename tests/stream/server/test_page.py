@@ -3,7 +3,9 @@
 import contextlib
 import hashlib
 import re
+import struct
 import time
+import zlib
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -25,6 +27,7 @@ from ffsplat.stream.server.serve import Address, ServerThread
 from ffsplat.stream.server.settings import ServerSettings
 from ffsplat.stream.settings import MapperSettings
 from tests.stream.server.browser import PATIENCE, Page, browser
+from tests.stream.server.standin import make_delta
 from tests.stream.server.talk import ask
 from tests.stream.stub import StubPredictor
 
@@ -247,6 +250,26 @@ def test_a_narrow_window_shows_all_of_it(tab: Page, tmp_path: Path):
         assert top.min() >= 0
         assert bottom.max() <= 640
         assert tab.get("document.documentElement.scrollWidth") <= 360
+
+
+def test_a_compressed_payload_that_ends_early_or_late_is_refused_by_the_browser(tab: Page):
+    payload = encode_delta(make_delta(1))[0]
+    stream = zlib.compress(payload)
+    codes = []
+    with running() as one:
+        tab.open(one.address.page)
+        for sent in (stream, stream + b"more", stream[:-1], stream[:-1] + b"x"):
+            body = struct.pack("<I", len(payload)) + sent
+            head = (b"FFS1", 2, 1, 0, 1, 1_000_000, len(body), zlib.crc32(body))
+            data = (struct.pack("<4sBBHQqII", *head) + body).hex()
+            codes.append(
+                tab.get(
+                    "import('/wire.js').then((wire) => wire.unpack(Uint8Array.from("
+                    f"'{data}'.match(/../g), (pair) => parseInt(pair, 16)).buffer))"
+                    ".then((message) => message.payload.length, (error) => error.code)"
+                )
+            )
+    assert codes == [len(payload), 4400, 4400, 4400]
 
 
 def test_every_script_is_served_and_short():

@@ -41,7 +41,7 @@ class Mapper:
         self.gate.set()
         self.told = 0
 
-    def add(self, image, time_ns=None, pose=None, intrinsics=None, *, number=None, cancelled=None):
+    def add(self, image, time_ns=None, pose=None, intrinsics=None, *, number=None, **_):
         self.seen.append(number)
         self.entered.release()
         assert self.gate.wait(PATIENCE)

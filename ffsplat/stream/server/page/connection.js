@@ -144,9 +144,7 @@ export class Connection {
     const message = await unpack(data);
     const document = message && this.#parts.add(message);
     if (!document) return;
-    const delta = readDocument(document);
-    const { about } = delta.arrays;
-    require(about[0] === message.number && about[2] === message.time, "a delta with two numbers");
+    const delta = readDocument(document, message);
     if (message.kind === SNAPSHOT) this.replica.restore(delta);
     else this.replica.apply(delta);
     this.#faults = 0;

@@ -56,10 +56,14 @@ const MAX_ROWS = 32768;
 const FAR = 1e9;
 const MAX_PIXELS = 1e6;
 const UNIT = 1e-3;
+const ROUNDED = 1e-2; // how far a length in half floats may be from 1
 const F16_INFINITY = 0x7c00; // the bits of all that is finite and not negative are below
 
-/** The arrays of a document by name, flat; with a codebook, `names` are those of its rows. */
-export function readDocument(buffer) {
+/**
+ * The arrays of a document by name, flat; with a codebook, `names` are those of its rows.
+ * Number and time are those of the message that completed it.
+ */
+export function readDocument(buffer, { number, time }) {
   const found = readTensors(buffer);
   const wanted = { ...ARRAYS };
   if (found.has("row_map")) Object.assign(wanted, ROW_MAP);
@@ -83,6 +87,8 @@ export function readDocument(buffer) {
   }
   require(found.size === Object.keys(wanted).length, "an unknown array");
   checkRows(arrays);
+  const { about } = arrays;
+  require(about[0] === number && about[2] === time, "a delta with two numbers or times");
   checkValues(arrays);
   if (names !== null) checkCodebook(arrays, names);
   return { arrays, names };
@@ -92,9 +98,9 @@ export function readDocument(buffer) {
 function readTensors(buffer) {
   require(buffer.byteLength >= 8, "a document without a header");
   const length = new DataView(buffer).getBigUint64(0, true);
-  require(length <= MAX_HEADER, "the header of a document is too large", 4413);
   const start = 8 + Number(length);
   require(start <= buffer.byteLength, "a document that ends within its header");
+  require(length <= MAX_HEADER, "the header of a document is too large", 4413);
   const header = parseHeader(new Uint8Array(buffer, 8, Number(length)));
   const found = new Map();
   let end = 0;
@@ -198,5 +204,39 @@ function checkCodebook(arrays, names) {
   const { "codebook.levels": levels, "codebook.parents": parents } = arrays;
   require(levels.every((level) => level >= 0 && level <= 2), "a level out of range");
   require(parents.every((parent) => parent >= -1 && parent < rows), "a parent out of range");
-  require(arrays["codebook.counts"].every(Number.isFinite), "evidence that is not finite");
+  require(parentsEnd(parents), "a row that is a part of itself");
+  const isEvidence = (count) => Number.isFinite(count) && count >= 0;
+  require(arrays["codebook.counts"].every(isEvidence), "evidence out of range");
+  for (const name of Object.keys(arrays).filter((one) => one.startsWith("codebook.space."))) {
+    require(haveLength(arrays[name], rows), `a row of ${name} is not of length 1`);
+  }
+}
+
+/** Whether every chain of parents ends: pointers double, so few steps reach the end. */
+function parentsEnd(parents) {
+  let ahead = parents;
+  for (let steps = 1; steps <= 2 * parents.length; steps *= 2) {
+    ahead = ahead.map((parent) => (parent < 0 ? -1 : ahead[parent]));
+  }
+  return ahead.every((parent) => parent === -1);
+}
+
+/** Whether rows of half floats are of length 1, or 0. */
+function haveLength(values, rows) {
+  const width = values.length / rows;
+  for (let row = 0; row < rows; row++) {
+    let sum = 0;
+    for (let i = 0; i < width; i++) sum += half(values[row * width + i]) ** 2;
+    if (!(Math.abs(Math.sqrt(sum) - 1) < ROUNDED || sum === 0)) return false;
+  }
+  return true;
+}
+
+/** A half float by its bits (IEEE 754, binary16). */
+function half(bits) {
+  const exponent = (bits >> 10) & 31;
+  const fraction = bits & 1023;
+  const sign = bits & 0x8000 ? -1 : 1;
+  if (exponent === 31) return fraction ? NaN : sign * Infinity;
+  return sign * (exponent ? 2 ** (exponent - 25) * (1024 + fraction) : 2 ** -24 * fraction);
 }
