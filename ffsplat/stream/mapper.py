@@ -103,16 +103,18 @@ class Mapper:
         return self.atlas.submaps.epoch if self.atlas else 0
 
     def warm(self) -> None:
-        """Send a picture through everything once, so that the first frame finds all compiled.
+        """Send pictures through everything, so that no frame finds anything not compiled.
 
         The map does not change.
         """
         learnt = self.predictor.state()
-        spare = Mapper(self.predictor, replace(self.settings, max_splats=WARM_SPLATS))
+        every = replace(self.settings, max_splats=WARM_SPLATS, overlap=2.0, believe=True)
+        spare = Mapper(self.predictor, every)
         shape = (3 * self.resolution // 4, self.resolution, 3)
         noise = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-        for image in (noise, noise[:, ::-1]):
-            spare.add(np.ascontiguousarray(image), 0)
+        for step in range(self.settings.window + 1):
+            spare.add(np.roll(noise, step * self.resolution // 16, axis=1), 0)
+            spare._loop = 0  # the next window asks whether it shows the first place again
         spare.take_delta()
         warm_up()
         self.predictor.restore(learnt)
@@ -125,12 +127,14 @@ class Mapper:
         intrinsics: Float[np.ndarray, "3 3"] | None = None,
         *,
         number: int | None = None,
+        size: tuple[int, int] | None = None,
         cancelled: Callable[[], bool] = lambda: False,
     ) -> Verdict:
         """Place a frame (sRGB), and fuse it if it is a keyframe.
 
         `time_ns` is now unless given, `number` one more than the last; `pose` is world_from_camera
-        in a world of the sender, `intrinsics` in pixels of `image`. `cancelled` is asked after the
+        in a world of the sender. `size` (width, height) is that of the picture as it was sent, if
+        `image` is a smaller version; `intrinsics` is in its pixels. `cancelled` is asked after the
         network: if true, the map stays as it was ("timeout"). Raises what the network raises.
         """
         number = self._last + 1 if number is None else number
@@ -140,7 +144,7 @@ class Mapper:
         ):
             return Verdict(number, "invalid")
         clock = Clock()
-        picture = self.canvas.fit(image, intrinsics, str(number))
+        picture = self.canvas.fit(image, intrinsics, str(number), size)
         reason = self._check.judge(picture.pixels)
         clock.stop("place")
         if reason is not None:
