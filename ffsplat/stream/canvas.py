@@ -32,9 +32,14 @@ class Canvas:
         image: UInt8[np.ndarray, "h w 3"],
         intrinsics: Float[np.ndarray, "3 3"] | None = None,
         name: str = "",
+        size: tuple[int, int] | None = None,
     ) -> Picture:
-        """A picture resized to its view, the longer side first, without cropping anything."""
-        height, width = image.shape[:2]
+        """A picture resized to its view, the longer side first, without cropping anything.
+
+        `size` (width, height) is that of the original, if `image` is a smaller version of it;
+        `intrinsics` is in its pixels.
+        """
+        width, height = size or image.shape[1::-1]
         if self.size is None:
             self.size = view_size(width, height, self.resolution, self.patch)
         across, down = self._inside(width, height)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float64, UInt8
+from jaxtyping import UInt8
 from PIL import Image, UnidentifiedImageError
 
 from ffsplat.decode import BACKGROUND, decoder_errors, to_rgb
@@ -49,10 +49,6 @@ class Decoded:
     scale: tuple[float, float]
     width: int
     height: int
-
-    def intrinsics(self, sent: Float64[np.ndarray, "3 3"]) -> Float64[np.ndarray, "3 3"]:
-        """Intrinsics in pixels as they were sent -> in pixels of `pixels` (centres at halves)."""
-        return np.diag([1 / self.scale[0], 1 / self.scale[1], 1.0]) @ sent
 
 
 def decode(

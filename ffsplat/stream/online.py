@@ -31,12 +31,14 @@ class OnlineMapper(Protocol):
         intrinsics: Float[np.ndarray, "3 3"] | None = None,
         *,
         number: int | None = None,
+        size: tuple[int, int] | None = None,
         cancelled: Callable[[], bool] = lambda: False,
     ) -> Verdict:
         """Place a frame, and fuse it if it is a keyframe.
 
-        `cancelled` is asked after the network: if true, the map stays as it was ("timeout").
-        Raises what the network raises.
+        `size` (width, height) is that of the picture as it was sent, if `image` is a smaller
+        version; `intrinsics` is in its pixels. `cancelled` is asked after the network: if true, the
+        map stays as it was ("timeout"). Raises what the network raises.
         """
         ...
 

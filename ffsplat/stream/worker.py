@@ -129,8 +129,9 @@ class Worker:
                 decoded.pixels,
                 frame.time_ns,
                 frame.pose,
-                None if frame.intrinsics is None else decoded.intrinsics(frame.intrinsics),
+                frame.intrinsics,
                 number=frame.number,
+                size=(decoded.width, decoded.height),
                 cancelled=cancelled,
             )
             if verdict.reason not in (*USED, *DROPPED):

@@ -41,9 +41,10 @@ class StandIn:
         intrinsics: np.ndarray | None = None,
         *,
         number: int | None = None,
+        size: tuple[int, int] | None = None,
         cancelled: Callable[[], bool] = lambda: False,
     ) -> Verdict:
-        self.seen.append((number, image.shape, time_ns, pose, intrinsics))
+        self.seen.append((number, image.shape, time_ns, pose, intrinsics, size))
         answer = next(self._answers, "keyframe")
         if isinstance(answer, Exception):
             raise answer

@@ -31,6 +31,15 @@ def test_intrinsics_follow_the_pixels():
     np.testing.assert_allclose(view.intrinsics, [[40, 0, 32], [0, 44, 24], [0, 0, 1]], rtol=1e-6)
 
 
+def test_a_smaller_version_stands_for_the_original():
+    intrinsics = np.array([[400.0, 0, 320], [0, 440, 240], [0, 0, 1]])
+    whole = Canvas(64, 8).fit(picture(480, 640), intrinsics)
+    small = Canvas(64, 8).fit(picture(120, 160), intrinsics, size=(640, 480))
+    np.testing.assert_array_equal(small.intrinsics, whole.intrinsics)
+    assert (small.source.width, small.source.height) == (640, 480)
+    np.testing.assert_array_equal(small.source.original_from_view, whole.source.original_from_view)
+
+
 def test_a_picture_of_another_shape_lies_whole_in_the_top_left_corner():
     canvas = Canvas(64, 8)
     canvas.fit(picture(120, 160))

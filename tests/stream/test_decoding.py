@@ -87,14 +87,6 @@ def test_a_jpeg_of_odd_size_keeps_its_scale():
     assert decoded.pixels.shape == (379, 501, 3)
 
 
-def test_intrinsics_follow_the_pixels():
-    decoded = decode(encoded(smooth()), resolution=64)
-    sent = np.array([[500.0, 0, 320], [0, 510, 240], [0, 0, 1]])
-    mine = decoded.intrinsics(sent)
-    point = np.array([0.3, -0.2, 2.0])
-    np.testing.assert_allclose(mine @ point / 2, (sent @ point / 2) / [4, 4, 1])
-
-
 def test_pixels_pass_untouched_where_they_are_few():
     pixels = np.asarray(smooth(200, 150))
     assert from_pixels(pixels, resolution=128).pixels is pixels
