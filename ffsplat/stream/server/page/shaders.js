@@ -8,6 +8,7 @@
 const RECORD = `
 uniform highp usampler2D records;
 uniform highp usampler2D marks;
+uniform highp usampler2D order;  // places from far to near
 uniform highp sampler2D submaps;
 uniform mat4 view;       // camera_from_world
 uniform vec3 lens;       // focal length, width and height in pixels
@@ -20,7 +21,9 @@ vec4 bytes(uint word) {
   return vec4(word & 255u, (word >> 8) & 255u, (word >> 16) & 255u, word >> 24);
 }
 
-Splat read(uint place) {
+/** The Gaussian that comes after so many others. */
+Splat read(int index) {
+  uint place = texelFetch(order, ivec2(index & 1023, index >> 10), 0).r;
   ivec2 at = ivec2(int(place & 1023u), int(place >> 10));
   uvec4 a = texelFetch(records, ivec2(2 * at.x, at.y), 0);
   uvec4 b = texelFetch(records, ivec2(2 * at.x + 1, at.y), 0);
@@ -55,8 +58,8 @@ vec4 onScreen(vec2 pixels) {
 const vec4 NOWHERE = vec4(2.0, 2.0, 2.0, 1.0);
 `;
 
+/** Six vertices a Gaussian, without attributes: small instances are slow on many devices. */
 export const QUAD_VERTEX = `${RECORD}
-in uint place;
 out vec4 color;
 out vec2 corner;
 
@@ -69,7 +72,7 @@ mat3 rotation(vec4 q) {
 }
 
 void main() {
-  Splat splat = read(place);
+  Splat splat = read(gl_VertexID / 6);
   vec3 center = splat.center;
   gl_Position = NOWHERE;
   color = splat.color;
@@ -90,7 +93,9 @@ void main() {
   vec2 along = abs(xy) > 1e-6 * large ? normalize(vec2(xy, large - xx))
     : (xx >= yy ? vec2(1.0, 0.0) : vec2(0.0, 1.0));
   float reach = sqrt(2.0 * log(255.0 * color.a));  // where alpha falls to 1/255
-  vec2 side = vec2(float(gl_VertexID & 1), float(gl_VertexID >> 1)) * 2.0 - 1.0;
+  int vertex = gl_VertexID % 6;
+  int turn = vertex < 3 ? vertex : vertex - 2;  // 0 1 2, 1 2 3
+  vec2 side = vec2(float(turn & 1), float(turn >> 1)) * 2.0 - 1.0;
   corner = reach * side;
   vec2 offset = corner.x * min(sqrt(large), 1024.0) * along
     + corner.y * min(sqrt(small), 1024.0) * vec2(-along.y, along.x);
@@ -109,11 +114,11 @@ void main() {
 }`;
 
 export const POINT_VERTEX = `${RECORD}
-in uint place;
+uniform int thin;  // how many Gaussians each stands for
 out vec4 color;
 
 void main() {
-  Splat splat = read(place);
+  Splat splat = read(gl_VertexID * thin);
   gl_Position = NOWHERE;
   gl_PointSize = 1.0;
   color = splat.color;
@@ -121,7 +126,7 @@ void main() {
   float scale = length(splat.toWorld[0].xyz);
   vec3 s = splat.scales;
   float middle = s.x + s.y + s.z - max(s.x, max(s.y, s.z)) - min(s.x, min(s.y, s.z));
-  gl_PointSize = clamp(3.0 * lens.x * scale * middle / splat.center.z, 1.0, 24.0);
+  gl_PointSize = clamp(3.0 * sqrt(float(thin)) * lens.x * scale * middle / splat.center.z, 1.0, 24.0);
   gl_Position = onScreen(lens.x * splat.center.xy / splat.center.z);
 }`;
 

@@ -1,6 +1,7 @@
 // A worker that orders Gaussians from far to near, by counting them in 65536 steps of depth.
 
 const STEPS = 1 << 16;
+const ROW = 1024; // an order is as long as whole rows of the table that it goes to
 
 let rows = new Float32Array(0); // x, y, z, submap of each place; x is NaN where there is none
 let top = 0;
@@ -81,7 +82,8 @@ function sorted(forward, near, buffer) {
     ends[key] = count;
     count += here;
   }
-  const order = buffer?.byteLength >= 4 * count ? new Uint32Array(buffer) : new Uint32Array(top);
+  const fits = buffer && buffer.byteLength >= 4 * count;
+  const order = fits ? new Uint32Array(buffer) : new Uint32Array(ROW * Math.ceil(top / ROW));
   for (let place = 0; place < top; place++) {
     if (keys[place] < STEPS) order[ends[keys[place]]++] = place;
   }

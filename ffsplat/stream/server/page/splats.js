@@ -70,44 +70,34 @@ export class Splats {
     this.tables = {
       records: new Table(gl, 2 * ROW, 4, ["RGBA32UI", "RGBA_INTEGER", "UNSIGNED_INT"]),
       marks: new Table(gl, ROW, 1, ["R8UI", "RED_INTEGER", "UNSIGNED_BYTE"]),
+      order: new Table(gl, ROW, 1, ["R32UI", "RED_INTEGER", "UNSIGNED_INT"]),
       submaps: new Table(gl, 4 * SUBMAP_ROW, 4, ["RGBA32F", "RGBA", "FLOAT"]),
     };
-    this.buffer = gl.createBuffer();
-    this.arrays = [this.quads, this.points].map(({ program }, i) => {
-      const array = gl.createVertexArray();
-      gl.bindVertexArray(array);
-      gl.bindBuffer(gl.ARRAY_BUFFER, this.buffer);
-      const place = gl.getAttribLocation(program, "place");
-      gl.enableVertexAttribArray(place);
-      gl.vertexAttribIPointer(place, 1, gl.UNSIGNED_INT, 0, 0);
-      if (i === 0) gl.vertexAttribDivisor(place, 1);
-      return array;
-    });
+    this.array = gl.createVertexArray(); // empty: vertices know all by their number
     this.#dirty = null;
     this.#stale = true;
     this.order.isNew = true;
   }
 
-  /** Draw into the picture that is bound; `view` has camera_from_world, lens and near. */
-  draw(view, asPoints) {
+  /**
+   * Draw into the picture that is bound; `view` has camera_from_world, lens and near.
+   * `thin` 0 draws quads, k draws every k-th Gaussian as a point.
+   */
+  draw(view, thin) {
     const { gl, order } = this;
     this.#write();
-    if (order.isNew && order.buffer) {
-      gl.bindBuffer(gl.ARRAY_BUFFER, this.buffer);
-      gl.bufferData(gl.ARRAY_BUFFER, new Uint32Array(order.buffer, 0, order.count), gl.STREAM_DRAW);
-      order.isNew = false;
-    }
     if (order.count === 0) return;
-    const { program, uniforms } = asPoints ? this.points : this.quads;
+    const { program, uniforms } = thin ? this.points : this.quads;
     gl.useProgram(program);
     Object.entries(this.tables).forEach(([name, table], i) => table.bind(uniforms[name], i));
     gl.uniformMatrix4fv(uniforms.view, true, view.matrix);
     gl.uniform3fv(uniforms.lens, view.lens);
     gl.uniform1f(uniforms.near, view.near);
     gl.uniform1i(uniforms.marking, Number(this.marking));
-    gl.bindVertexArray(this.arrays[Number(asPoints)]);
-    if (asPoints) gl.drawArrays(gl.POINTS, 0, order.count);
-    else gl.drawArraysInstanced(gl.TRIANGLE_STRIP, 0, 4, order.count);
+    if (thin) gl.uniform1i(uniforms.thin, thin);
+    gl.bindVertexArray(this.array);
+    if (thin) gl.drawArrays(gl.POINTS, 0, Math.ceil(order.count / thin));
+    else gl.drawArrays(gl.TRIANGLES, 0, 6 * order.count);
     gl.bindVertexArray(null);
   }
 
@@ -122,6 +112,11 @@ export class Splats {
       tables.marks.write(this.marks, first, end);
     }
     this.#dirty = new Set();
+    if (this.order.isNew && this.order.count) {
+      tables.order.resize(height);
+      tables.order.write(new Uint32Array(this.order.buffer), 0, Math.ceil(this.order.count / ROW));
+    }
+    this.order.isNew = false;
     if (!this.#stale) return;
     this.#stale = false;
     const rows = this.submaps.length / (FLOATS_A_SUBMAP * SUBMAP_ROW);

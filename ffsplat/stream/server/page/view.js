@@ -7,7 +7,8 @@ import { Splats } from "./splats.js";
 
 const FOCAL = 0.6; // of the longer side of the picture
 const NEAR = 0.02; // of the distance to what the camera looks at
-const SLOW_MS = 45; // a picture that takes longer is drawn as points while the camera moves
+const SLOW_MS = 45; // a picture that takes longer is drawn as points, or fewer, on the way
+const THINNEST = 16;
 const REST_MS = 200; // without a move the camera stands still
 const SAMPLE = 2000; // Gaussians by which the size of the map is judged
 const PYRAMID = 0.03; // of that size
@@ -21,7 +22,7 @@ export class View {
   touched = false; // the user has moved the camera, or is shown something
   center = [0, 0, 0];
   radius = 1;
-  cost = 0; // milliseconds of a picture of quads, smoothed
+  costs = { quads: 0, points: 0 }; // milliseconds of a picture of all Gaussians, smoothed
 
   constructor(canvas, replica) {
     this.canvas = canvas;
@@ -154,11 +155,13 @@ export class View {
     const view = this.#setUp();
     const key = `${view.forward}`;
     if (key !== this.#sortedFor && this.splats.sort(view.forward, view.near)) this.#sortedFor = key;
-    const asPoints = this.isMoving && this.cost > SLOW_MS;
-    this.#draw(view, asPoints);
-    if (!asPoints) this.#time();
+    const { quads, points } = this.costs;
+    const isSlow = this.isMoving && quads > SLOW_MS;
+    const thin = isSlow ? Math.min(THINNEST, Math.ceil(points / SLOW_MS) || 1) : 0;
+    this.#draw(view, thin);
+    this.#time(thin);
     if (flies) this.invalidate();
-    else if (asPoints) setTimeout(() => this.invalidate(), REST_MS);
+    else if (thin) setTimeout(() => this.invalidate(), REST_MS);
     else this.isSettled = !this.splats.isSorting; // the end of which lets draw again
   }
 
@@ -180,7 +183,7 @@ export class View {
     };
   }
 
-  #draw(view, asPoints) {
+  #draw(view, thin) {
     const { gl } = this;
     if (gl.isContextLost()) return;
     gl.viewport(0, 0, view.lens[1], view.lens[2]);
@@ -189,12 +192,12 @@ export class View {
     gl.disable(gl.DEPTH_TEST);
     gl.enable(gl.BLEND);
     gl.blendFunc(gl.ONE, gl.ONE_MINUS_SRC_ALPHA);
-    this.splats.draw(view, asPoints);
+    this.splats.draw(view, thin);
     this.lines.draw(view);
   }
 
   /** Measure how long the picture takes, without waiting for it. */
-  #time() {
+  #time(thin) {
     const { gl } = this;
     if (this.#fence || gl.isContextLost()) return;
     const began = performance.now();
@@ -205,7 +208,9 @@ export class View {
       if (!isDone && performance.now() - began < 1000) return void setTimeout(look, 3);
       gl.deleteSync(this.#fence);
       this.#fence = null;
-      this.cost = 0.5 * (this.cost + performance.now() - began);
+      const name = thin ? "points" : "quads";
+      const cost = (performance.now() - began) * (thin || 1);
+      this.costs[name] = this.costs[name] ? 0.5 * (this.costs[name] + cost) : cost;
     };
     setTimeout(look, 0);
   }
