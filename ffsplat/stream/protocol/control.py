@@ -164,7 +164,10 @@ class Flushed:
 
 @dataclass(frozen=True)
 class Health:
-    """Counters of the whole server: received = processed + dropped + queued, always."""
+    """Counters of the whole server: received = processed + dropped + queued, always.
+
+    `milliseconds` is the median wall time of each stage, over all frames so far.
+    """
 
     received: int
     processed: int
@@ -174,6 +177,7 @@ class Health:
     number: int
     epoch: int
     splats: int
+    milliseconds: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -286,14 +290,19 @@ def _ack(values: Fields) -> Ack:
 
 def _frame_ack(found: Mapping[str, Any]) -> FrameAck:
     values = Fields(found, "frames")
-    stages = values.object("milliseconds") if "milliseconds" in values else {}
-    times = Fields(stages, "milliseconds")
     return FrameAck(
         values.integer("seq", 0, EXACT),
         values.truth("used"),
         values.text("reason", MAX_NAME),
-        {stage: times.number(stage) for stage in stages},
+        _milliseconds(values),
     )
+
+
+def _milliseconds(values: Fields) -> dict[str, float]:
+    """Times by stage; none where they are missing."""
+    stages = values.object("milliseconds") if "milliseconds" in values else {}
+    times = Fields(stages, "milliseconds")
+    return {stage: times.number(stage) for stage in stages}
 
 
 def _pose(values: Fields) -> Pose:
@@ -333,6 +342,7 @@ def _health(values: Fields) -> Health:
     return Health(
         dropped={reason: dropped.integer(reason, 0, EXACT) for reason in reasons},
         degraded=values.truth("degraded"),
+        milliseconds=_milliseconds(values),
         **counts,
     )
 

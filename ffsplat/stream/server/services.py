@@ -1,7 +1,7 @@
 """What the sessions of a server share."""
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
@@ -10,6 +10,7 @@ from ffsplat.stream.counters import Counters as FrameCounters
 from ffsplat.stream.delta import MapDelta
 from ffsplat.stream.engine_settings import EngineSettings
 from ffsplat.stream.frame import Frame, Verdict
+from ffsplat.stream.latency import Percentiles
 from ffsplat.stream.protocol.control import Health
 from ffsplat.stream.server.auth import Tokens
 from ffsplat.stream.server.counters import Counters
@@ -66,6 +67,10 @@ class StreamEngine(Protocol):
         """What became of the frames so far."""
         ...
 
+    def latency(self) -> Mapping[str, Percentiles]:
+        """Percentiles of the seconds of each stage."""
+        ...
+
     def metrics(self) -> str:
         """Its figures in the text format of Prometheus."""
         ...
@@ -115,4 +120,9 @@ class Services:
             number=self.feed.number,
             epoch=self.feed.epoch,
             splats=self.feed.splats,
+            milliseconds={
+                stage: round(1e3 * times.p50, 3)
+                for stage, times in self.engine.latency().items()
+                if times.count
+            },
         )

@@ -47,6 +47,7 @@ FROM_SERVER = [
     Hits(4, 12, ()),
     Flushed(1, 9),
     Health(10, 7, {"blurred": 1}, 2, False, 12, 1, 4000),
+    Health(10, 7, {}, 3, False, 12, 1, 4000, {"network": 20.5, "total": 31.0}),
     Error(4429, "too many frames", "send fewer", True, 500),
     Error(4422, "no word 'xyzzy'", id=3),
 ]

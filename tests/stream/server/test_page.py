@@ -119,6 +119,7 @@ def test_the_map_appears_is_asked_and_is_the_same_to_the_byte(tab: Page, tmp_pat
         assert tab.get("ffsplat.digests()") == digests(one.replica)
         count = f"{len(one.replica):,}"
         assert tab.get("document.getElementById('splats').textContent") == count
+        tab.wait("/^[0-9]+ ms$/.test(document.getElementById('latency').textContent)")
 
         tab.settle()
         map_alone = tab.picture(tmp_path / "map.png")

@@ -50,6 +50,7 @@ const connection = new Connection(url.href, replica, {
     const lost = Object.entries(message.dropped).filter(([, frames]) => frames > 0);
     element("frames").title = lost.map(([reason, frames]) => `${reason}: ${frames}`).join(", ");
     element("queued").textContent = count(message.queued);
+    showLatency(message.milliseconds ?? {});
     document.body.classList.toggle("degraded", message.degraded);
     status();
   },
@@ -75,6 +76,14 @@ function showState(name, detail = "") {
   element("again").hidden = name !== "stopped";
   if (name === "token") element("token").focus();
   say(name === "stopped" || name === "waiting" || name === "token" ? detail : "");
+}
+
+/** The median of a frame's time from its arrival to its verdict; by stage when pointed at. */
+function showLatency(milliseconds) {
+  const { total, ...stages } = milliseconds;
+  element("latency").textContent = total === undefined ? "–" : `${total.toFixed(0)} ms`;
+  const words = Object.entries(stages).map(([stage, time]) => `${stage} ${time.toFixed(1)} ms`);
+  element("latency").title = words.join(", ");
 }
 
 function status() {

@@ -48,6 +48,7 @@ const FIELDS = {
     number: isCount,
     epoch: isCount,
     splats: isCount,
+    milliseconds: isOptional((value) => isObject(value) && Object.values(value).every(isNumber)),
   },
   error: {
     code: isCount,
