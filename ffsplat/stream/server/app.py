@@ -51,7 +51,8 @@ class App:
         self.services = Services(
             engine, feed, settings, tokens, counters, workers=workers, waiting=waiting
         )
-        self.door = Door(settings.max_connections, settings.max_head_bytes, counters)
+        tls_seconds = None if self.tls is None else settings.handshake
+        self.door = Door(settings.max_connections, settings.max_head_bytes, tls_seconds, counters)
         self.routes = Routes(tokens, settings.origins, self.health, self.metrics, counters)
         self._server: Server | None = None
         self._unsubscribe: Callable[[], None] = lambda: None
@@ -107,6 +108,7 @@ class App:
                 logger=log.getChild("websockets"),
                 create_connection=Gate.of(self.door),
                 ssl=self.tls,
+                ssl_handshake_timeout=self.door.tls_seconds,
             )
         except OSError as error:
             self._unsubscribe()

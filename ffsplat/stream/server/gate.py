@@ -3,8 +3,10 @@
 Nothing of a request is kept beyond its head, and no body is ever read.
 """
 
+import contextlib
 import re
 import time
+from collections import deque
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
@@ -15,6 +17,10 @@ from ffsplat.stream.server.counters import Counters
 
 LINGER = 0.5
 """Seconds that a refused client has to read why, before the connection is cut."""
+
+MAX_UNREAD = 4 << 20
+"""Bytes of answers that may lie unsent when more comes in: a session leaves a message and a bit,
+and pongs (RFC 6455, section 5.5.3) would pile up for a client that pings and never reads."""
 
 METHOD = b"GET "
 BODY = re.compile(rb"\r\n(?:content-length:[ \t]*+(?!0[ \t]*\r\n)|transfer-encoding:)", re.I)
@@ -27,8 +33,28 @@ class Door:
 
     max_connections: int
     max_head_bytes: int
+    tls_seconds: float | None = None
+    """How long hands are shaken before a connection is there at all; None without TLS."""
     counters: Counters = field(default_factory=Counters)
     gates: "set[Gate]" = field(default_factory=set)
+    knocks: deque[float] = field(default_factory=deque)
+    """When those came whose TLS is not there yet."""
+
+    def knock(self) -> float:
+        """Note that somebody begins with TLS; ConnectionRefusedError if too many are at it."""
+        now = time.monotonic()
+        if self.tls_seconds is not None:
+            while self.knocks and self.knocks[0] < now - self.tls_seconds:
+                self.knocks.popleft()
+            if len(self.knocks) >= self.max_connections:
+                raise ConnectionRefusedError("too many handshakes")
+            self.knocks.append(now)
+        return now
+
+    def enter(self, knocked: float) -> None:
+        """Note that TLS is there, for one who knocked at that time."""
+        with contextlib.suppress(ValueError):  # it was forgotten meanwhile
+            self.knocks.remove(knocked)
 
     def abort(self) -> None:
         """Cut all connections, whatever they are doing."""
@@ -54,12 +80,13 @@ class Gate(ServerConnection):
         super().__init__(*arguments, **options)
         self.head: bytearray | None = bytearray()
         self.is_refused = False
-        self.heard = self.began = time.monotonic()
+        self.heard = self.began = self.door.knock()
         """When anything came last, pongs included."""
 
     def connection_made(self, transport: Any) -> None:
         """Count the connection, or turn it away."""
         super().connection_made(transport)
+        self.door.enter(self.began)
         self.door.counters.add("connections_total")
         if len(self.door.gates) >= self.door.max_connections:
             self._refuse(HTTPStatus.SERVICE_UNAVAILABLE)
@@ -79,6 +106,8 @@ class Gate(ServerConnection):
             return
         if self.head is None:
             super().data_received(data)
+            if self.transport.get_write_buffer_size() > MAX_UNREAD:
+                self.transport.abort()
             return
         self.head += data
         end = self.head.find(b"\r\n\r\n")
