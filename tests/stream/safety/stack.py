@@ -83,7 +83,9 @@ class Books:
         self._thread.join()
 
     def _watch(self) -> None:
-        while not self._end.wait(self.every):
+        going = True
+        while going:
+            going = not self._end.wait(self.every)
             text = self.engine.metrics()
             self.scrapes += 1
             if not adds_up(text):

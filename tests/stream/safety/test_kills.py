@@ -6,6 +6,7 @@ import select
 import signal
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from websockets.exceptions import ConnectionClosed
 
@@ -20,6 +21,9 @@ from tests.stream.server.talk import client
 
 KILLS = int(os.environ.get("FFSPLAT_SAFETY_KILLS", "3"))
 EVERY = 4
+LIVES = 10
+"""From one folder: much later all of the room is known, and no frame is a keyframe."""
+
 HERTZ = 50
 OPEN = 3
 """Frames that a camera lets be without a verdict."""
@@ -68,34 +72,56 @@ def saved(folder: Path) -> Mapper | None:
     return resume(folder, lambda path: Mapper.load(path, predictor(), settings))
 
 
+@dataclass
+class Toll:
+    """What so many kills cost."""
+
+    lost: list[int] = field(default_factory=list)
+    corrupt: int = 0
+    longest: int = 0
+
+
+def kill(nursery: Nursery, folder: Path, camera: Camera, draw: random.Random, toll: Toll) -> None:
+    """One life that goes on from a folder, and its end; then look at what it left."""
+    life = nursery.live("--checkpoint", folder, "--checkpoint-every", EVERY, "--resume")
+    camera.film(life, draw)
+    assert len(list(folder.iterdir())) <= KEPT + 2  # one half-done, one not yet swept
+    mapper = saved(folder)
+    frames = set() if mapper is None else set(mapper.trajectory().numbers.tolist())
+    last = max(frames, default=-1)
+    toll.lost.append(sum(number > last for number in camera.keyframes))
+    # What was lost is lost: the next life answers for what it was told itself.
+    camera.used = {number for number in camera.used if number <= last}
+    camera.keyframes = {number for number in camera.keyframes if number <= last}
+    toll.corrupt += not camera.used <= frames
+    toll.corrupt += any("passed over" in line for line in life.said)
+    toll.longest = max(toll.longest, len(frames))
+
+
 def kill_often(nursery: Nursery, folder: Path, kills: int, seed: int = 0) -> Figure:
-    """Kill so many lives; the most keyframes that one of them cost."""
-    draw, camera, lost, damaged, longest = random.Random(seed), Camera(), [], 0, 0
-    for _ in range(kills):
-        life = nursery.live("--checkpoint", folder, "--checkpoint-every", EVERY, "--resume")
-        camera.film(life, draw)
-        mapper = saved(folder)
-        damaged += any("passed over" in line for line in life.said)
-        frames = set() if mapper is None else set(mapper.trajectory().numbers.tolist())
-        last = max(frames, default=-1)
-        lost.append(sum(number > last for number in camera.keyframes))
-        damaged += not {number for number in camera.used if number <= last} <= frames
-        longest = max(longest, len(frames))
-        # What was lost is lost: the next life answers for what it was told itself.
-        camera.used = {number for number in camera.used if number <= last}
-        camera.keyframes = {number for number in camera.keyframes if number <= last}
-        assert len(list(folder.iterdir())) <= KEPT + 2
-    last_life = nursery.live("--checkpoint", folder, "--resume")
-    assert last_life.address.port
-    assert last_life.end() == 128 + signal.SIGTERM, last_life.said
+    """Kill so many lives, LIVES of them in each folder; the most keyframes that one cost."""
+    draw, toll = random.Random(seed), Toll()
+    for first in range(0, kills, LIVES):
+        camera, states = Camera(), folder / f"{first}"
+        for _ in range(first, min(kills, first + LIVES)):
+            kill(nursery, states, camera, draw, toll)
+        life = nursery.live("--checkpoint", states, "--resume")
+        assert life.address.port
+        assert life.end() == 128 + signal.SIGTERM, life.said
     return Figure(
         f"{kills} times kill -9 of `ffsplat stream --checkpoint --resume`",
         f"<= {EVERY} keyframes lost, 0 corrupt",
-        f"{max(lost)} lost at most, {damaged} corrupt, {longest} frames in the last map",
-        max(lost) <= EVERY and not damaged and longest > 0,
+        f"{max(toll.lost)} lost at most, {toll.corrupt} corrupt, {toll.longest} frames at most",
+        max(toll.lost) <= EVERY and not toll.corrupt and toll.longest > 0,
     )
 
 
 def test_a_kill_at_any_instant_loses_few_keyframes_and_corrupts_nothing(nursery, tmp_path):
-    figure = kill_often(nursery, tmp_path / "states", KILLS)
+    figure = kill_often(nursery, tmp_path, KILLS)
     assert figure.holds, figure
+
+
+def figures(nursery: Nursery, kills: int = 50) -> list[Figure]:
+    """At full size."""
+    with TemporaryDirectory() as folder:
+        return [kill_often(nursery, Path(folder), kills, 1)]
