@@ -65,7 +65,7 @@ class Page:
         elif message.get("method") == "Runtime.consoleAPICalled" and facts["type"] == "error":
             self.problems.append(json.dumps(facts["args"])[:1000])
 
-    def open(self, url: str, width: int = 960, height: int = 600) -> None:
+    def open(self, url: str, width: int = 640, height: int = 400) -> None:
         """Show a page in a window of this size."""
         self.call(
             "Emulation.setDeviceMetricsOverride",

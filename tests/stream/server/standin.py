@@ -98,9 +98,13 @@ class StandIn:
     def publish(self, count: int = 1) -> None:
         """Change the map without any frame."""
         for _ in range(count):
-            self.number += 1
-            for callback in self._subscribers:
-                callback(make_delta(self.number, self.splats))
+            self.publish_delta(make_delta(self.number + 1, self.splats))
+
+    def publish_delta(self, delta: MapDelta) -> None:
+        """Change the map by the next delta."""
+        self.number = delta.number
+        for callback in self._subscribers:
+            callback(delta)
 
     def subscribe(self, callback: Callable[[MapDelta], None]) -> Callable[[], None]:
         self._subscribers.append(callback)

@@ -7,6 +7,7 @@ import struct
 import time
 import zlib
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -26,8 +27,9 @@ from ffsplat.stream.server import routes
 from ffsplat.stream.server.serve import Address, ServerThread
 from ffsplat.stream.server.settings import ServerSettings
 from ffsplat.stream.settings import MapperSettings
+from ffsplat.types import Cameras
 from tests.stream.server.browser import PATIENCE, Page, browser
-from tests.stream.server.standin import make_delta
+from tests.stream.server.standin import StandIn, make_delta
 from tests.stream.server.talk import ask
 from tests.stream.stub import StubPredictor
 
@@ -114,7 +116,7 @@ def test_the_map_appears_is_asked_and_is_the_same_to_the_byte(tab: Page, tmp_pat
     with running() as one:
         tab.open(one.address.page)
         tab.wait("document.body.dataset.state === 'live'")
-        one.show(0, 60)
+        one.show(0, 45)
         follow(tab, one.replica)
         assert tab.get("ffsplat.digests()") == digests(one.replica)
         count = f"{len(one.replica):,}"
@@ -147,6 +149,64 @@ def test_the_map_appears_is_asked_and_is_the_same_to_the_byte(tab: Page, tmp_pat
         assert tab.get("document.querySelectorAll('#hits button').length") == 0
         tab.settle()
         assert golden(tab.picture()) < 0.02
+
+
+def bare(tab: Page) -> np.ndarray:
+    """The map alone, without words and lines."""
+    parts = "document.querySelectorAll('header, nav, footer')"
+    tab.get(f"{parts}.forEach((part) => (part.style.visibility = 'hidden'))")
+    tab.get("ffsplat.view.lines.show([], null, 1); ffsplat.view.invalidate()")
+    tab.settle()
+    return tab.picture()
+
+
+def drawn(tab: Page, replica: Replica) -> np.ndarray:
+    """What our own renderer makes of the map from where the page looks."""
+    width, height = tab.get("[innerWidth, innerHeight]")
+    camera_from_world = np.array(tab.get("[...ffsplat.view.camera.rows(), [0, 0, 0, 1]]"))
+    focal = 0.6 * max(width, height)
+    intrinsics = np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]], np.float32)
+    camera = Cameras(
+        np.linalg.inv(camera_from_world).astype(np.float32)[None],
+        intrinsics[None],
+        np.array([[width, height]], np.int32),
+        ("page",),
+    )
+    background = tuple(float(value) for value in GROUND / 255)
+    return 255 * replica.scene().render(camera, background=background)[0].clip(0, 1)
+
+
+def test_the_picture_is_that_of_our_renderer_also_when_submaps_have_moved(tab: Page):
+    rng = np.random.default_rng(4)
+    engine = StandIn()
+    quaternion = np.array([0.9, 0.1, -0.3, 0.3]) / np.linalg.norm([0.9, 0.1, -0.3, 0.3])
+    moved = np.array([[1.4, *quaternion, 0.2, -0.1, 0.5]])
+    with ServerThread(engine, replica := Replica(), settings()) as server:
+        assert server.address is not None
+        tab.open(server.address.page)
+        first = make_delta(1, splats=300)
+        shapes = replace(
+            first.splats,
+            scales=rng.uniform(0.01, 0.3, (300, 3)).astype(np.float16),
+            quaternions_wxyz=rng.integers(-127, 128, (300, 4)).astype(np.int8),
+            opacities=rng.integers(0, 256, 300).astype(np.uint8),
+        )
+        turned = make_delta(2, splats=0)
+        nothing = replace(
+            turned, epoch=1, removed=first.removed, submaps=np.zeros(1, np.uint16),
+            submap_poses=moved,
+        )  # fmt: skip
+        for delta in (replace(first, splats=shapes), nothing):
+            engine.publish_delta(delta)
+            tab.wait(f"ffsplat.replica.number === {delta.number}")
+            tab.get("ffsplat.view.overview()")
+            tab.settle()
+            found, expected = bare(tab), drawn(tab, replica)
+            error = np.square(found - expected).mean() / 255**2
+            assert painted(found) > 0.1
+            assert -10 * np.log10(error) > 38
+        assert tab.get("ffsplat.replica.epoch") == 1
+        assert tab.get("ffsplat.replica.count") == 300
 
 
 def test_a_late_page_has_the_same_map_and_goes_on(tab: Page):
@@ -216,7 +276,7 @@ def test_mouse_and_keys_move_the_view_and_let_go_of_the_camera(tab: Page):
         pressed = "document.getElementById('follow').getAttribute('aria-pressed')"
         before = tab.picture()
         assert tab.get(pressed) == "true"
-        tab.drag([(500, 300), (560, 310), (620, 320)])
+        tab.drag([(300, 200), (340, 210), (380, 215)])
         tab.settle()
         turned = tab.picture()
         assert tab.get(pressed) == "false"
