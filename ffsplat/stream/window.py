@@ -178,13 +178,17 @@ def see(
 
 
 def is_finite(prediction: Prediction) -> bool:
-    """Whether all that places and shapes Gaussians is a number: else some sum is none."""
+    """Whether all that places, shapes and finds Gaussians is a number: else some sum is none.
+
+    Logits may be anything: what they are turned into is bounded.
+    """
     values = (
         prediction.depth, prediction.depth_error, prediction.world_from_camera,
-        prediction.intrinsics, prediction.scales, prediction.quaternions_wxyz,
-        prediction.opacities, prediction.colors,
+        prediction.intrinsics, prediction.offsets, prediction.scales, prediction.quaternions_wxyz,
+        prediction.opacities, prediction.colors, prediction.instances, prediction.descriptors,
+        prediction.token_descriptors, prediction.features,
     )  # fmt: skip
-    return all(math.isfinite(float(one.sum())) for one in values)
+    return all(one is None or math.isfinite(float(one.sum())) for one in values)
 
 
 def lay(window: Window, rows: Sequence[int], submaps: Mapping[int, Similarity]) -> Placement:
