@@ -74,6 +74,7 @@ function showState(name, detail = "") {
   element("state").title = detail;
   element("unlock").hidden = name !== "token";
   element("again").hidden = name !== "stopped";
+  status();
   if (name === "token") element("token").focus();
   say(name === "stopped" || name === "waiting" || name === "token" ? detail : "");
 }
@@ -87,6 +88,7 @@ function showLatency(milliseconds) {
 }
 
 function status() {
+  element("empty").hidden = replica.count > 0 || document.body.dataset.state !== "live";
   element("splats").textContent = count(replica.count);
   element("epoch").textContent = count(replica.epoch);
   const seconds = (performance.now() - changedAt) / 1000;

@@ -71,10 +71,12 @@ export class View {
     const { frames, latest, poses } = this.replica;
     const kept = [...frames.values()].sort((a, b) => Number(a.number - b.number));
     this.cameras = kept.map((frame) => cameraOf(frame, poses)).filter(Boolean);
+    const isFirst = !this.now;
     this.now = cameraOf(latest, poses);
     this.lines.show(this.cameras, this.following ? null : this.now, PYRAMID * this.radius);
     if (!this.touched && this.cameras.length) this.#stand();
     if (this.following) this.follow(true);
+    if (this.following && isFirst) this.camera.land();
     this.invalidate();
   }
 
