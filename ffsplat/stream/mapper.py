@@ -172,7 +172,7 @@ class Mapper:
         elif not is_finite(window.prediction):
             reason = "not_finite"
         else:
-            placed = self._laid(window)
+            placed = self._laid(window, arrivals)
             reason = "lost" if placed is None else None
             window = placed or window
         clock.stop("place")
@@ -202,13 +202,15 @@ class Mapper:
             return arrival.given
         return self.atlas.last_pose()
 
-    def _laid(self, window: Window) -> Window | None:
+    def _laid(self, window: Window, arrivals: Sequence[Arrival]) -> Window | None:
         """The window where it lies in the map, None if it does not fit there."""
         if self.atlas is None:
             return window
         rows = range(len(window.past) - (self._loop is not None))
         placed = self.placed = lay(window, rows, self.atlas.submaps.poses)
-        if placed.agreement < FITS and self._lost < PATIENCE and not self.settings.believe:
+        given = self.anchored and arrivals[0].given is not None
+        believed = self.settings.believe or given or self._lost >= PATIENCE
+        if placed.agreement < FITS and not believed:
             self._lost += 1
             return None
         return replace(window, placed=placed)
@@ -253,7 +255,7 @@ class Mapper:
         verdicts = []
         for row, arrival in enumerate(arrivals, first):
             meeting = meet(window.prediction, window.kept, row, rows)
-            if not self._belongs(window, row, meeting, rows):
+            if not self._belongs(window, row, arrival, meeting, rows):
                 verdicts.append(Verdict(arrival.number, "lost", seconds=clock.seconds))
                 continue
             new = self._is_new(window, row, meeting, rows)
@@ -283,11 +285,14 @@ class Mapper:
         apart = sight_distances(poses[:1], poses[1:], np.array([middle]))
         return bool(apart.min() > APART * middle)
 
-    def _belongs(self, window: Window, row: int, meeting: Meeting, rows: Sequence[int]) -> bool:
+    def _belongs(
+        self, window: Window, row: int, arrival: Arrival, meeting: Meeting, rows: Sequence[int]
+    ) -> bool:
         """Whether a view shows what keyframes of its window do, in shape and in colour."""
         grey = (window.views.pixels @ GREY).reshape(len(window.views), -1)
         seen = meeting.known >= SEEN and meeting.likeness(grey, row, rows) >= ALIKE
-        if seen or self._lost >= PATIENCE or self.settings.believe:
+        given = self.anchored and arrival.given is not None
+        if seen or given or self._lost >= PATIENCE or self.settings.believe:
             self._lost = 0
             return True
         self._lost += 1
