@@ -10,7 +10,7 @@ import sys
 from tests.stream.safety.figures import Figure
 from tests.stream.safety.lives import Nursery
 
-THEMES = ("sizes", "slow", "malformed", "kills")
+THEMES = ("sizes", "slow", "malformed", "doors", "floods", "faults", "restarts", "watch", "kills")
 
 
 def theme(name: str, nursery: Nursery) -> list[Figure]:

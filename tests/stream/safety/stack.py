@@ -125,8 +125,8 @@ class Stack:
 
     engine: Engine
     mapper: Any
+    server: ServerThread
     address: Address
-    books: Books
 
 
 @contextmanager
@@ -149,7 +149,7 @@ def stack(
     with Books(engine) as books:
         thread = ServerThread(engine, settings=options)
         try:
-            yield Stack(engine, mapped, thread.start(), books)
+            yield Stack(engine, mapped, thread, thread.start())
         finally:
             thread.stop()
             engine.stop()
