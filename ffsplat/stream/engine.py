@@ -1,6 +1,7 @@
 """A mapper at work in its own thread, behind a bounded queue that any thread may feed."""
 
 import logging
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -47,6 +48,7 @@ class Engine:
         self.settings = settings = settings or EngineSettings()
         report = ErrorLog(log)
         self._mapper = mapper
+        self._decoding = threading.Lock()
         self._traffic = Traffic(settings.queue, settings.drop, settings.block_s, report)
         self._publisher = Publisher(mapper, settings.publish_s)
         self._checkpoints = (
@@ -190,7 +192,10 @@ class Engine:
             return "too_large"
         if limits.drop == "keyframe":
             try:
-                ticket.thumbnail = thumbnail(frame.image, limits.max_bytes, limits.max_megapixels)
+                with self._decoding:  # the memory of one large picture, however many sources
+                    ticket.thumbnail = thumbnail(
+                        frame.image, limits.max_bytes, limits.max_megapixels
+                    )
             except RefusedImage as error:
                 return error.reason
         return None

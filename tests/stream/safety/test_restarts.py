@@ -60,7 +60,7 @@ def followers(frames: int) -> Figure:
                             await anext(one)
                 return [camera.replica, late.replica, cut.replica]
 
-    with stack(settings=EngineSettings(drop="block")) as served:
+    with stack(settings=EngineSettings(drop="block"), max_queries=1e4) as served:
         unsubscribe = served.engine.subscribe(take)
         maps = asyncio.run(walk(served))
         unsubscribe()
@@ -127,7 +127,7 @@ def resumed(cuts: int) -> Figure:
                 seconds.append(time.monotonic() - began)
             return same_map(viewer.replica, camera.replica)
 
-    with stack(settings=EngineSettings(drop="block")) as served:
+    with stack(settings=EngineSettings(drop="block"), max_queries=1e4) as served:
         same = asyncio.run(walk(served))
     return Figure(
         f"S15 a client that was cut off {cuts} times",

@@ -1,7 +1,9 @@
 """What is too large, or too many: refused before it is held."""
 
+import select
 import socket
 import struct
+import threading
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import repeat
@@ -9,13 +11,16 @@ from itertools import repeat
 import pytest
 from websockets.exceptions import ConnectionClosed
 
+from ffsplat.stream.engine import Engine
+from ffsplat.stream.engine_settings import EngineSettings
 from ffsplat.stream.protocol.control import Ack
 from ffsplat.stream.protocol.frames import frame_message
 from ffsplat.stream.protocol.header import Kind, Message, pack
 from ffsplat.stream.server.serve import Address
+from ffsplat.stream.waiting import thumbnail
 from tests.stream.safety.figures import MIB, Figure, forget_peak, peak, resident
 from tests.stream.safety.lives import Life, Nursery
-from tests.stream.safety.stack import step, totals
+from tests.stream.safety.stack import mapper, step, totals
 from tests.stream.server.talk import Client, answer, ask, client, raw
 
 FRAME = 8 * MIB
@@ -188,6 +193,29 @@ def test_a_body_is_refused_before_it_is_read(served, head):
 def test_many_frames_in_one_message_are_refused_by_their_count(served):
     for figure in many_frames(served[1], 10_000):
         assert figure.holds, figure
+
+
+def test_sources_at_the_same_time_cost_the_memory_of_one_picture(monkeypatch):
+    busy, most = threading.Semaphore(1), []
+
+    def slow_thumbnail(*arguments):
+        most.append(busy.acquire(blocking=False))
+        try:
+            select.select([], [], [], 0.02)
+            return thumbnail(*arguments)
+        finally:
+            if most[-1]:
+                busy.release()
+
+    monkeypatch.setattr("ffsplat.stream.engine.thumbnail", slow_thumbnail)
+    engine = Engine(mapper(), EngineSettings(drop="keyframe", queue=8))
+    sources = [threading.Thread(target=engine.offer, args=(step(number),)) for number in range(8)]
+    for source in sources:
+        source.start()
+    for source in sources:
+        source.join()
+    engine.stop()
+    assert most == [True] * 8
 
 
 def figures(nursery: Nursery) -> list[Figure]:
