@@ -5,7 +5,6 @@ the network says of these is laid over what the map knows of them, by a robust s
 places the frame. If it shows enough that is new, its pixels join the map.
 """
 
-import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -20,17 +19,18 @@ from ffsplat.chunks.some import take_prediction, take_views
 from ffsplat.errors import StreamError
 from ffsplat.stream.atlas import Atlas
 from ffsplat.stream.canvas import Canvas
+from ffsplat.stream.clock import Clock
 from ffsplat.stream.delta import FramePoses, MapDelta
 from ffsplat.stream.frame import Dropped, Verdict
-from ffsplat.stream.given import is_intrinsics, is_pose, sender_from_map, through, window_scale
+from ffsplat.stream.given import is_intrinsics, is_pose
 from ffsplat.stream.keyframes import Keyframe, sight_distances
-from ffsplat.stream.loops import confirm_loop
 from ffsplat.stream.map import warm_up
 from ffsplat.stream.map.meeting import Meeting, meet
 from ffsplat.stream.moving import moving_pixels
 from ffsplat.stream.outlet import Outlet, scene_of
 from ffsplat.stream.predictor import Predictor
 from ffsplat.stream.quality import FrameCheck
+from ffsplat.stream.revisits import Revisits, take_senders_world, where_given
 from ffsplat.stream.settings import MapperSettings
 from ffsplat.stream.state import load_state, save_state
 from ffsplat.stream.trajectory import Trajectory
@@ -42,11 +42,8 @@ from ffsplat.stream.window import (
     lay,
     near_keyframes,
     see,
-    world_poses,
 )
 from ffsplat.types import Scene
-
-_log = logging.getLogger(__name__)
 
 FITS = 0.3
 """Share of what a window shows of its keyframes that must lie where the map has it."""
@@ -72,9 +69,6 @@ MOVING = 0.5
 WARM_SPLATS = 100_000
 """Room of the map that is thrown away after warming up."""
 
-LOOP_PAUSE = 5
-"""Keyframes after a closed loop in which no other is looked for."""
-
 
 class Mapper:
     """Maps one stream, in one thread; every bound of its memory is in the settings."""
@@ -87,14 +81,12 @@ class Mapper:
         self.canvas = Canvas(predictor.resolution, predictor.patch)
         self.atlas: Atlas | None = None
         self.anchored = False
-        self.loops = 0
         self.codebook = predictor.codebook
         self.placed = FIRST
         self._check = FrameCheck()
         self._last = -1
         self._lost = 0
-        self._loop: int | None = None
-        self._pause = 0
+        self.revisits = Revisits()
         self.outlet = Outlet()
 
     @property
@@ -114,7 +106,9 @@ class Mapper:
         noise = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
         for step in range(self.settings.window + 1):
             spare.add(np.roll(noise, step * self.resolution // 16, axis=1), 0)
-            spare._loop = 0  # the next window asks whether it shows the first place again
+            spare.revisits.candidate = (
+                0  # the next window asks whether it shows the first place again
+            )
         spare.take_delta()
         warm_up()
         self.predictor.restore(learnt)
@@ -157,7 +151,7 @@ class Mapper:
         self,
         arrivals: Sequence[Arrival],
         cancelled: Callable[[], bool] = lambda: False,
-        clock: "Clock | None" = None,
+        clock: Clock | None = None,
     ) -> list[Verdict]:
         """Place several frames by one window; at least one view of it is left for keyframes.
 
@@ -187,13 +181,13 @@ class Mapper:
         if self.atlas is None or not len(self.atlas.keyframes):
             return []
         room = max(1, self.settings.window - len(arrivals))
-        if self._loop is not None and (self._loop not in self.atlas.keyframes or room < 2):
-            self._loop = None
-        count = room - (self._loop is not None)
-        every = [one for one in self.atlas.keyframes if one.number != self._loop]
-        guess = self._guess(arrivals[0])
+        candidate = self.revisits.candidate
+        if candidate is not None and (candidate not in self.atlas.keyframes or room < 2):
+            candidate = self.revisits.candidate = None
+        every = [one for one in self.atlas.keyframes if one.number != candidate]
+        guess, count = self._guess(arrivals[0]), room - (candidate is not None)
         near = near_keyframes(guess, every, self.atlas.submaps.poses, count)
-        return near if self._loop is None else [*near, self.atlas.keyframes[self._loop]]
+        return near if candidate is None else [*near, self.atlas.keyframes[candidate]]
 
     def _guess(self, arrival: Arrival) -> Float64[np.ndarray, "4 4"]:
         """Where a frame was probably taken: where its sender says, or where the last one was."""
@@ -206,7 +200,7 @@ class Mapper:
         """The window where it lies in the map, None if it does not fit there."""
         if self.atlas is None:
             return window
-        rows = range(len(window.past) - (self._loop is not None))
+        rows = range(len(window.past) - (self.revisits.candidate is not None))
         placed = self.placed = lay(window, rows, self.atlas.submaps.poses)
         given = self.anchored and arrivals[0].given is not None
         believed = self.settings.believe or given or self._lost >= PATIENCE
@@ -215,7 +209,7 @@ class Mapper:
             return None
         return replace(window, placed=placed)
 
-    def _start(self, window: Window, arrivals: Sequence[Arrival], clock: "Clock") -> list[Verdict]:
+    def _start(self, window: Window, arrivals: Sequence[Arrival], clock: Clock) -> list[Verdict]:
         """As long as there are few keyframes, one window sees them all: the map is made anew."""
         first = len(window.past)
         every = [_again(one) for one in window.past] + list(arrivals)
@@ -244,12 +238,13 @@ class Mapper:
     def _cell(self, window: Window) -> float:
         return self.settings.coarse * window.placed.similarity.scale * window.footprint()
 
-    def _go_on(self, window: Window, arrivals: Sequence[Arrival], clock: "Clock") -> list[Verdict]:
+    def _go_on(self, window: Window, arrivals: Sequence[Arrival], clock: Clock) -> list[Verdict]:
         """Place new frames beside keyframes that stay; those that show enough become some."""
+        assert self.atlas is not None
         first = len(window.past)
         known = list(window.past)
-        if self._loop is not None:
-            window = self._close_loop(window, first)
+        if self.revisits.candidate is not None:
+            window = self.revisits.close(self.atlas, window, first)
             known.pop()
         rows = list(range(len(known)))
         verdicts = []
@@ -272,8 +267,9 @@ class Mapper:
             pose = similarity.poses(window.local_pose(row)[None])[0]
             verdicts.append(self._done(window, row, arrival, new, pose, clock))
             if new:
-                self._anchor()
-                self._look_for_loop(known)
+                self.anchored = self.anchored or take_senders_world(self.atlas)
+                if self.settings.loops and not self.anchored:
+                    self.revisits.choose(self.atlas, known)
         return verdicts
 
     def _is_new(self, window: Window, row: int, meeting: Meeting, rows: Sequence[int]) -> bool:
@@ -312,15 +308,9 @@ class Mapper:
         self, window: Window, row: int, arrival: Arrival, known: Sequence[Keyframe]
     ) -> Similarity:
         """How a view lies in the world: as its window does, or where its sender says."""
-        similarity = window.placed.similarity
         if not self.anchored or arrival.given is None:
-            return similarity
-        assert self.atlas is not None
-        rows = [i for i, one in enumerate(known) if one.given is not None and i < len(window.past)]
-        found = np.stack([window.local_pose(i) for i in [*rows, row]])
-        given = np.stack([*(known[i].given for i in rows), arrival.given])
-        scale = window_scale(similarity.scale, found, given, window.middle(row))
-        return through(window.local_pose(row), arrival.given, scale)
+            return window.placed.similarity
+        return where_given(window, row, arrival.given, known)
 
     def _insert(
         self,
@@ -347,7 +337,7 @@ class Mapper:
 
     def _done(
         self, window: Window, row: int, arrival: Arrival, keyframe: bool,
-        pose: Float64[np.ndarray, "4 4"], clock: "Clock",
+        pose: Float64[np.ndarray, "4 4"], clock: Clock,
     ) -> Verdict:  # fmt: skip
         assert self.atlas is not None
         intrinsics = window.prediction.intrinsics[0, row].float().numpy()
@@ -355,56 +345,6 @@ class Mapper:
         clock.stop("fuse" if keyframe else "place")
         reason = "keyframe" if keyframe else "tracked"
         return Verdict(arrival.number, reason, pose, dict(clock.seconds))
-
-    def _anchor(self) -> None:
-        """Take the sender's world for the map's as soon as the given poses tell where it is."""
-        assert self.atlas is not None
-        posed = [one for one in self.atlas.keyframes if one.given is not None]
-        if self.anchored or not posed:
-            return
-        submaps = self.atlas.submaps
-        middle = float(np.median([one.middle * submaps.poses[one.submap].scale for one in posed]))
-        given = np.stack([one.given for one in posed if one.given is not None])
-        moved = sender_from_map(world_poses(posed, submaps.poses), given, middle)
-        if moved is not None:
-            submaps.move_all(moved)
-            self.anchored = True
-            _log.info("the map lies in the world of the given poses, scale %.3g", moved.scale)
-
-    def _look_for_loop(self, window: Sequence[Keyframe]) -> None:
-        """Choose an old keyframe that looks like the newest one, for the next window to try."""
-        assert self.atlas is not None
-        self._pause = max(0, self._pause - 1)
-        if not self.settings.loops or self._pause or self.anchored:
-            return
-        newest = window[-1]
-        recent = {newest.submap, *(one.submap for one in window)}
-        near = {one.number for one in self.atlas.keyframes if one.submap in recent}
-        found = self.atlas.memory.candidates(newest.descriptor, near, 1)
-        self._loop = found[0][0] if found else None
-
-    def _close_loop(self, window: Window, row: int) -> Window:
-        """Correct the map if the old keyframe of the window shows what its new view does."""
-        assert self.atlas is not None
-        old_row, submaps = len(window.past) - 1, self.atlas.submaps
-        old, self._loop = window.past[old_row], None
-        evidence = confirm_loop(
-            window.prediction, old_row, row, window.views.pixels, window.views.valid
-        )
-        if not evidence.ok:
-            return window
-        by_old = lay(window, [old_row], submaps.poses)
-        moved = by_old.similarity @ window.placed.similarity.inverse()
-        depth = by_old.similarity.scale * window.middle(row)
-        before = self.epoch
-        closed = submaps.close_loop(old.submap, submaps.current, moved, depth, by_old.agreement)
-        _log.info("loop from %d to %d: %s", old.number, submaps.current, evidence)
-        if not closed:
-            return window
-        self.loops += self.epoch - before
-        self._pause = LOOP_PAUSE
-        placed = lay(window, range(old_row + 1), submaps.poses)
-        return replace(window, placed=placed)
 
     def scene(self) -> Scene:
         """The map as it is: Gaussians in the world, their codes, and the cameras of keyframes."""
@@ -442,22 +382,8 @@ class Mapper:
             "splats": len(self.atlas.splats),
             "submaps": len(self.atlas.submaps.poses),
             "keyframes": len(self.atlas.keyframes),
-            "loops": self.loops,
+            "loops": self.revisits.closed,
         }
-
-
-class Clock:
-    """Wall time of the stages of one frame."""
-
-    def __init__(self):
-        self.seconds: dict[str, float] = {}
-        self._since = time.perf_counter()
-
-    def stop(self, stage: str) -> None:
-        """Count the time since the last stop, or the start, for a stage."""
-        now = time.perf_counter()
-        self.seconds[stage] = self.seconds.get(stage, 0.0) + now - self._since
-        self._since = now
 
 
 def _again(keyframe: Keyframe) -> Arrival:

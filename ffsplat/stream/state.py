@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 VERSION = 1
 KEY = "ffsplat"
-PLAIN = ("anchored", "loops", "_last", "_lost", "_loop", "_pause")
+PLAIN = ("anchored", "_last", "_lost")
 """Attributes of a mapper that are numbers, and are kept as they are."""
 
 
@@ -41,6 +41,7 @@ def save_state(mapper: "Mapper", path: Path) -> Path:
     values: dict[str, Any] = {name: getattr(mapper, name) for name in PLAIN}
     values |= {
         "version": VERSION,
+        "revisits": vars(mapper.revisits),
         "settings": asdict(mapper.settings),
         "canvas": mapper.canvas.size,
         "model": dict(mapper.predictor.provenance),
@@ -89,6 +90,8 @@ def load_state(mapper: "Mapper", path: Path) -> None:
 def _restore(mapper: "Mapper", values: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
     for name in PLAIN:
         setattr(mapper, name, values[name])
+    for name, value in values["revisits"].items():
+        setattr(mapper.revisits, name, value)
     mapper.canvas.size = tuple(values["canvas"]) if values["canvas"] else None
     mapper.predictor.restore(_part("model", arrays))
     if "now" in values:

@@ -53,7 +53,9 @@ class Submaps:
         if self.current in self.poses:
             before = self.poses[self.current]
             turn = max(LEAST_TURN, float(np.sqrt(self.drift)))
-            error = _error(tuple(turn * share for share in SHARES), depth / before.scale)
+            rotation, translation, scale = SHARES
+            shares = (turn * rotation, turn * translation, turn * scale)
+            error = _error(shares, depth / before.scale)
             self.graph.add_edge(self.current, number, before.inverse() @ pose, error)
         if given:
             self.graph.add_prior(number, pose, _error(GIVEN, depth))

@@ -103,7 +103,7 @@ def test_one_pass_while_that_is_wise_then_small_ones_and_never_less_than_two():
     plenty = 100 * GIB
     assert views_per_pass(config, (1, *size), plenty) == 1
     assert views_per_pass(config, (memory.MOST_VIEWS, *size), plenty) == memory.MOST_VIEWS
-    assert views_per_pass(config, (memory.MOST_VIEWS + 1, *size), plenty) == memory.CHUNK_VIEWS
+    assert views_per_pass(config, (memory.MOST_VIEWS + 1, *size), plenty) == memory.WINDOW
     room = bytes_a_pass(config, *size) + 5 * bytes_a_view(config, *size)
     for views in (6, 200):
         assert views_per_pass(config, (views, *size), int(room / memory.USABLE)) == 5

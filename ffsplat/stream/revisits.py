@@ -1,0 +1,98 @@
+"""What corrects a map as a whole: places that come back, and poses that a sender gives."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from jaxtyping import Float64
+
+from ffsplat.alignment import Similarity
+from ffsplat.stream.atlas import Atlas
+from ffsplat.stream.given import sender_from_map, through, window_scale
+from ffsplat.stream.keyframes import Keyframe
+from ffsplat.stream.loops import confirm_loop
+from ffsplat.stream.window import Window, lay, world_poses
+
+_log = logging.getLogger(__name__)
+
+PAUSE = 5
+"""Keyframes after a closed loop in which no other is looked for."""
+
+
+class Revisits:
+    """Looks for old keyframes that show the present place, and closes the loops that they prove.
+
+    `candidate` is the number of a keyframe that goes through the network with the next frame.
+    """
+
+    def __init__(self):
+        self.candidate: int | None = None
+        self.pause = 0
+        self.closed = 0
+
+    def choose(self, atlas: Atlas, window: Sequence[Keyframe]) -> None:
+        """Choose an old keyframe that looks like the newest one, the last of the window."""
+        self.pause = max(0, self.pause - 1)
+        if self.pause:
+            return
+        newest = window[-1]
+        recent = {newest.submap, *(one.submap for one in window)}
+        near = {one.number for one in atlas.keyframes if one.submap in recent}
+        found = atlas.memory.candidates(newest.descriptor, near, 1)
+        self.candidate = found[0][0] if found else None
+
+    def close(self, atlas: Atlas, window: Window, row: int) -> Window:
+        """Correct the map if the candidate, the last keyframe of the window, shows what `row` does.
+
+        The window comes back as it lies then.
+        """
+        old_row, submaps = len(window.past) - 1, atlas.submaps
+        old, self.candidate = window.past[old_row], None
+        evidence = confirm_loop(
+            window.prediction, old_row, row, window.views.pixels, window.views.valid
+        )
+        if not evidence.ok:
+            return window
+        by_old = lay(window, [old_row], submaps.poses)
+        moved = by_old.similarity @ window.placed.similarity.inverse()
+        depth = by_old.similarity.scale * window.middle(row)
+        closed = submaps.close_loop(old.submap, submaps.current, moved, depth, by_old.agreement)
+        _log.info("loop from %d to %d: %s", old.number, submaps.current, evidence)
+        if not closed:
+            return window
+        self.closed += 1
+        self.pause = PAUSE
+        return replace(window, placed=lay(window, range(old_row + 1), submaps.poses))
+
+
+def take_senders_world(atlas: Atlas) -> bool:
+    """Move the map into the sender's world, if the poses given so far tell where that is."""
+    posed = [one for one in atlas.keyframes if one.given is not None]
+    if not posed:
+        return False
+    submaps = atlas.submaps
+    middle = float(np.median([one.middle * submaps.poses[one.submap].scale for one in posed]))
+    moved = sender_from_map(world_poses(posed, submaps.poses), _given(posed), middle)
+    if moved is None:
+        return False
+    submaps.move_all(moved)
+    _log.info("the map lies in the world of the given poses, scale %.3g", moved.scale)
+    return True
+
+
+def where_given(
+    window: Window, row: int, given: Float64[np.ndarray, "4 4"], known: Sequence[Keyframe]
+) -> Similarity:
+    """How a view with a given pose lies in the world: exactly there, at the scale of its window."""
+    posed = [i for i, one in enumerate(known[: len(window.past)]) if one.given is not None]
+    found = np.stack([window.local_pose(i) for i in [*posed, row]])
+    there = np.concatenate([_given([known[i] for i in posed]), given[None]])
+    scale = window_scale(window.placed.similarity.scale, found, there, window.middle(row))
+    return through(window.local_pose(row), given, scale)
+
+
+def _given(keyframes: Sequence[Keyframe]) -> Float64[np.ndarray, "v 4 4"]:
+    """The given poses of keyframes that have one."""
+    poses = [one.given for one in keyframes if one.given is not None]
+    return np.stack(poses) if poses else np.zeros((0, 4, 4))
