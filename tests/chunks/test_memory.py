@@ -104,8 +104,8 @@ def test_one_pass_while_that_is_wise_then_small_ones_and_never_less_than_two():
     assert views_per_pass(config, (1, *size), plenty) == 1
     assert views_per_pass(config, (memory.MOST_VIEWS, *size), plenty) == memory.MOST_VIEWS
     assert views_per_pass(config, (memory.MOST_VIEWS + 1, *size), plenty) == memory.WINDOW
-    room = bytes_a_pass(config, *size) + 5 * bytes_a_view(config, *size)
+    room = bytes_a_pass(config, *size) + 3 * bytes_a_view(config, *size)
     for views in (6, 200):
-        assert views_per_pass(config, (views, *size), int(room / memory.USABLE)) == 5
-    assert views_per_pass(config, (5, *size), int(room / memory.USABLE)) == 5
+        assert views_per_pass(config, (views, *size), int(room / memory.USABLE)) == 3
+    assert views_per_pass(config, (3, *size), int(room / memory.USABLE)) == 3
     assert views_per_pass(config, (200, *size), 0) == memory.LEAST_VIEWS
