@@ -12,6 +12,8 @@ from http import HTTPStatus
 from typing import Any
 
 from websockets.asyncio.server import ServerConnection
+from websockets.frames import DATA_OPCODES, CloseCode, Frame
+from websockets.protocol import Event
 
 from ffsplat.stream.server.counters import Counters
 
@@ -21,6 +23,9 @@ LINGER = 0.5
 MAX_UNREAD = 4 << 20
 """Bytes of answers that may lie unsent when more comes in: a session leaves a message and a bit,
 and pongs (RFC 6455, section 5.5.3) would pile up for a client that pings and never reads."""
+
+MAX_FRAGMENTS = 1024
+"""Pieces of a message: with their number alone they could fill the memory, as they may be empty."""
 
 METHOD = b"GET "
 BODY = re.compile(rb"\r\n(?:content-length:[ \t]*+(?!0[ \t]*\r\n)|transfer-encoding:)", re.I)
@@ -80,6 +85,7 @@ class Gate(ServerConnection):
         super().__init__(*arguments, **options)
         self.head: bytearray | None = bytearray()
         self.is_refused = False
+        self.fragments = 0
         self.heard = self.began = self.door.knock()
         """When anything came last, pongs included."""
 
@@ -120,6 +126,16 @@ class Gate(ServerConnection):
             super().data_received(collected)
             if self.request is None:  # no HTTP: nobody waits for the time limit of the handshake
                 self.loop.call_later(LINGER, self.transport.abort)
+
+    def process_event(self, event: Event) -> None:
+        """Count the pieces of a message, and close (1009) if it has too many."""
+        if isinstance(event, Frame) and event.opcode in DATA_OPCODES:
+            self.fragments = 0 if event.fin else self.fragments + 1
+            if self.fragments > MAX_FRAGMENTS:
+                self.protocol.fail(CloseCode.MESSAGE_TOO_BIG, "too many fragments")
+                self.send_data()
+                return
+        super().process_event(event)
 
     def _fault(self, head: bytes) -> HTTPStatus | None:
         """What is wrong with a head, which may not be complete yet."""
