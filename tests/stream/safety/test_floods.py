@@ -15,6 +15,7 @@ from ffsplat.stream.server.serve import Address
 from tests.stream.safety.figures import MIB, Figure, forget_peak, open_files, peak, resident
 from tests.stream.safety.lives import Life, Nursery
 from tests.stream.safety.stack import Stack, stack, step, until
+from tests.stream.safety.test_sizes import warm
 from tests.stream.safety.wire import PING, TEXT, Wire, framed
 from tests.stream.server.standin import make_delta
 from tests.stream.server.talk import PATIENCE, answer, ask, client, raw
@@ -197,7 +198,7 @@ DEAF = {
 
 @pytest.fixture(scope="module")
 def served(nursery):
-    life = nursery.live(max_fps=1e6, idle=5.0, max_connections=64)
+    life = warm(nursery, max_fps=1e6, idle=5.0, max_connections=64)
     yield life, life.address
     life.end()
 
@@ -234,7 +235,7 @@ def figures(nursery: Nursery) -> list[Figure]:
     life = nursery.live()
     found = [thousand(life, life.address, 1000, 256), sessions(life, life.address, 1000)]
     life.end()
-    life = nursery.live(max_fps=1e6)
+    life = warm(nursery, max_fps=1e6)
     found += [deaf(life, life.address, *one, 500 * MIB) for one in DEAF.items()]
     found += [staying(life.address), *map(leaving, ("close", "cut", "half"))]
     life.end()

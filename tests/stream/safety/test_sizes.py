@@ -37,9 +37,9 @@ def served(nursery):
     life.end()
 
 
-def warm(nursery: Nursery) -> Life:
-    """A process that has mapped a few frames."""
-    life = nursery.live()
+def warm(nursery: Nursery, **limits: object) -> Life:
+    """A process that has mapped a few frames; `limits` are settings of its server."""
+    life = nursery.live(**limits)
     with client(life.address) as one:
         one.greet(want=("ack",))
         for number in range(5):
