@@ -2,86 +2,31 @@
 
 import contextlib
 import os
-import selectors
-import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
 
 import numpy as np
 
-from ffsplat.stream.protocol.control import Ack, Hello, dump
+from ffsplat.stream.protocol.control import Ack
 from ffsplat.stream.server.serve import Address
 from tests.stream.safety.figures import MIB, Figure, percentile, resident
-from tests.stream.safety.lives import Nursery
+from tests.stream.safety.lives import ROOT, Nursery
 from tests.stream.safety.stack import stack, step
 from tests.stream.server.standin import StandIn
-from tests.stream.server.talk import client, metric, raw, serving
+from tests.stream.server.talk import client, metric, serving
 
 WARM = 5
 """Frames of the good client that do not count."""
 
-UPGRADE = (
-    "GET /stream HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
-    "Sec-WebSocket-Protocol: ffsplat.v1\r\n\r\n"
-)
-"""Source of the form: RFC 6455, section 1.2."""
 
-
-def texts(host: str) -> list[bytes]:
-    """What slow clients say, a byte at a time: a request, a longer one, one that is never a hello,
-    pings without a hello."""
-    hello = dump(Hello()).encode()
-    upgrade = UPGRADE.format(host=host).encode()
-    masked = bytes([0x81, 0x80 | len(hello)]) + bytes(4) + hello
-    assert len(hello) < 126
-    return [
-        upgrade,
-        b"GET / HTTP/1.1\r\nX-Long: " + b"x" * 5000,
-        upgrade + masked,
-        upgrade + b"\x89\x80\0\0\0\0" * 2000,
-    ]
-
-
-def trickle(address: Address, count: int, fast: int) -> float:
-    """Keep so many slow clients; seconds until the server has closed the last of them.
-
-    The first `fast` bytes of each text come at once, the rest a byte each tenth of a second.
-    """
-    begun, open_now = time.monotonic(), selectors.DefaultSelector()
-    kinds = texts(address.host)
-    left: dict[socket.socket, bytes] = {}
-    for i in range(count):
-        one, text = raw(address), kinds[i % len(kinds)]
-        head = len(UPGRADE.format(host=address.host)) if i % len(kinds) > 1 else fast
-        one.sendall(text[:head])
-        one.setblocking(False)
-        open_now.register(one, selectors.EVENT_READ)
-        left[one] = text[head:]
-    while left and time.monotonic() - begun < 60:
-        for key, _ in open_now.select(0.02):
-            one = key.fileobj
-            assert isinstance(one, socket.socket)
-            with contextlib.suppress(BlockingIOError):
-                if not received(one):
-                    open_now.unregister(one)
-                    one.close()
-                    del left[one]
-        for one, text in left.items():
-            with contextlib.suppress(OSError):
-                left[one] = text[one.send(text[:1]) :]
-        time.sleep(0.1)
-    for one in left:
-        one.close()
-    return time.monotonic() - begun
-
-
-def received(one: socket.socket) -> bytes:
-    try:
-        return one.recv(65536)
-    except ConnectionError:
-        return b""
+def trickle(address: Address, count: int) -> float:
+    """Keep so many slow clients, in another process; the longest that one stayed, in seconds."""
+    place = [address.host, str(address.port), str(count)]
+    command = [sys.executable, "-m", "tests.stream.safety.loris", *place]
+    return float(subprocess.run(command, check=True, capture_output=True, cwd=ROOT).stdout)
 
 
 @contextlib.contextmanager
@@ -121,7 +66,7 @@ def loris(address: Address, count: int, handshake: float, quiet: float) -> list[
     with good_client(address, 20) as seconds:
         time.sleep(quiet)
         alone = len(seconds)
-        stayed = trickle(address, count, 9)
+        stayed = trickle(address, count)
         beset = len(seconds)
         time.sleep(quiet)
     before, while_slow = seconds[WARM:alone] + seconds[beset:], seconds[alone:beset]

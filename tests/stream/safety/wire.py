@@ -7,16 +7,10 @@ from dataclasses import dataclass, field
 
 from ffsplat.stream.protocol.control import Hello, dump
 from ffsplat.stream.server.serve import Address
+from tests.stream.safety.loris import UPGRADE
 from tests.stream.server.talk import PATIENCE, raw
 
 TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
-
-UPGRADE = (
-    "GET /stream HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
-    "Sec-WebSocket-Protocol: ffsplat.v1\r\n\r\n"
-)
-"""Source of the form: RFC 6455, section 1.2."""
 
 
 def upgrade(address: Address) -> bytes:
@@ -114,6 +108,7 @@ class Wire:
             if opcode == CLOSE:
                 self.code = struct.unpack_from(">H", payload)[0] if len(payload) > 1 else 1005
                 self.send(framed(payload, CLOSE))
-            elif (opcode, payload) == (PONG, mark):
+                return False
+            if (opcode, payload) == (PONG, mark):
                 return True
         return False
