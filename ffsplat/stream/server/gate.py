@@ -86,6 +86,7 @@ class Gate(ServerConnection):
         self.head: bytearray | None = bytearray()
         self.is_refused = False
         self.fragments = 0
+        self.is_leaving = False
         self.heard = self.began = self.door.knock()
         """When anything came last, pongs included."""
 
@@ -127,9 +128,16 @@ class Gate(ServerConnection):
             if self.request is None:  # no HTTP: nobody waits for the time limit of the handshake
                 self.loop.call_later(LINGER, self.transport.abort)
 
+    def leave(self) -> None:
+        """Forget messages that still come, and read on: the client's goodbye stands after them."""
+        self.is_leaving = True
+        self.transport.resume_reading()
+
     def process_event(self, event: Event) -> None:
         """Count the pieces of a message, and close (1009) if it has too many."""
         if isinstance(event, Frame) and event.opcode in DATA_OPCODES:
+            if self.is_leaving:
+                return
             self.fragments = 0 if event.fin else self.fragments + 1
             if self.fragments > MAX_FRAGMENTS:
                 self.protocol.fail(CloseCode.MESSAGE_TOO_BIG, "too many fragments")

@@ -243,22 +243,14 @@ class Session:
 
     async def _close(self, code: int, reason: str) -> None:
         """Close the connection, politely for a while."""
-        rest = asyncio.ensure_future(self._discard())  # the client's answer comes after it
+        self._connection.leave()
         try:
             async with asyncio.timeout(self._closing):
                 await self._connection.close(code if code != GONE else NORMAL, reason)
         except TimeoutError:
             pass
         finally:
-            rest.cancel()
             self._connection.transport.abort()
-
-    async def _discard(self) -> None:
-        """Read on and forget, until the connection is closed."""
-        with contextlib.suppress(ConnectionClosed):
-            while True:
-                await self._connection.recv()
-                await asyncio.sleep(0)
 
 
 async def _until_first(*coroutines: Coroutine[Any, Any, None]) -> None:
