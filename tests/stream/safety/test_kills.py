@@ -68,7 +68,7 @@ class Camera:
 
 def saved(folder: Path) -> Mapper | None:
     """What the next life will begin with."""
-    settings = MapperSettings(max_splats=60_000, window=6)
+    settings = MapperSettings(max_splats=60_000)
     return resume(folder, lambda path: Mapper.load(path, predictor(), settings))
 
 
