@@ -12,9 +12,10 @@ from http import HTTPStatus
 from typing import Any
 
 from websockets.asyncio.server import ServerConnection
-from websockets.frames import DATA_OPCODES, CloseCode, Frame
+from websockets.frames import DATA_OPCODES, CloseCode, Frame, Opcode
 from websockets.protocol import Event
 
+from ffsplat.stream.protocol.errors import MALFORMED, ProtocolError
 from ffsplat.stream.server.counters import Counters
 
 LINGER = 0.5
@@ -86,6 +87,7 @@ class Gate(ServerConnection):
         self.head: bytearray | None = bytearray()
         self.is_refused = False
         self.fragments = 0
+        self.kinds: deque[Opcode] = deque()
         self.is_leaving = False
         self.heard = self.began = self.door.knock()
         """When anything came last, pongs included."""
@@ -128,6 +130,19 @@ class Gate(ServerConnection):
             if self.request is None:  # no HTTP: nobody waits for the time limit of the handshake
                 self.loop.call_later(LINGER, self.transport.abort)
 
+    async def receive(self) -> str | bytes:
+        """The next message; ProtocolError (4400) for text that is none.
+
+        `recv` would end the connection for such text, but wait for that with messages unread.
+        """
+        data = await self.recv(decode=False)
+        if self.kinds.popleft() is Opcode.BINARY:
+            return data
+        try:
+            return data.decode()
+        except UnicodeError as error:
+            raise ProtocolError(MALFORMED, "text that is not UTF-8") from error
+
     def leave(self) -> None:
         """Forget messages that still come, and read on: the client's goodbye stands after them."""
         self.is_leaving = True
@@ -138,6 +153,8 @@ class Gate(ServerConnection):
         if isinstance(event, Frame) and event.opcode in DATA_OPCODES:
             if self.is_leaving:
                 return
+            if event.opcode is not Opcode.CONT:
+                self.kinds.append(event.opcode)
             self.fragments = 0 if event.fin else self.fragments + 1
             if self.fragments > MAX_FRAGMENTS:
                 self.protocol.fail(CloseCode.MESSAGE_TOO_BIG, "too many fragments")

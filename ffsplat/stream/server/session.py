@@ -44,7 +44,7 @@ log = logging.getLogger(__name__)
 CLOSING = 2.0
 """Seconds that a client has to agree that a connection ends."""
 
-STRANGER_CLOSING = 1.0
+STRANGER_CLOSING = 0.5
 """The same for who has not said hello."""
 
 HEALTH = 1.0
@@ -116,7 +116,7 @@ class Session:
         left = self._connection.began + self._settings.handshake - time.monotonic()
         try:
             async with asyncio.timeout(left):
-                text = await self._connection.recv()
+                text = await self._connection.receive()
         except TimeoutError as error:
             wait = f"no hello within {self._settings.handshake:g} s"
             raise ProtocolError(TIMEOUT, wait) from error
@@ -192,7 +192,7 @@ class Session:
         """Take messages until the client says goodbye."""
         while True:
             await outbox.room()
-            data = await self._connection.recv()
+            data = await self._connection.receive()
             if not self._messages.take(time.monotonic()):
                 raise ProtocolError(RATE, f"more than {self._messages.rate:g} messages a second")
             if isinstance(data, str):
