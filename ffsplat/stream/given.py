@@ -19,6 +19,10 @@ BASELINE_ERROR = 0.1
 RIGID = 1e-3
 """How far a given rotation may be from orthonormal."""
 
+MISFIT = 0.3
+"""Root mean square distance of cameras from where they are said to be, over the length of the way,
+up to which the two are one way."""
+
 
 def is_pose(pose: np.ndarray) -> bool:
     """Whether a matrix is rigid: a turn and a finite place."""
@@ -42,14 +46,18 @@ def sender_from_map(
 ) -> Similarity | None:
     """The change of worlds that takes keyframes to the poses given for them, if they fix it.
 
-    `middle` is the median depth in the unit of `poses`.
+    `middle` is the median depth in the unit of `poses`. Given poses that tell of another way than
+    was seen fix nothing: whoever sends them may be lost.
     """
     if len(poses) < ENOUGH or _spread(poses) < SPREAD * middle:
         return None
     try:
-        return camera_similarity(poses, given)
+        moved = camera_similarity(poses, given)
     except DegenerateAlignment:
         return None
+    apart = moved.points(poses[:, :3, 3]) - given[:, :3, 3]
+    misfit = float(np.sqrt(np.square(apart).sum(1).mean()))
+    return moved if misfit <= MISFIT * _spread(given) else None
 
 
 def window_scale(

@@ -68,3 +68,12 @@ def test_through_takes_one_pose_exactly_to_another():
     moved = through(WAY[2], to, 4.0)
     assert moved.scale == 4.0
     np.testing.assert_allclose(moved.poses(WAY[2:3])[0], to, atol=1e-12)
+
+
+def test_poses_of_another_way_fix_nothing():
+    draw = np.random.default_rng(3)
+    noisy, other = WAY.copy(), WAY.copy()
+    noisy[:, :3, 3] += 0.05 * draw.standard_normal((4, 3))
+    other[:, :3, 3] = 1e9 * draw.standard_normal((4, 3))
+    assert sender_from_map(WAY, noisy, 1.0) is not None
+    assert sender_from_map(WAY, other, 1.0) is None
