@@ -22,7 +22,17 @@ from ffsplat.stream.protocol.control import Ack
 from ffsplat.types import Views
 from tests.stream.safety.figures import MIB, Figure
 from tests.stream.safety.lives import Nursery
-from tests.stream.safety.stack import BOUNDS, Stack, predictor, stack, step, totals, until
+from tests.stream.safety.stack import (
+    BOUNDS,
+    Stack,
+    mapper,
+    predictor,
+    stack,
+    step,
+    totals,
+    until,
+    walk,
+)
 from tests.stream.server.talk import ask, client
 from tests.stream.stub import StubPredictor
 
@@ -229,6 +239,28 @@ def full_recording(nursery: Nursery, frames: int) -> Figure:
     )  # fmt: skip
 
 
+def lies(frames: int) -> Figure:
+    """Poses of frames that have nothing to do with the way of the camera, and then none."""
+    draw = np.random.default_rng(1)
+    mapped = mapper()
+    reasons: Counter[str] = Counter()
+    for number in range(3 * frames):
+        pose = None
+        if frames <= number < 2 * frames:
+            pose = np.eye(4)
+            pose[:3, 3] = draw.choice([0.0, 1.0, 1e9, -1e9], 3)
+        image = walk().frame(number).image
+        verdict = mapped.add(image, number * 10**8, pose, number=number)
+        reasons[verdict.reason] += number >= 2 * frames
+    used = reasons["keyframe"] + reasons["tracked"]
+    return Figure(
+        f"S5 {frames} poses that lie by up to 1e9 m",
+        "mapping goes on",
+        f"{used} of {frames} frames used after",
+        used >= 0.9 * frames and all_finite(mapped),
+    )
+
+
 HOUR = 3600 * 10**9
 CLOCKS: dict[str, Callable[[int], int]] = {
     "forward by hours": lambda n: n * 10**8 + (n >= 10) * 5 * HOUR,
@@ -290,6 +322,11 @@ def test_a_full_disk_costs_the_recording_alone(nursery):
     assert figure.holds, figure
 
 
+def test_poses_that_lie_do_not_spoil_the_map():
+    figure = lies(20)
+    assert figure.holds, figure
+
+
 @pytest.mark.parametrize("what", CLOCKS)
 def test_a_clock_that_jumps_costs_few_frames(what):
     figure = clock(what)
@@ -305,4 +342,4 @@ def figures(nursery: Nursery) -> list[Figure]:
         for value in (float("nan"), float("inf"), float("-inf")):
             found += [poisoned(name, value, all_of_it) for all_of_it in (True, False)]
     found += [full_checkpoints(60), full_recording(nursery, 120)]
-    return found + [clock(what) for what in CLOCKS]
+    return [*found, lies(100), *map(clock, CLOCKS)]

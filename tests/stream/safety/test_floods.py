@@ -107,6 +107,26 @@ def pour(connection: socket.socket, block: bytes, total: int) -> int:
     return sent
 
 
+def hurried(life: Life, address: Address, count: int) -> Figure:
+    """Clients that send a heap of broken messages, answer the close, and go."""
+    worst = 0.0
+    for _ in range(count):
+        wire = Wire.open(address, Hello(want=()))
+        assert wire.answered()
+        before = open_files(life.pid)
+        wire.send(framed(b"{", TEXT) + framed(b"\xff\xfe", TEXT) * 6)
+        while wire.answered():
+            pass
+        wire.close()
+        worst = max(worst, until(lambda: open_files(life.pid) < before, PATIENCE))  # noqa: B023
+    return Figure(
+        f"S11 {count} clients that send seven broken messages and go",
+        "<= 1 s each",
+        f"{worst:.2f} s at most",
+        worst <= 1.0,
+    )
+
+
 class Gated:
     """Makes a keyframe of each frame when it is let; knows which frames were begun."""
 
@@ -213,6 +233,11 @@ def test_sessions_that_break_off_leave_nothing(served):
     assert figure.holds, figure
 
 
+def test_who_sends_a_heap_of_broken_messages_does_not_linger(served):
+    figure = hurried(*served, 5)
+    assert figure.holds, figure
+
+
 @pytest.mark.parametrize("what", DEAF)
 def test_answers_that_nobody_reads_do_not_pile_up(served, what):
     figure = deaf(*served, what, DEAF[what], 100 * MIB)
@@ -237,6 +262,7 @@ def figures(nursery: Nursery) -> list[Figure]:
     life.end()
     life = warm(nursery, max_fps=1e6)
     found += [deaf(life, life.address, *one, 500 * MIB) for one in DEAF.items()]
+    found.append(hurried(life, life.address, 100))
     found += [staying(life.address), *map(leaving, ("close", "cut", "half"))]
     life.end()
     return found
