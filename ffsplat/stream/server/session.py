@@ -234,6 +234,7 @@ class Session:
 
     async def _say_why(self, error: ProtocolError) -> None:
         """Tell the client why it is closed, if it listens."""
+        self._connection.leave()  # it may have gone already, which stands after all that it sent
         retry = RETRY_MS if error.code in RETRYABLE else None
         message = Error(error.code, str(error), error.hint or "", retry is not None, retry)
         # Who does not hear it sees the code of the close frame, or nothing at all.
