@@ -11,7 +11,7 @@ import time
 
 LONGEST = 60.0
 
-HELLO = b'{"type":"hello","token":"","role":"camera"}'
+HELLO = b'{"type":"hello","token":"' + b"x" * 2000 + b'"}'
 
 UPGRADE = (
     "GET /stream HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -24,11 +24,11 @@ UPGRADE = (
 def texts(host: str) -> list[tuple[bytes, bytes]]:
     """What slow clients say at once, and a byte at a time: requests, half a hello, pings."""
     upgrade = UPGRADE.format(host=host).encode()
-    masked = bytes([0x81, 0x80 | len(HELLO)]) + bytes(4) + HELLO
+    masked = bytes([0x81, 0x80 | 126, *len(HELLO).to_bytes(2)]) + bytes(4) + HELLO
     return [
         (upgrade[:9], upgrade[9:]),
         (b"GET / HTT", b"P/1.1\r\nX-Long: " + b"x" * 5000),
-        (upgrade, masked * 100),
+        (upgrade, masked),
         (upgrade, b"\x89\x80\0\0\0\0" * 2000),
     ]
 

@@ -114,13 +114,13 @@ def hurried(life: Life, address: Address, count: int) -> Figure:
         wire = Wire.open(address, Hello(want=()))
         assert wire.answered()
         before = open_files(life.pid)
-        wire.send(framed(b"{", TEXT) + framed(b"\xff\xfe", TEXT) * 6)
+        wire.send(framed(b"{", TEXT) + framed(b"\xff\xfe", TEXT) * 6 + framed(b"x", 3))
         while wire.answered():
             pass
         wire.close()
         worst = max(worst, until(lambda: open_files(life.pid) < before, PATIENCE))  # noqa: B023
     return Figure(
-        f"S11 {count} clients that send seven broken messages and go",
+        f"S11 {count} clients that send eight broken messages and go",
         "<= 1 s each",
         f"{worst:.2f} s at most",
         worst <= 1.0,

@@ -25,6 +25,9 @@ FUZZED = int(os.environ.get("FFSPLAT_SAFETY_FUZZED", "2000"))
 UNFINISHED = 0
 """In place of a code: the server waited for the rest of a frame, until it was cut off."""
 
+BUSY = 4503
+"""All sessions are taken: come again."""
+
 CODES = {UNFINISHED, 1000, 1002, 1006, 1007, 1009, 4400, 4401, 4408, 4409, 4413, 4429}
 """All that a server may close with when a client misbehaves; 1006 is a cut (RFC 6455, 7.4.1)."""
 
@@ -132,9 +135,10 @@ class Fuzz:
     scrapes: int = 0
     wrong: int = 0
     dead: int = 0
+    busy: int = 0
 
 
-COUNTS = ("messages", "scrapes", "wrong", "dead")
+COUNTS = ("messages", "scrapes", "wrong", "dead", "busy")
 AT_ONCE = 4
 """Clients that make noise together."""
 
@@ -144,6 +148,11 @@ def fuzz(address: Address, count: int, seed: int) -> Fuzz:
     draw, found = random.Random(seed), Fuzz(Counter())
     while found.messages < count:
         wire = Wire.open(address, Hello(want=()) if draw.random() < 0.9 else None)
+        if wire.code is not None:
+            assert wire.code == BUSY, wire.code
+            found.busy += 1  # sessions that end are counted until they have ended
+            wire.close()
+            continue
         for _ in range(draw.randrange(1, 30)):
             noise = message(draw)
             wire.send(noise.data)
@@ -174,7 +183,7 @@ def fuzzed(address: Address, count: int, seed: int) -> Figure:
         f"S5 {found.messages} fuzzed messages, seed {seed}",
         "0 exits, counted, mapping goes on",
         f"{found.dead} of {found.scrapes} looks bad, {found.wrong} wrong sums, "
-        f"{used(reasons)} of 40 frames used after; closed {closes}",
+        f"{used(reasons)} of 40 frames used after, {found.busy} sent away as busy; closed {closes}",
         not found.wrong and not found.dead and used(reasons) >= 20 and set(found.ends) <= CODES,
     )
 

@@ -51,7 +51,15 @@ class Wire:
         one.rest = bytearray(after)
         if hello is not None:
             one.send(framed(dump(hello).encode(), TEXT))
+            one.welcome()
         return one
+
+    def welcome(self) -> None:
+        """Wait for the answer to a hello, or for the end."""
+        self.socket.settimeout(PATIENCE)
+        found = self.next()
+        if found is None or b'"welcome"' not in found[1]:
+            self.answered()
 
     def close(self) -> None:
         """Cut the connection."""
