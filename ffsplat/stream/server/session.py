@@ -91,7 +91,7 @@ class Session:
             await self._say_why(error)
         except ConnectionClosed as closed:
             code = closed.rcvd.code if closed.rcvd else GONE
-        except Exception:  # a fault of ours costs this session, and no other
+        except Exception:  # a fault of ours costs one client its session, and no other
             log.exception("a session failed", extra={"session": self.id})
             code = FAULT
         finally:
