@@ -15,8 +15,8 @@ ORDER = [
     "codes", "codebook", "color_names", "clip", "embeddings", "text",
     "nn", "model", "refine",
     "voxels", "instances", "semantics", "consistency", "pruning", "fusion", "merge",
-    "hits", "query", "render", "io",
-    "zoo", "hub", "chunks", "stream", "predictor", "api", "cli", "__main__",
+    "hits", "grouping", "query", "render", "io", "edit", "evaluation", "formats",
+    "zoo", "hub", "chunks", "stream", "predictor", "view", "api", "cli", "__main__",
 ]  # fmt: skip
 """Modules of ffsplat; each imports only those to its left, and the version from the root."""
 

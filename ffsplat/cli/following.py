@@ -9,7 +9,7 @@ from functools import partial
 from types import FrameType
 
 from ffsplat.cli.environment import Interrupted
-from ffsplat.stream.engine import Engine
+from ffsplat.stream.engine.engine import Engine
 from ffsplat.stream.frame import Frame, Verdict
 from ffsplat.stream.sources import Source
 

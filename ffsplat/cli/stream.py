@@ -20,7 +20,7 @@ from ffsplat.errors import StreamError, UsageError
 if TYPE_CHECKING:
     from ffsplat.cli.following import GentleStop, Note, Pump
     from ffsplat.stream.delta import MapDelta
-    from ffsplat.stream.engine import Engine
+    from ffsplat.stream.engine.engine import Engine
     from ffsplat.stream.frame import Frame, Verdict
     from ffsplat.stream.mapper import Mapper
     from ffsplat.stream.ros.sink import Sink
@@ -107,7 +107,7 @@ def _mapper(
     """A mapper of the model, empty or as it was saved."""
     console.progress("loading the network")
     from ffsplat.api import load
-    from ffsplat.stream.checkpoint import resume
+    from ffsplat.stream.engine.checkpoint import resume
 
     model = load(loading.pop("model"), **loading)
     bounds = {name: options[name] for name in ("max_splats", "window")}
@@ -131,7 +131,7 @@ def _run(
     """Stream until the end, write what was asked for, and say how it went."""
     from ffsplat.cli.following import GentleStop, Pump, follow
     from ffsplat.cli.stream_report import facts_of, progress, show
-    from ffsplat.stream.engine import Engine
+    from ffsplat.stream.engine.engine import Engine
 
     engine = Engine(mapper, plan.engine(source))
     start = time.monotonic()
@@ -200,7 +200,7 @@ def _telling(engine: "Engine", plan: Plan) -> Iterator["Note | None"]:
 
     Gives what is to be told of frames, None if nobody wants to know.
     """
-    from ffsplat.stream.replica import Replica
+    from ffsplat.stream.replica.replica import Replica
 
     with contextlib.ExitStack() as stack:
         sinks = [stack.enter_context(contextlib.closing(sink)) for sink in _sinks(plan)]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ffsplat.errors import UsageError
 
 if TYPE_CHECKING:
-    from ffsplat.stream.engine_settings import EngineSettings
+    from ffsplat.stream.engine.settings import EngineSettings
     from ffsplat.stream.server.settings import ServerSettings
     from ffsplat.stream.sources import Source
 
@@ -38,7 +38,7 @@ class Plan:
 
     def engine(self, source: "Source | None") -> "EngineSettings":
         """The settings of the engine for frames from a source, or from clients (None)."""
-        from ffsplat.stream.engine_settings import EngineSettings
+        from ffsplat.stream.engine.settings import EngineSettings
 
         live = source is None or source.live
         hang = HANG_SECONDS["live" if live else "recorded"]

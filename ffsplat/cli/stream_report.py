@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ffsplat.cli.console import Console, printable
-from ffsplat.stream.engine import Engine
+from ffsplat.stream.engine.engine import Engine
 from ffsplat.stream.sources import Source
 
 SHOWN = ("p50", "p95", "p99")

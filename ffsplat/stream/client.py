@@ -45,7 +45,7 @@ from ffsplat.stream.protocol.control import (
 from ffsplat.stream.protocol.errors import MALFORMED, TOO_LARGE, ProtocolError
 from ffsplat.stream.protocol.frames import frame_message
 from ffsplat.stream.protocol.header import Kind, pack, unpack
-from ffsplat.stream.replica import MAX_SPLATS, Replica
+from ffsplat.stream.replica.replica import MAX_SPLATS, Replica
 
 if TYPE_CHECKING:
     from websockets.asyncio.client import ClientConnection

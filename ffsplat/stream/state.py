@@ -18,7 +18,7 @@ from ffsplat.alignment import Similarity
 from ffsplat.errors import CheckpointError
 from ffsplat.io.atomic import atomic_output
 from ffsplat.stream.atlas import Atlas
-from ffsplat.stream.graph import PoseGraph
+from ffsplat.stream.graph.graph import PoseGraph
 from ffsplat.stream.keyframes import Keyframe
 from ffsplat.stream.map import SplatMap
 from ffsplat.stream.settings import MapperSettings

@@ -10,8 +10,8 @@ import numpy as np
 from jaxtyping import Float64
 
 from ffsplat.alignment import Similarity
-from ffsplat.stream.graph import PoseGraph
-from ffsplat.stream.graph_edges import PoseError
+from ffsplat.stream.graph.edges import PoseError
+from ffsplat.stream.graph.graph import PoseGraph
 from ffsplat.stream.map import SplatMap
 
 LEAST_TURN = 0.02

@@ -15,9 +15,9 @@ import torch
 
 from ffsplat.alignment import Similarity
 from ffsplat.prediction import Prediction
-from ffsplat.stream import sim3
-from ffsplat.stream.graph import PoseGraph
-from ffsplat.stream.graph_edges import PoseError
+from ffsplat.stream.graph import sim3
+from ffsplat.stream.graph.edges import PoseError
+from ffsplat.stream.graph.graph import PoseGraph
 from ffsplat.stream.loops import PlaceMemory, confirm_loop
 from ffsplat.stream.moving import moving_pixels
 from ffsplat.stream.quality import FrameCheck

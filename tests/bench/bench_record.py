@@ -16,7 +16,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))
 from toydeltas import empty_delta, random_splats
 
 from ffsplat.stream.frame import Frame, Verdict
-from ffsplat.stream.replica import Replica
+from ffsplat.stream.replica.replica import Replica
 from ffsplat.stream.ros.record import Recorder, recorded_map
 
 SPLATS, CHANGED, RATE = 500_000, 5000, 30

@@ -25,7 +25,7 @@ from toydeltas import empty_delta, random_codebook, random_quaternions, random_s
 from ffsplat.stream.delta import MapDelta
 from ffsplat.stream.protocol import Deltas, Kind, pack_delta, unpack
 from ffsplat.stream.protocol.blocks import MAX_PART
-from ffsplat.stream.replica import Replica
+from ffsplat.stream.replica.replica import Replica
 
 SUBMAPS, ROWS, REPEATS = 100, 200, 9
 Result = TypeVar("Result")

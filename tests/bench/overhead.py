@@ -14,7 +14,7 @@ from dataclasses import replace
 import numpy as np
 from PIL import Image
 
-from ffsplat.stream.engine import Engine, EngineSettings
+from ffsplat.stream.engine.engine import Engine, EngineSettings
 from ffsplat.stream.frame import Frame, Verdict
 from ffsplat.stream.online import OnlineMapper
 from tests.stream.mappers import StandIn

@@ -20,11 +20,11 @@ from data.rooms import SPLITS
 from data.rooms.walk import Walk, WalkFrame, endless_walk
 from ffsplat import load
 from ffsplat.stream.delta import MapDelta
-from ffsplat.stream.engine import Engine
-from ffsplat.stream.engine_settings import EngineSettings
+from ffsplat.stream.engine.engine import Engine
+from ffsplat.stream.engine.settings import EngineSettings
 from ffsplat.stream.frame import Frame
 from ffsplat.stream.mapper import Mapper
-from ffsplat.stream.replica import Replica
+from ffsplat.stream.replica.replica import Replica
 from tests.bench.bench_stream import FAULTS, ROOM
 from tests.bench.process import descriptors, resident, slope, threads
 from tests.stream.stub import StubPredictor

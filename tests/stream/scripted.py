@@ -19,7 +19,7 @@ from ffsplat.stream.protocol.control import (
 from ffsplat.stream.protocol.document import write_document
 from ffsplat.stream.protocol.frames import read_frame
 from ffsplat.stream.protocol.header import SUBPROTOCOL, unpack
-from ffsplat.stream.replica import Replica
+from ffsplat.stream.replica.replica import Replica
 
 LIMITS = Limits(100_000, 1_000_000, 1000.0, 4, 30.0)
 JPEG = b"\xff\xd8\xff and so on"

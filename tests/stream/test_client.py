@@ -38,7 +38,7 @@ from ffsplat.stream.protocol.errors import (
     ProtocolError,
 )
 from ffsplat.stream.protocol.header import Kind
-from ffsplat.stream.replica import Replica
+from ffsplat.stream.replica.replica import Replica
 from tests.stream.scripted import JPEG, LIMITS, Scripted, only_welcome, run, same, toy_deltas
 
 

@@ -8,7 +8,7 @@ from ffsplat.stream.client import Client
 from ffsplat.stream.protocol.control import FrameAck, Pose
 from ffsplat.stream.protocol.document import write_document
 from ffsplat.stream.protocol.errors import UNAUTHORIZED, ProtocolError
-from ffsplat.stream.replica import Replica
+from ffsplat.stream.replica.replica import Replica
 from ffsplat.stream.server.serve import ServerThread
 from ffsplat.stream.server.settings import ServerSettings
 from tests.stream.server.standin import StandIn, make_delta

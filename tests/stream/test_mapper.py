@@ -11,7 +11,7 @@ from ffsplat.alignment import fit_similarity
 from ffsplat.errors import CheckpointError, StreamError
 from ffsplat.stream.mapper import Mapper
 from ffsplat.stream.protocol import encode_delta
-from ffsplat.stream.replica import Replica
+from ffsplat.stream.replica.replica import Replica
 from ffsplat.stream.settings import MapperSettings
 from ffsplat.stream.trajectory import matrices
 from ffsplat.types import Cameras

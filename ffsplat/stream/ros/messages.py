@@ -8,7 +8,7 @@ from jaxtyping import Float, Float64, Int64, UInt8
 
 from ffsplat.hits import Hit
 from ffsplat.stream.delta import MapDelta
-from ffsplat.stream.replica_scene import matrices
+from ffsplat.stream.replica.scene import matrices
 from ffsplat.stream.ros.frames import quaternions_of
 from ffsplat.stream.ros.store import (
     BYTES,

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from ffsplat.stream.delta import MapDelta
-from ffsplat.stream.replica_scene import matrices
+from ffsplat.stream.replica.scene import matrices
 from ffsplat.stream.ros.messages import header
 from ffsplat.stream.ros.store import POINTS, make
 

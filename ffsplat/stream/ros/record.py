@@ -21,7 +21,7 @@ from ffsplat.stream.delta import MapDelta
 from ffsplat.stream.protocol.blocks import Deltas
 from ffsplat.stream.protocol.errors import ProtocolError
 from ffsplat.stream.protocol.header import MAX_PAYLOAD, Kind, unpack
-from ffsplat.stream.replica import Replica
+from ffsplat.stream.replica.replica import Replica
 from ffsplat.stream.ros.bags import open_bag
 from ffsplat.stream.ros.mcap_writer import McapWriter
 from ffsplat.stream.ros.output import DELTAS, MapMessages, Output, Topic

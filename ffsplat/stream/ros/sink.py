@@ -8,7 +8,7 @@ from ffsplat.stream.delta import MapDelta
 from ffsplat.stream.frame import Frame, Verdict
 from ffsplat.stream.protocol.blocks import pack_delta
 from ffsplat.stream.protocol.header import Kind
-from ffsplat.stream.replica import Replica
+from ffsplat.stream.replica.replica import Replica
 from ffsplat.stream.ros.backlog import Backlog
 from ffsplat.stream.ros.messages import byte_array
 from ffsplat.stream.ros.output import DELTAS, CopiedMap, MapMessages, Output

@@ -12,7 +12,7 @@ from websockets.typing import Subprotocol
 
 from ffsplat.errors import StreamError, UsageError
 from ffsplat.stream.protocol.header import SUBPROTOCOL
-from ffsplat.stream.replica import Replica
+from ffsplat.stream.replica.replica import Replica
 from ffsplat.stream.server.auth import Tokens
 from ffsplat.stream.server.counters import Counters
 from ffsplat.stream.server.feed import Feed

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping
 
-from ffsplat.stream.metrics import family
+from ffsplat.stream.engine.metrics import family
 
 PREFIX = "ffsplat_server_"
 

@@ -17,7 +17,7 @@ from typing import Any
 from ffsplat.stream.delta import MapDelta
 from ffsplat.stream.protocol.blocks import pack_delta
 from ffsplat.stream.protocol.header import Kind
-from ffsplat.stream.replica import Replica
+from ffsplat.stream.replica.replica import Replica
 from ffsplat.stream.server.ring import Entry, Ring
 from ffsplat.stream.server.settings import ServerSettings
 

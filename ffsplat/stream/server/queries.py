@@ -7,7 +7,7 @@ from ffsplat.hits import Hit
 from ffsplat.query import query
 from ffsplat.stream.protocol.control import Error, FoundHit, Hits, Query, Vector
 from ffsplat.stream.protocol.errors import UNANSWERABLE
-from ffsplat.stream.replica import Replica
+from ffsplat.stream.replica.replica import Replica
 
 log = logging.getLogger(__name__)
 

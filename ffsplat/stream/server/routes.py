@@ -14,7 +14,7 @@ from websockets.asyncio.server import ServerConnection
 from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 
-from ffsplat.stream.metrics import CONTENT_TYPE
+from ffsplat.stream.engine.metrics import CONTENT_TYPE
 from ffsplat.stream.server.auth import Tokens, bearer, header_of, is_host_local, is_origin_allowed
 from ffsplat.stream.server.counters import Counters
 

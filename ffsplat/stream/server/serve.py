@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ffsplat.errors import StreamError, UsageError
-from ffsplat.stream.replica import Replica
+from ffsplat.stream.replica.replica import Replica
 from ffsplat.stream.server.services import StreamEngine
 from ffsplat.stream.server.settings import ServerSettings
 

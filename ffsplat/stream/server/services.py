@@ -6,11 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from ffsplat.stream.counters import Counters as FrameCounters
 from ffsplat.stream.delta import MapDelta
-from ffsplat.stream.engine_settings import EngineSettings
+from ffsplat.stream.engine.counters import Counters as FrameCounters
+from ffsplat.stream.engine.latency import Percentiles
+from ffsplat.stream.engine.settings import EngineSettings
 from ffsplat.stream.frame import Frame, Verdict
-from ffsplat.stream.latency import Percentiles
 from ffsplat.stream.protocol.control import Health
 from ffsplat.stream.server.auth import Tokens
 from ffsplat.stream.server.counters import Counters

@@ -11,13 +11,13 @@ import pytest
 import safetensors.numpy
 
 from ffsplat.codes import MAX_ROWS
-from ffsplat.stream import replica
 from ffsplat.stream.frame import DROPPED, USED
 from ffsplat.stream.protocol import blocks, control, document, errors, fields, frames, header
 from ffsplat.stream.protocol.blocks import Deltas
 from ffsplat.stream.protocol.control import parse_client, parse_server
 from ffsplat.stream.protocol.tensors import DTYPES
-from ffsplat.stream.replica import Replica
+from ffsplat.stream.replica import replica
+from ffsplat.stream.replica.replica import Replica
 
 TEXT = Path(document.__file__).with_name("PROTOCOL.md").read_text("utf-8")
 FRAME, DELTA = (bytes.fromhex(block) for block in re.findall(r"```hex\n(.*?)```", TEXT, re.DOTALL))

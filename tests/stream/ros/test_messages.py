@@ -9,7 +9,7 @@ from toydeltas import (
     random_splats,
 )
 
-from ffsplat.stream.replica import Replica
+from ffsplat.stream.replica.replica import Replica
 from ffsplat.stream.ros import messages
 from ffsplat.stream.ros.frames import MAP_FROM_WORLD
 from ffsplat.stream.ros.images import intrinsics_of, pixels_of

@@ -16,7 +16,7 @@ from toydeltas import ToyMap
 
 from ffsplat.errors import StreamError, UsageError
 from ffsplat.stream.frame import Frame, Verdict
-from ffsplat.stream.replica import Replica
+from ffsplat.stream.replica.replica import Replica
 from ffsplat.stream.ros.node import RosSink, RosSource
 from ffsplat.stream.ros.output import MapMessages
 from ffsplat.stream.ros.store import from_cdr, to_cdr

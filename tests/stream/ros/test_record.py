@@ -19,7 +19,7 @@ from ffsplat.errors import OutputError, StreamError
 from ffsplat.stream.frame import Frame, Verdict
 from ffsplat.stream.protocol.document import write_document
 from ffsplat.stream.protocol.header import Kind
-from ffsplat.stream.replica import Replica
+from ffsplat.stream.replica.replica import Replica
 from ffsplat.stream.ros import sink as sink_module
 from ffsplat.stream.ros.frames import MAP_FROM_WORLD
 from ffsplat.stream.ros.output import MapMessages

@@ -17,8 +17,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from data.rooms import SPLITS
 from data.rooms.walk import Walk, endless_walk
-from ffsplat.stream.engine import Engine
-from ffsplat.stream.engine_settings import EngineSettings
+from ffsplat.stream.engine.engine import Engine
+from ffsplat.stream.engine.settings import EngineSettings
 from ffsplat.stream.frame import Frame
 from ffsplat.stream.mapper import Mapper
 from ffsplat.stream.online import OnlineMapper

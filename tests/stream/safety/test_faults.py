@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from ffsplat.prediction import Prediction
-from ffsplat.stream.engine_settings import EngineSettings
+from ffsplat.stream.engine.settings import EngineSettings
 from ffsplat.stream.mapper import Mapper
 from ffsplat.stream.protocol.control import Ack
 from ffsplat.types import Views

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 
 from websockets.exceptions import ConnectionClosed
 
-from ffsplat.stream.checkpoint import KEPT, resume
+from ffsplat.stream.engine.checkpoint import KEPT, resume
 from ffsplat.stream.mapper import Mapper
 from ffsplat.stream.protocol.control import Ack
 from ffsplat.stream.settings import MapperSettings

@@ -8,14 +8,14 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from ffsplat.stream.checkpoint import resume
 from ffsplat.stream.client import Client
 from ffsplat.stream.delta import MapDelta
-from ffsplat.stream.engine_settings import EngineSettings
+from ffsplat.stream.engine.checkpoint import resume
+from ffsplat.stream.engine.settings import EngineSettings
 from ffsplat.stream.mapper import Mapper
 from ffsplat.stream.protocol.blocks import encode_delta
 from ffsplat.stream.protocol.control import Ack, Flush, Flushed
-from ffsplat.stream.replica import Replica
+from ffsplat.stream.replica.replica import Replica
 from tests.stream.safety.figures import Figure, percentile
 from tests.stream.safety.stack import BOUNDS, Stack, mapper, predictor, stack, step
 from tests.stream.server.talk import Client as Talker

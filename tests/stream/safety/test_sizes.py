@@ -11,13 +11,13 @@ from itertools import repeat
 import pytest
 from websockets.exceptions import ConnectionClosed
 
-from ffsplat.stream.engine import Engine
-from ffsplat.stream.engine_settings import EngineSettings
+from ffsplat.stream.engine.engine import Engine
+from ffsplat.stream.engine.settings import EngineSettings
+from ffsplat.stream.engine.waiting import thumbnail
 from ffsplat.stream.protocol.control import Ack
 from ffsplat.stream.protocol.frames import frame_message
 from ffsplat.stream.protocol.header import Kind, Message, pack
 from ffsplat.stream.server.serve import Address
-from ffsplat.stream.waiting import thumbnail
 from tests.stream.safety.figures import MIB, Figure, forget_peak, peak, resident
 from tests.stream.safety.lives import Life, Nursery
 from tests.stream.safety.stack import mapper, step, totals
@@ -207,7 +207,7 @@ def test_sources_at_the_same_time_cost_the_memory_of_one_picture(monkeypatch):
             if most[-1]:
                 busy.release()
 
-    monkeypatch.setattr("ffsplat.stream.engine.thumbnail", slow_thumbnail)
+    monkeypatch.setattr("ffsplat.stream.engine.engine.thumbnail", slow_thumbnail)
     engine = Engine(mapper(), EngineSettings(drop="keyframe", queue=8))
     sources = [threading.Thread(target=engine.offer, args=(step(number),)) for number in range(8)]
     for source in sources:

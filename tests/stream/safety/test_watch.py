@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from websockets.exceptions import ConnectionClosed
 
 from ffsplat.prediction import Prediction
-from ffsplat.stream.engine_settings import EngineSettings
+from ffsplat.stream.engine.settings import EngineSettings
 from ffsplat.stream.mapper import Mapper
 from ffsplat.stream.protocol.control import Ack
 from ffsplat.types import Views

@@ -7,11 +7,11 @@ from collections.abc import Callable
 import numpy as np
 
 from ffsplat.codebook import lexicon_codebook, lexicon_rows
-from ffsplat.stream.counters import Tally
 from ffsplat.stream.delta import FramePoses, MapDelta, SplatRows
-from ffsplat.stream.engine_settings import EngineSettings
+from ffsplat.stream.engine.counters import Tally
+from ffsplat.stream.engine.latency import Percentiles
+from ffsplat.stream.engine.settings import EngineSettings
 from ffsplat.stream.frame import Frame, Verdict
-from ffsplat.stream.latency import Percentiles
 
 CODEBOOK = lexicon_codebook()
 CHAIR = next(i for i, row in enumerate(lexicon_rows()) if row.name == "chair")

@@ -19,7 +19,7 @@ from ffsplat.stream.protocol.control import (
 )
 from ffsplat.stream.protocol.frames import frame_message
 from ffsplat.stream.protocol.header import SUBPROTOCOL, Kind, Message, pack, unpack
-from ffsplat.stream.replica import Replica
+from ffsplat.stream.replica.replica import Replica
 from ffsplat.stream.server.serve import Address, ServerThread
 from ffsplat.stream.server.settings import ServerSettings
 from tests.stream.server.standin import StandIn

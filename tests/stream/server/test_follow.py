@@ -5,7 +5,7 @@ import time
 
 from ffsplat.stream.protocol.blocks import encode_delta
 from ffsplat.stream.protocol.control import Flush, Flushed, Resume
-from ffsplat.stream.replica import Replica
+from ffsplat.stream.replica.replica import Replica
 from tests.stream.server.standin import StandIn, make_delta
 from tests.stream.server.talk import PATIENCE, ask, client, metric, same_map, serving
 

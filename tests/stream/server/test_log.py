@@ -5,7 +5,7 @@ import json
 import logging
 from pathlib import Path
 
-from ffsplat.stream.log import JsonFormatter
+from ffsplat.stream.engine.log import JsonFormatter
 from ffsplat.stream.protocol.control import Bye, Hello
 from tests.stream.server.talk import ask, client, serving
 

@@ -17,12 +17,12 @@ import pytest
 from data.rooms import SPLITS
 from data.rooms.walk import Walk, endless_walk
 from ffsplat.stream.delta import MapDelta
-from ffsplat.stream.engine import Engine, EngineSettings
+from ffsplat.stream.engine.engine import Engine, EngineSettings
 from ffsplat.stream.frame import Frame
 from ffsplat.stream.mapper import Mapper
 from ffsplat.stream.protocol.blocks import encode_delta
 from ffsplat.stream.protocol.tensors import read_tensors
-from ffsplat.stream.replica import Replica
+from ffsplat.stream.replica.replica import Replica
 from ffsplat.stream.server import routes
 from ffsplat.stream.server.serve import Address, ServerThread
 from ffsplat.stream.server.settings import ServerSettings

@@ -22,7 +22,7 @@ from ffsplat.stream.protocol.blocks import MAX_PART, Deltas, encode_delta, pack_
 from ffsplat.stream.protocol.errors import ProtocolError
 from ffsplat.stream.protocol.header import Kind, Message, pack, unpack
 from ffsplat.stream.protocol.tensors import read_tensors
-from ffsplat.stream.replica import Replica
+from ffsplat.stream.replica.replica import Replica
 from ffsplat.stream.server import routes
 
 HERE = Path(__file__).with_name("page")

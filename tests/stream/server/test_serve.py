@@ -13,7 +13,7 @@ import pytest
 
 from ffsplat.errors import StreamError, UsageError
 from ffsplat.stream.protocol.control import Bye, Error, Hello
-from ffsplat.stream.replica import Replica
+from ffsplat.stream.replica.replica import Replica
 from ffsplat.stream.server.serve import Address, ServerThread
 from ffsplat.stream.server.settings import ServerSettings
 from tests.stream.server.standin import StandIn, make_delta
@@ -126,7 +126,7 @@ def test_who_is_in_the_middle_of_a_request_does_not_hold_up_the_end():
 
 PROGRAM = """
 import asyncio, sys
-from ffsplat.stream.replica import Replica
+from ffsplat.stream.replica.replica import Replica
 from ffsplat.stream.server.serve import serve
 from ffsplat.stream.server.settings import ServerSettings
 from tests.stream.server.standin import StandIn, make_delta

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from ffsplat.stream.client import Client
-from ffsplat.stream.engine import Engine, EngineSettings
+from ffsplat.stream.engine.engine import Engine, EngineSettings
 from ffsplat.stream.frame import Verdict
 from ffsplat.stream.protocol.control import Ack, Flush, Flushed, Health, Hits, Query
 from ffsplat.stream.protocol.errors import ProtocolError

@@ -14,7 +14,7 @@ from ffsplat.errors import StreamError, UsageError
 from ffsplat.stream.frame import Frame, Verdict
 from ffsplat.stream.protocol.blocks import Deltas
 from ffsplat.stream.protocol.header import MAX_PAYLOAD, unpack
-from ffsplat.stream.replica import Replica
+from ffsplat.stream.replica.replica import Replica
 from ffsplat.stream.ros.frames import MAP_FROM_WORLD
 from ffsplat.stream.ros.output import MapMessages
 from ffsplat.stream.ros.store import IMAGE, POINTS, from_cdr, to_cdr

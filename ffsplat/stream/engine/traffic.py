@@ -4,12 +4,12 @@ import threading
 import time
 from collections.abc import Callable
 
-from ffsplat.stream.arrivals import Arrivals
-from ffsplat.stream.counters import Counters, Tally
+from ffsplat.stream.engine.arrivals import Arrivals
+from ffsplat.stream.engine.counters import Counters, Tally
+from ffsplat.stream.engine.latency import Latencies
+from ffsplat.stream.engine.publishing import Publisher
+from ffsplat.stream.engine.waiting import DropPolicy, Ticket, WaitingFrames
 from ffsplat.stream.frame import Dropped, Verdict
-from ffsplat.stream.latency import Latencies
-from ffsplat.stream.publishing import Publisher
-from ffsplat.stream.waiting import DropPolicy, Ticket, WaitingFrames
 
 
 class Traffic:

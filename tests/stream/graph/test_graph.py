@@ -3,9 +3,9 @@ import pytest
 from scipy.optimize import least_squares
 
 from ffsplat.alignment import Similarity, camera_similarity
-from ffsplat.stream import sim3
-from ffsplat.stream.graph import PLAUSIBLE, WORLD, PoseGraph
-from ffsplat.stream.graph_edges import Edge, PoseError, along
+from ffsplat.stream.graph import sim3
+from ffsplat.stream.graph.edges import Edge, PoseError, along
+from ffsplat.stream.graph.graph import PLAUSIBLE, WORLD, PoseGraph
 
 ERROR = PoseError(0.01, 0.02, 0.01)
 

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from ffsplat.stream.counters import Counters
-from ffsplat.stream.latency import Histogram
+from ffsplat.stream.engine.counters import Counters
+from ffsplat.stream.engine.latency import Histogram
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ffsplat.stream.arrivals import CLOCK_JUMP_S, CONFIRMATIONS, REMEMBERED, SECOND, Arrivals
+from ffsplat.stream.engine.arrivals import CLOCK_JUMP_S, CONFIRMATIONS, REMEMBERED, SECOND, Arrivals
 
 HOUR = 3600 * SECOND
 FRAME = SECOND // 30

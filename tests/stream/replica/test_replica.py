@@ -24,7 +24,7 @@ from ffsplat.stream.delta import MapDelta, SplatRows
 from ffsplat.stream.protocol.blocks import decode_delta, encode_delta
 from ffsplat.stream.protocol.document import write_document
 from ffsplat.stream.protocol.errors import ProtocolError
-from ffsplat.stream.replica import Replica
+from ffsplat.stream.replica.replica import Replica
 from ffsplat.types import SH_C0, Gaussians
 
 RNG = np.random.default_rng(1)

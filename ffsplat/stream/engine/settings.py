@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ffsplat.errors import UsageError
 from ffsplat.stream.decoding import MAX_BYTES, MAX_MEGAPIXELS
-from ffsplat.stream.waiting import POLICIES, DropPolicy
+from ffsplat.stream.engine.waiting import POLICIES, DropPolicy
 
 
 @dataclass(frozen=True)

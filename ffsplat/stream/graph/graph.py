@@ -11,9 +11,9 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from ffsplat.alignment import Similarity
-from ffsplat.stream import sim3
-from ffsplat.stream.graph_edges import Edge, PoseError, along, forest, joined, path
-from ffsplat.stream.graph_solver import Constraints, fit_poses
+from ffsplat.stream.graph import sim3
+from ffsplat.stream.graph.edges import Edge, PoseError, along, forest, joined, path
+from ffsplat.stream.graph.solver import Constraints, fit_poses
 
 WORLD = -1
 """The node that given poses are measured in; it is always there, and never moves."""

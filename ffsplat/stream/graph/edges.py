@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from ffsplat.alignment import Similarity
-from ffsplat.stream import sim3
+from ffsplat.stream.graph import sim3
 
 
 @dataclass(frozen=True)

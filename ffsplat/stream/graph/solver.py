@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
-from ffsplat.stream import sim3
-from ffsplat.stream.elimination import Order, elimination_order, solve
+from ffsplat.stream.graph import sim3
+from ffsplat.stream.graph.elimination import Order, elimination_order, solve
 
 KERNEL = 14.07
 """Squared error at which a loop counts a quarter: 95 % of chi-squared with 7 degrees of freedom."""

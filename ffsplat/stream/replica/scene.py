@@ -9,7 +9,7 @@ from jaxtyping import Float32, Float64, UInt16, UInt32
 from ffsplat import codes
 from ffsplat.codebook import code_gram
 from ffsplat.stream.delta import CODES, FramePoses, MapDelta, SplatRows
-from ffsplat.stream.replica_state import Behind, lengthened
+from ffsplat.stream.replica.state import Behind, lengthened
 from ffsplat.types import SH_C0, Cameras, Codebook, Gaussians, Scene, SparseCode
 
 CHUNK = 2**15

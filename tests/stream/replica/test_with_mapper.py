@@ -9,7 +9,7 @@ from ffsplat.stream.mapper import Mapper
 from ffsplat.stream.protocol import Deltas, Kind, decode_delta, encode_delta, pack_delta, unpack
 from ffsplat.stream.protocol.blocks import MAX_PART
 from ffsplat.stream.protocol.document import write_document
-from ffsplat.stream.replica import Replica
+from ffsplat.stream.replica.replica import Replica
 from ffsplat.stream.settings import MapperSettings
 from tests.stream.stub import Faults, StubPredictor
 

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from ffsplat.stream import sim3
-from ffsplat.stream.graph_solver import KERNEL, Constraints, _cost, _jacobian, _residuals, _weights
+from ffsplat.stream.graph import sim3
+from ffsplat.stream.graph.solver import KERNEL, Constraints, _cost, _jacobian, _residuals, _weights
 
 ENDS = np.array([[0, 1], [1, 2], [2, 0], [0, 2]])
 

@@ -8,19 +8,19 @@ from dataclasses import asdict
 
 import numpy as np
 
-from ffsplat.stream.checkpoint import Checkpoints
-from ffsplat.stream.counters import Counters
 from ffsplat.stream.decoding import RefusedImage
-from ffsplat.stream.engine_settings import EngineSettings
+from ffsplat.stream.engine.checkpoint import Checkpoints
+from ffsplat.stream.engine.counters import Counters
+from ffsplat.stream.engine.latency import Percentiles
+from ffsplat.stream.engine.log import ErrorLog
+from ffsplat.stream.engine.metrics import Readings
+from ffsplat.stream.engine.publishing import Publisher, Subscriber
+from ffsplat.stream.engine.settings import EngineSettings
+from ffsplat.stream.engine.traffic import Traffic
+from ffsplat.stream.engine.waiting import Ticket, thumbnail
+from ffsplat.stream.engine.worker import Worker
 from ffsplat.stream.frame import Dropped, Frame, Verdict
-from ffsplat.stream.latency import Percentiles
-from ffsplat.stream.log import ErrorLog
-from ffsplat.stream.metrics import Readings
 from ffsplat.stream.online import OnlineMapper
-from ffsplat.stream.publishing import Publisher, Subscriber
-from ffsplat.stream.traffic import Traffic
-from ffsplat.stream.waiting import Ticket, thumbnail
-from ffsplat.stream.worker import Worker
 
 __all__ = ["Engine", "EngineSettings"]
 

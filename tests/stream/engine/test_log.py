@@ -5,7 +5,7 @@ import logging
 
 import pytest
 
-from ffsplat.stream.log import MAX_KINDS, MAX_TEXT, ErrorLog, JsonFormatter
+from ffsplat.stream.engine.log import MAX_KINDS, MAX_TEXT, ErrorLog, JsonFormatter
 
 
 def line(message="hello", error=None, **extra) -> str:

@@ -6,15 +6,15 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from ffsplat.stream.checkpoint import Checkpoints
 from ffsplat.stream.decoding import Decoded, RefusedImage, decode, from_pixels
-from ffsplat.stream.engine_settings import EngineSettings
+from ffsplat.stream.engine.checkpoint import Checkpoints
+from ffsplat.stream.engine.log import ErrorLog
+from ffsplat.stream.engine.publishing import Publisher
+from ffsplat.stream.engine.settings import EngineSettings
+from ffsplat.stream.engine.traffic import Traffic
+from ffsplat.stream.engine.waiting import Ticket
 from ffsplat.stream.frame import DROPPED, USED, Frame, Verdict
-from ffsplat.stream.log import ErrorLog
 from ffsplat.stream.online import OnlineMapper
-from ffsplat.stream.publishing import Publisher
-from ffsplat.stream.traffic import Traffic
-from ffsplat.stream.waiting import Ticket
 
 log = logging.getLogger(__name__)
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ffsplat.stream.latency import EDGES, ERROR, STAGES, Histogram, Latencies
+from ffsplat.stream.engine.latency import EDGES, ERROR, STAGES, Histogram, Latencies
 
 
 def filled(durations) -> Histogram:

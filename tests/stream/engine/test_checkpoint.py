@@ -13,7 +13,7 @@ import pytest
 
 from ffsplat.errors import OutputError, SceneFileError
 from ffsplat.io.atomic import atomic_output
-from ffsplat.stream.checkpoint import KEPT, PATIENCE_S, Checkpoints, resume
+from ffsplat.stream.engine.checkpoint import KEPT, PATIENCE_S, Checkpoints, resume
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -157,8 +157,8 @@ import json, os, sys
 from pathlib import Path
 
 from ffsplat.io.atomic import atomic_output
-from ffsplat.stream.checkpoint import resume
-from ffsplat.stream.engine import Engine, EngineSettings
+from ffsplat.stream.engine.checkpoint import resume
+from ffsplat.stream.engine.engine import Engine, EngineSettings
 from tests.stream.mappers import StandIn, frame
 
 folder = Path(sys.argv[1])

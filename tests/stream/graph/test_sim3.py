@@ -3,7 +3,7 @@ import pytest
 from scipy.linalg import expm
 
 from ffsplat.alignment import Similarity
-from ffsplat.stream import sim3
+from ffsplat.stream.graph import sim3
 
 
 def tangents(count: int, size: float, seed: int = 0) -> np.ndarray:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ffsplat.stream.decoding import MAX_BYTES, MAX_MEGAPIXELS, RefusedImage
-from ffsplat.stream.waiting import THUMBNAIL, Ticket, WaitingFrames, difference, thumbnail
+from ffsplat.stream.engine.waiting import THUMBNAIL, Ticket, WaitingFrames, difference, thumbnail
 from tests.stream.mappers import frame, jpeg
 
 

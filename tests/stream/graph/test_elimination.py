@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from ffsplat.stream.elimination import elimination_order, solve
+from ffsplat.stream.graph.elimination import elimination_order, solve
 
 SIZE = 3
 

@@ -4,8 +4,8 @@ import threading
 
 from ffsplat.stream.delta import MapDelta
 from ffsplat.stream.protocol.errors import MALFORMED, ProtocolError
-from ffsplat.stream.replica_scene import SceneKeeper
-from ffsplat.stream.replica_state import ReplicaState
+from ffsplat.stream.replica.scene import SceneKeeper
+from ffsplat.stream.replica.state import ReplicaState
 from ffsplat.types import Scene
 
 MAX_SPLATS = 1 << 21

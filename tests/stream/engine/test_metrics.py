@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from ffsplat.stream.engine import Engine, EngineSettings
+from ffsplat.stream.engine.engine import Engine, EngineSettings
+from ffsplat.stream.engine.latency import STAGES, Histogram
+from ffsplat.stream.engine.metrics import family, histogram_family
 from ffsplat.stream.frame import DROPPED, USED
-from ffsplat.stream.latency import STAGES, Histogram
-from ffsplat.stream.metrics import family, histogram_family
 from tests.stream.mappers import StandIn, frame, jpeg, picture
 
 

@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import time
 from itertools import pairwise
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 import torch
 
 from ffsplat.errors import UsageError
-from ffsplat.stream.engine import Engine, EngineSettings
+from ffsplat.stream.engine.engine import Engine, EngineSettings
 from ffsplat.stream.frame import Frame
 from tests.stream.mappers import StandIn, Verdicts, frame, jpeg, picture
 
@@ -515,10 +516,8 @@ def test_a_failed_checkpoint_does_not_end_the_stream(run, tmp_path):
     assert "ffsplat_checkpoint_failures_total 1\n" in engine.metrics()
 
 
-@pytest.mark.parametrize(
-    ("policy", "count"), [("latest", 10_000), ("keyframe", 2000), ("block", 2000)]
-)
-def test_the_counts_add_up_at_every_scrape(run, policy, count):
+@pytest.mark.parametrize("policy", ["latest", "keyframe", "block"])
+def test_the_counts_add_up_at_every_scrape(run, policy):
     """Many sources, damaged and repeated frames, and a network that fails."""
     answers = np.random.default_rng(0).choice(
         ["keyframe", "tracked", "blurred", "raise", "lost"], 100_000
@@ -537,7 +536,10 @@ def test_the_counts_add_up_at_every_scrape(run, policy, count):
     sources = [threading.Thread(target=hammer, args=(source,)) for source in range(6)]
     for source in sources:
         source.start()
-    scrapes = [engine.counters() for _ in range(count)]
+    scrapes = [engine.counters()]
+    end = time.monotonic() + WAIT
+    while scrapes[-1].received < 300 and time.monotonic() < end:
+        scrapes += [engine.counters() for _ in range(100)]
     over.set()
     for source in sources:
         source.join(WAIT)
@@ -548,7 +550,7 @@ def test_the_counts_add_up_at_every_scrape(run, policy, count):
     assert all(before <= after for before, after in pairwise(received))
     last = engine.counters()
     assert (last.queued, last.balanced) == (0, True)
-    assert last.received > 100
+    assert last.received >= 300
 
 
 def test_done_is_called_once_for_each_frame_whatever_happens(run):

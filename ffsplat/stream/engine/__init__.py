@@ -1,0 +1,1 @@
+"""What runs a mapper beside the world: a queue, a worker, counts, checkpoints, logs."""

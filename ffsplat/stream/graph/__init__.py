@@ -1,0 +1,1 @@
+"""The graph of keyframes: similarities between them, and the ways that agree with all best."""
