@@ -1,0 +1,27 @@
+"""Scenes in other people's files: one table of formats, one module each, all with limits."""
+
+from ffsplat.formats.table import (
+    FORMATS,
+    TRAITS,
+    Format,
+    Option,
+    format_named,
+    format_to_read,
+    format_to_write,
+    lost,
+    read_scene,
+    write_scene,
+)
+
+__all__ = [
+    "FORMATS",
+    "TRAITS",
+    "Format",
+    "Option",
+    "format_named",
+    "format_to_read",
+    "format_to_write",
+    "lost",
+    "read_scene",
+    "write_scene",
+]
