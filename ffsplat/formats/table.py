@@ -55,7 +55,8 @@ class Format:
 
     `suffixes` end the name of such a file, the usual one first; none for a folder. `mark` stands
     in the first HEAD bytes where other formats have the same suffix; of a folder it is the name of
-    a file in it. `carries` holds keys of TRAITS; "sh" up to `sh_degree`. `precision` says what is rounded, "" where every float32 stays.
+    a file in it. `carries` holds keys of TRAITS; "sh" up to `sh_degree`. `precision` says what is
+    rounded, "" where every float32 stays.
     `sidecar`: `read` takes `codebook=`, a file beside it. `source` is the specification.
     """
 
