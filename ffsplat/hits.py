@@ -43,6 +43,7 @@ class Match:
 
     `prefix` has the colours that precede that name, `whole` says that whole things were asked for,
     and `threshold` is the score from which a Gaussian matches unless the user says otherwise.
+    `label`, where a strategy tells labels apart, indexes `labels` for each Gaussian, -1 for none.
     """
 
     scores: Float32[np.ndarray, " n"]
@@ -50,6 +51,8 @@ class Match:
     prefix: tuple[str, ...]
     whole: bool
     threshold: float
+    labels: tuple[str, ...] = ()
+    label: Int32[np.ndarray, " n"] | None = None
 
 
 def hits_of(

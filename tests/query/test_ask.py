@@ -6,6 +6,7 @@ import pytest
 from ffsplat import codes, query, text
 from ffsplat.codebook import add_space, lexicon_codebook, lexicon_rows
 from ffsplat.errors import SceneFileError, UnknownWord, UsageError
+from ffsplat.query import question
 from ffsplat.types import SH_C0, Codebook, Gaussians, Scene
 from tests.toyspaces import FakeSpace, Words
 
@@ -233,7 +234,7 @@ def test_other_spaces_score_by_cosine(room, monkeypatch):
     scene = Scene(room.gaussians, room.codes, room.instances, book)
     rows = book.spaces["fake"].astype(np.float64)
     vector = rows[ROW["table"]] / np.linalg.norm(rows[ROW["table"]])
-    monkeypatch.setattr(query, "text_space", lambda _: FakeSpace(vector))
+    monkeypatch.setattr(question, "text_space", lambda _: FakeSpace(vector))
 
     def explicit(code):
         features = codes.to_dense(code, len(book)) @ rows
@@ -324,7 +325,7 @@ def test_a_saved_text_of_another_space_is_refused(room, changes, space, error, m
 
 def test_a_text_of_another_size_is_refused(room, monkeypatch):
     book = add_space(room.codebook, "fake", np.ones((len(room.codebook), 16)))
-    monkeypatch.setattr(query, "text_space", lambda _: FakeSpace(np.ones(8)))
+    monkeypatch.setattr(question, "text_space", lambda _: FakeSpace(np.ones(8)))
     with pytest.raises(SceneFileError, match="16 numbers, its texts 8"):
         query.query(Scene(room.gaussians, room.codes, None, book), "x", space="fake")
 

@@ -1,0 +1,159 @@
+"""What a strategy is given: a scene, a text and the space in which both are compared."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from jaxtyping import Bool, Float32
+
+from ffsplat.clip import OPEN_CLIP
+from ffsplat.codebook import LEXICON
+from ffsplat.codes import keep_rows, norm_in
+from ffsplat.embeddings import TextEmbedding
+from ffsplat.errors import SceneFileError, UsageError
+from ffsplat.text import TextSpace, add_text_space, embed, text_space
+from ffsplat.types import LEVELS, Codebook, Scene, SparseCode
+
+
+@dataclass(frozen=True, eq=False)
+class Question:
+    """A text to be found in a scene; what follows from both is worked out when it is asked for.
+
+    `text` may be embedded already; `space` is that of the text or the scene unless given; `level`
+    narrows to "whole" or "part".
+    """
+
+    scene: Scene
+    text: str | TextEmbedding
+    space: str | TextSpace | None = None
+    level: str | None = None
+
+    def __post_init__(self):
+        meaning(self.scene)
+        if self.level is not None and self.level not in LEVELS[:2]:
+            raise UsageError(f"unknown level {self.level!r}", "known are whole and part")
+
+    @property
+    def label(self) -> str:
+        """The text in words."""
+        return self.text if isinstance(self.text, str) else self.text.text
+
+    @cached_property
+    def encoder(self) -> TextSpace:
+        """What embeds the text, and other phrases beside it; raises as `choose_space`."""
+        if isinstance(self.text, str):
+            return choose_space(self.scene, self.space)
+        found = _space_of(self.scene, self.text, self.space)
+        return text_space(found) if isinstance(found, str) else found
+
+    @cached_property
+    def space_name(self) -> str:
+        """The name of the space in `Codebook.spaces`."""
+        if isinstance(self.text, str):
+            return self.encoder.name
+        found = _space_of(self.scene, self.text, self.space)
+        return found if isinstance(found, str) else found.name
+
+    @cached_property
+    def embedding(self) -> TextEmbedding:
+        """The text in its space."""
+        return embed(self.text, self.encoder) if isinstance(self.text, str) else self.text
+
+    @cached_property
+    def codebook(self) -> Codebook:
+        """The scene's codebook, with the text's space."""
+        codebook = meaning(self.scene)[1]
+        if self.space_name in codebook.spaces:
+            return codebook
+        return with_space(codebook, self.encoder)
+
+    @cached_property
+    def embeddings(self) -> Float32[np.ndarray, "rows d"]:
+        """The rows of the codebook in the text's space."""
+        return self.codebook.spaces[self.space_name].astype(np.float32)
+
+    @cached_property
+    def counted(self) -> Bool[np.ndarray, " rows"]:
+        """The rows of the level, or all."""
+        levels = self.codebook.levels
+        return (
+            np.ones(len(levels), bool) if self.level is None else levels == LEVELS.index(self.level)
+        )
+
+    @cached_property
+    def code(self) -> SparseCode:
+        """The codes of the scene on the rows that count, with their lengths in the text's space."""
+        code, codebook = meaning(self.scene)
+        if self.level is None and self.space_name == next(iter(codebook.spaces)):
+            return code
+        return self.in_space(code if self.level is None else keep_rows(code, self.counted))
+
+    def in_space(self, code: SparseCode) -> SparseCode:
+        """Any codes over this codebook, with the lengths that they have in the text's space."""
+        norms = norm_in(code, self.embeddings).astype(np.float16)
+        return SparseCode(code.ids, code.weights, norms)
+
+    def row_scores(self, vectors: Float32[np.ndarray, "t d"]) -> Float32[np.ndarray, "rows t"]:
+        """Inner products of the codebook's rows and texts: what `codes.score` gathers.
+
+        Raises SceneFileError for vectors of another length.
+        """
+        if self.embeddings.shape[1] != vectors.shape[1]:
+            raise SceneFileError(
+                f"rows of space {self.space_name!r} have {self.embeddings.shape[1]} numbers, its "
+                f"texts {vectors.shape[1]}"
+            )
+        return self.embeddings @ vectors.T
+
+
+def choose_space(scene: Scene, space: str | TextSpace | None) -> TextSpace:
+    """The text space of a query: the one that is named, else the lexicon, else the first.
+
+    Raises UsageError for a space that the codebook lacks and that cannot be made of names, and
+    SceneFileError if the scene has no codes.
+    """
+    spaces = meaning(scene)[1].spaces
+    chosen = space or (LEXICON if LEXICON in spaces else next(iter(spaces), ""))
+    name = chosen if isinstance(chosen, str) else chosen.name
+    if name not in spaces and not name.startswith(OPEN_CLIP):
+        raise UsageError(f"the scene has no text space {name!r}", f"it has {', '.join(spaces)}")
+    return text_space(chosen) if isinstance(chosen, str) else chosen
+
+
+def with_space(codebook: Codebook, space: str | TextSpace) -> Codebook:
+    """The codebook with a text space, made of the names of its rows where it lacks it.
+
+    Raises as `text_space` and `add_text_space`.
+    """
+    name = space if isinstance(space, str) else space.name
+    if name in codebook.spaces:
+        return codebook
+    return add_text_space(codebook, text_space(space) if isinstance(space, str) else space)
+
+
+def meaning(scene: Scene) -> tuple[SparseCode, Codebook]:
+    """The codes of a scene and their codebook; SceneFileError if it has none."""
+    if scene.codes is None or scene.codebook is None:
+        raise SceneFileError(
+            "the scene says nothing about its things: it has no codes or no codebook",
+            "keep the .codebook.safetensors file beside the PLY, or make the scene with ffsplat",
+        )
+    return scene.codes, scene.codebook
+
+
+def _space_of(
+    scene: Scene, embedding: TextEmbedding, space: str | TextSpace | None
+) -> str | TextSpace:
+    """The space that an embedded text is compared in; refuse one that it was not made for."""
+    spaces = meaning(scene)[1].spaces
+    wanted = space.name if isinstance(space, TextSpace) else space
+    others = [name for name in spaces if name != LEXICON]
+    found = embedding.space or wanted or (others[0] if len(others) == 1 else "")
+    if not found:
+        raise UsageError(
+            "the file does not say in which space the text is embedded",
+            f"--space names it; the scene has {', '.join(spaces)}",
+        )
+    if wanted not in (None, found):
+        raise UsageError(f"the text is embedded in {found!r}, not in {wanted!r}")
+    return found if space is None or isinstance(space, str) else space

@@ -1,0 +1,84 @@
+"""The table of strategies: how a text becomes a score a Gaussian."""
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, fields
+from typing import Any
+
+from ffsplat.errors import UsageError
+from ffsplat.hits import Match
+from ffsplat.query.question import Question
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """One way to answer; `module` has its `Options`, a frozen dataclass, and its `match`.
+
+    The module is imported when it is first asked: a listing costs nothing.
+    """
+
+    name: str
+    summary: str
+    source: str
+    module: str
+
+    @property
+    def option_type(self) -> type:
+        """The dataclass of the options; what each of them means stands there."""
+        return self._loaded("Options")
+
+    def options(self, given: Mapping[str, Any]) -> Any:
+        """The options with these values, all others as usual; UsageError for an unknown name."""
+        known = [field.name for field in fields(self.option_type)]
+        if unknown := [name for name in given if name not in known]:
+            raise UsageError(
+                f"strategy {self.name} has no option {', '.join(map(repr, unknown))}",
+                f"it has {', '.join(known)}" if known else "it has none",
+            )
+        required = [
+            field.name
+            for field in fields(self.option_type)
+            if field.default is MISSING and field.default_factory is MISSING
+        ]
+        if missing := [name for name in required if name not in given]:
+            raise UsageError(f"strategy {self.name} needs the option {', '.join(missing)}")
+        return self.option_type(**given)
+
+    def match(self, question: Question, options: Any) -> Match:
+        """Scores of all Gaussians, and how the hits among them are named and ranked."""
+        return self._loaded("match")(question, options)
+
+    def _loaded(self, name: str) -> Any:
+        return getattr(importlib.import_module(f"ffsplat.query.{self.module}"), name)
+
+
+def strategy_named(name: str) -> Strategy:
+    """The strategy of this name; UsageError lists those that exist."""
+    if name not in STRATEGIES:
+        raise UsageError(f"unknown strategy {name!r}", f"known are {', '.join(STRATEGIES)}")
+    return STRATEGIES[name]
+
+
+_ALL = (
+    Strategy(
+        "lexicon",
+        "share of a Gaussian's evidence on the rows that the words name",
+        "ffsplat: the built-in vocabulary",
+        "lexicon",
+    ),
+    Strategy(
+        "cosine",
+        "cosine of the text and the coded vector",
+        "Radford et al., CLIP, 2021",
+        "cosine",
+    ),
+    Strategy(
+        "relevancy",
+        "how much nearer the text is than phrases that mean anything",
+        "Kerr et al., LERF, 2023; Qin et al., LangSplat, 2024",
+        "canonical",
+    ),
+)
+
+STRATEGIES: dict[str, Strategy] = {strategy.name: strategy for strategy in _ALL}
+"""Every strategy by its name, in the order of a listing."""
