@@ -14,11 +14,11 @@ from data.landing import land, lift
 from data.shards import ShardDataset
 from data.shards.index import INDEX
 from data.sources.clips import sound_frames
-from data.sources.files import OPENGL
 from data.sources.frame import SourceScene
 from data.sources.registry import guess_source, source_of
 from data.sources.view import Target, load_view
 from ffsplat.errors import FFSplatError, UsageError
+from ffsplat.io.text import OPENGL
 
 Pairs = list[tuple[int, int]]
 

@@ -12,7 +12,11 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from data.sources.colmap_files import (
+from data.sources.files import checked_size, find_scenes, inside, pinhole
+from data.sources.frame import Frame, SourceScene
+from data.sources.poses import inverse, rigid, rotation_wxyz
+from ffsplat.errors import SceneFileError
+from ffsplat.formats.colmap_files import (
     CameraRecord,
     ImageRecord,
     binary_cameras,
@@ -22,10 +26,6 @@ from data.sources.colmap_files import (
     text_images,
     text_points,
 )
-from data.sources.files import checked_size, find_scenes, inside, pinhole
-from data.sources.frame import Frame, SourceScene
-from data.sources.poses import inverse, rigid, rotation_wxyz
-from ffsplat.errors import SceneFileError
 
 PLACES = ("sparse/0", "sparse", ".")
 HINT = "undistort it first: colmap image_undistorter"

@@ -1,6 +1,5 @@
 """Files of strangers: names kept inside their folder, text and numbers read under limits."""
 
-import json
 import math
 import re
 import zipfile
@@ -10,7 +9,6 @@ from contextlib import contextmanager
 from io import BytesIO
 from itertools import islice
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float64
@@ -19,8 +17,8 @@ from PIL import Image
 from ffsplat.decode import FORMATS, decoder_errors
 from ffsplat.errors import ImageError, SceneFileError
 from ffsplat.io.header import open_regular, read_limited
+from ffsplat.io.text import matrix, numbers
 
-MAX_TEXT_BYTES = 1 << 28
 MAX_MATRIX_BYTES = 1 << 16
 MAX_SIDE = 1 << 16
 PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
@@ -31,8 +29,6 @@ MAX_DIGITS = 20
 """Longer runs of digits in a name are no number, and slow to read as one."""
 HALF_PIXEL = np.array([[1.0, 0.0, 0.5], [0.0, 1.0, 0.5], [0.0, 0.0, 1.0]])
 """From pixels whose centres are integers to ours, whose centres are half-integers."""
-OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])
-"""Turns OpenGL's camera axes (y up, z backward) to OpenCV's, applied on the right."""
 
 
 def inside(folder: Path, name: object) -> Path:
@@ -43,57 +39,6 @@ def inside(folder: Path, name: object) -> Path:
     if not isinstance(name, str) or hostile or too_long or "\0" in name:
         raise SceneFileError(f"{folder} names a file outside of itself: {str(name)[:80]!r}")
     return folder.joinpath(*parts)
-
-
-def read_text(path: Path) -> str:
-    """A text file of at most MAX_TEXT_BYTES; SceneFileError if it is anything else."""
-    try:
-        return read_limited(path, MAX_TEXT_BYTES).decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise SceneFileError(f"{path} is not text") from error
-
-
-def read_json(path: Path) -> Any:
-    """A JSON document; SceneFileError if it is none."""
-    try:
-        return json.loads(read_text(path))
-    except (ValueError, RecursionError) as error:
-        raise SceneFileError(f"{path} is not JSON: {error}") from error
-
-
-def read_object(path: Path) -> dict[str, Any]:
-    """A JSON object; SceneFileError if the file holds anything else."""
-    content = read_json(path)
-    if not isinstance(content, dict):
-        raise SceneFileError(f"{path} is not a JSON object")
-    return content
-
-
-def lines(path: Path) -> Iterator[list[str]]:
-    """The words of every line that is neither empty nor a comment (#)."""
-    for line in read_text(path).splitlines():
-        words = line.split()
-        if words and not words[0].startswith("#"):
-            yield words
-
-
-def numbers(words: list[str], where: object) -> Float64[np.ndarray, " n"]:
-    """Words as numbers, NaN and infinity included; SceneFileError names where they stand."""
-    try:
-        return np.array([float(word) for word in words], dtype=np.float64)
-    except ValueError as error:
-        raise SceneFileError(f"{where}: {error}") from error
-
-
-def matrix(values: object, rows: int, columns: int, where: object) -> Float64[np.ndarray, "r c"]:
-    """A matrix from nested or flat JSON numbers, or from a flat array; SceneFileError otherwise."""
-    try:
-        array = np.array(values, dtype=np.float64)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise SceneFileError(f"{where} is not a matrix") from error
-    if array.size != rows * columns or array.ndim not in (1, 2):
-        raise SceneFileError(f"{where} is not {rows} x {columns} numbers")
-    return array.reshape(rows, columns)
 
 
 def read_matrix(path: Path, rows: int, columns: int) -> Float64[np.ndarray, "r c"]:

@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from data.sources.files import checked_size, find_scenes, inside, matrix, pinhole, read_object
+from data.sources.files import checked_size, find_scenes, inside, pinhole
 from data.sources.frame import DepthMap, Frame, LabelMap, SourceScene
 from ffsplat.errors import SceneFileError
+from ffsplat.io.text import matrix, read_object
 
 CAMERAS = "cameras.json"
 MAX_UNIT = 1000.0

@@ -15,19 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from data.sources.files import (
-    OPENGL,
-    checked_size,
-    find_scenes,
-    image_size,
-    inside,
-    matrix,
-    natural,
-    pinhole,
-    read_object,
-)
+from data.sources.files import checked_size, find_scenes, image_size, inside, natural, pinhole
 from data.sources.frame import DepthMap, Frame, SourceScene
 from ffsplat.errors import SceneFileError
+from ffsplat.io.text import OPENGL, matrix, read_object
 
 TRANSFORMS = "transforms.json"
 DEPTH_SCALE = 0.001

@@ -14,18 +14,11 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float64
 
-from data.sources.files import (
-    image_size,
-    matrix,
-    pictures,
-    pinhole,
-    read_arrays,
-    read_matrix,
-    read_square,
-)
+from data.sources.files import image_size, pictures, pinhole, read_arrays, read_matrix, read_square
 from data.sources.frame import DepthMap, Frame, LabelMap, SourceScene
 from data.sources.labels import label_ids
 from ffsplat.errors import SceneFileError
+from ffsplat.io.text import matrix
 
 MILLIMETRE = 0.001
 OBJECTS = 1000

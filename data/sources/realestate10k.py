@@ -11,10 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-from data.sources.files import image_size, lines, natural, numbers, pictures, pinhole
+from data.sources.files import image_size, natural, pictures, pinhole
 from data.sources.frame import Frame, SourceScene
 from data.sources.poses import inverse
 from ffsplat.errors import SceneFileError
+from ffsplat.io.text import lines, numbers
 
 COLUMNS = 19
 

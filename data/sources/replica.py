@@ -15,19 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
-from data.sources.files import (
-    checked_size,
-    find_scenes,
-    image_size,
-    lines,
-    matrix,
-    numbers,
-    pictures,
-    pinhole,
-    read_object,
-)
+from data.sources.files import checked_size, find_scenes, image_size, pictures, pinhole
 from data.sources.frame import DepthMap, Frame, LabelMap, SourceScene
 from ffsplat.errors import SceneFileError
+from ffsplat.io.text import lines, matrix, numbers, read_object
 
 SPACE = "replica"
 CAMERA = "cam_params.json"

@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 
 from data.clip import UNKNOWN
-from data.sources.files import find_scenes, image_size, pictures, read_matrix, read_text
+from data.sources.files import find_scenes, image_size, pictures, read_matrix
 from data.sources.frame import DepthMap, Frame, LabelMap, SourceScene
 from data.sources.labels import whole_of
 from data.sources.processed import (
@@ -27,6 +27,7 @@ from data.sources.processed import (
     square_intrinsics,
 )
 from ffsplat.errors import SceneFileError
+from ffsplat.io.text import read_text
 
 SPACE = "scannet"
 LABELS = "scannetv2-labels.combined.tsv"

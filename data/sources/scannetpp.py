@@ -16,18 +16,12 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from data.sources.files import (
-    find_scenes,
-    image_size,
-    matrix,
-    pictures,
-    pinhole,
-    read_object,
-)
+from data.sources.files import find_scenes, image_size, pictures, pinhole
 from data.sources.frame import Frame, SourceScene
 from data.sources.nerfstudio import transform_frame, transform_items
 from data.sources.processed import depth_beside, is_siu3r, npz_frame, read_siu3r
 from ffsplat.errors import SceneFileError
+from ffsplat.io.text import matrix, read_object
 
 SPACE = "scannetpp"
 PHONE = "pose_intrinsic_imu.json"

@@ -15,10 +15,11 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float64
 
-from data.sources.files import find_scenes, inside, lines, numbers, pinhole
+from data.sources.files import find_scenes, inside, pinhole
 from data.sources.frame import DepthMap, Frame, SourceScene
 from data.sources.poses import rigid, rotation_wxyz
 from ffsplat.errors import SceneFileError
+from ffsplat.io.text import lines, numbers
 
 SIZE = (640, 480)
 DEPTH_SCALE = 1 / 5000

@@ -8,8 +8,8 @@ import toyworld as toy
 from toylayouts import sparse_points, write_colmap, write_colmap_text
 
 from data.sources import colmap
-from data.sources.colmap_files import CameraRecord
 from ffsplat.errors import FFSplatError, SceneFileError
+from ffsplat.formats.colmap_files import CameraRecord
 
 
 def test_binary_model_comes_back(tmp_path):

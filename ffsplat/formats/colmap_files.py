@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from data.sources.files import lines, numbers, read_text
 from ffsplat.errors import SceneFileError
 from ffsplat.io.header import read_limited
+from ffsplat.io.text import lines, numbers, read_text
 
 MAX_MODEL_BYTES = 1 << 31
 MAX_INTEGER = 1 << 62
