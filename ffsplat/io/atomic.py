@@ -22,7 +22,7 @@ def check_output(path: str | Path, overwrite: bool = False) -> None:
     try:
         _check(path, _resolve(path), overwrite)
     except OSError as error:
-        raise _output_error(error, path, None) from error
+        raise output_error(error, path, None) from error
 
 
 def _check(path: Path, target: Path, overwrite: bool) -> None:
@@ -78,7 +78,7 @@ def atomic_outputs(
             temporary.replace(target)
     except OSError as error:
         _discard(files, temporaries)
-        raise _output_error(error, Path(paths[-1]), size) from error
+        raise output_error(error, Path(paths[-1]), size) from error
     finally:
         _discard(files, temporaries)
 
@@ -102,7 +102,8 @@ def _discard(files: list[BinaryIO], temporaries: list[Path]) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def _output_error(error: OSError, path: Path, size: int | None) -> OutputError:
+def output_error(error: OSError, path: Path, size: int | None) -> OutputError:
+    """What went wrong while `path` was written, in words; `size` in bytes, where it is known."""
     folder = path.parent.absolute()
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         free = f"{shutil.disk_usage(folder).free / 1e6:.0f} MB free"
