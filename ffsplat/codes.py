@@ -205,6 +205,12 @@ def cosine(
     return np.divide(scores, norms, out=np.zeros_like(scores), where=norms > 0)
 
 
+@cache
+def half_values() -> Float32[np.ndarray, " halves"]:
+    """float32 value of each of the 65536 float16 bit patterns: numba has no float16 on CPUs."""
+    return np.arange(2**16, dtype=np.uint16).view(np.float16).astype(np.float32)
+
+
 def _chunks(count: int) -> Iterator[slice]:
     return (slice(start, start + CHUNK) for start in range(0, count, CHUNK))
 
@@ -298,13 +304,7 @@ def _score_numpy(
 def _score_numba(
     code: SparseCode, padded: Float32[np.ndarray, " padded"]
 ) -> Float32[np.ndarray, " n"]:
-    return _kernel()(code.ids, code.weights.view(np.uint16), padded, _half_values())
-
-
-@cache
-def _half_values() -> Float32[np.ndarray, " halves"]:
-    """float32 value of each of the 65536 float16 bit patterns: numba has no float16 on CPUs."""
-    return np.arange(2**16, dtype=np.uint16).view(np.float16).astype(np.float32)
+    return _kernel()(code.ids, code.weights.view(np.uint16), padded, half_values())
 
 
 @cache

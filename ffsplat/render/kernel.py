@@ -12,14 +12,11 @@ transmittance is below STOP, after the splat that took it there; the index of th
 per pixel, because a gradient that walked further back would undo blending that never happened.
 """
 
-import contextlib
-import inspect
 import math
-from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numba import njit
+
+from ffsplat.compiled import exactly_compiled
 
 TILE_W, TILE_H = 8, 16
 SPLAT_WIDTH = 7
@@ -40,35 +37,6 @@ GRAD_DEPTH, GRAD_FREE = U(10) * PIXELS, U(11) * PIXELS
 def compiled(function):
     """Compile with numba; sums may be taken in any order."""
     return exactly_compiled(function, fastmath={"reassoc", "contract", "nsz", "arcp"})
-
-
-def exactly_compiled(function, **options):
-    """Compile with numba, releasing the GIL; cached on disk where a cache can be written."""
-    plain = inspect.unwrap(function)  # type checkers of tests may have wrapped it
-    options = {"nogil": True, "error_model": "numpy", **options}
-    try:
-        kernel: Any = njit(cache=True, **options)(plain)
-    except RuntimeError:  # no folder to cache in
-        return njit(**options)(plain)
-    kernel._cache.save_overload = _if_there_is_room(kernel._cache.save_overload)
-    kernel._cache._cache_file._source_stamp = _stamp(Path(plain.__code__.co_filename).parent)
-    return kernel
-
-
-def _stamp(folder):
-    """What tells whether a cache is old: kernels of one file are built into those of others."""
-    files = ((file.name, file.stat()) for file in sorted(folder.glob("*.py")))
-    return [(name, stat.st_mtime, stat.st_size) for name, stat in files]
-
-
-def _if_there_is_room(save):
-    """A full disk costs the cache, not the image."""
-
-    def attempt(*arguments):
-        with contextlib.suppress(OSError):
-            save(*arguments)
-
-    return attempt
 
 
 @compiled
