@@ -56,7 +56,7 @@ class Format:
     `suffixes` end the name of such a file, the usual one first; none for a folder. `mark` stands
     in the first HEAD bytes where other formats have the same suffix; of a folder it is the name of
     a file in it. `carries` holds keys of TRAITS; "sh" up to `sh_degree`. `precision` says what is
-    rounded, "" where every float32 stays.
+    rounded, "" where every float32 stays; `code_precision` does for codes alone.
     `sidecar`: `read` takes `codebook=`, a file beside it. `source` is the specification.
     """
 
@@ -68,6 +68,7 @@ class Format:
     writes: bool
     carries: frozenset[str]
     precision: str = ""
+    code_precision: str = ""
     sh_degree: int = 3
     mark: bytes = b""
     sidecar: bool = False
@@ -85,6 +86,8 @@ def _rows(*formats: Format) -> dict[str, Format]:
 
 _MEANING = frozenset({"codes", "codebook", "instances", "meaning", "provenance"})
 _SPLAT = frozenset({"shapes", "sh"})
+
+_CAMERAS = Option("cameras", "", "Views to use, from infer --cameras-out.")
 
 FORMATS = _rows(
     Format(
@@ -105,6 +108,23 @@ FORMATS = _rows(
             ),
         ),
         source="Kerbl et al. 2023, reference exporter",
+    ),
+    Format(
+        name="colmap",
+        summary="COLMAP model: a folder of cameras, views and points",
+        suffixes=(),
+        module="ffsplat.formats.colmap",
+        reads=True,
+        writes=True,
+        carries=frozenset({"cameras"}),
+        precision="colours in 8 bits",
+        options=(
+            _CAMERAS,
+            Option("colmap-files", "bin", "Binary or text files.", ("bin", "txt")),
+            Option("min-opacity", 0.1, "Gaussians from this opacity on become points."),
+            Option("tracks", True, "Find out which views see which points."),
+        ),
+        source="colmap/colmap, doc/format.rst",
     ),
 )
 """Every format by name. Rows are added here."""
@@ -247,4 +267,6 @@ def lost(scene: Scene, format_: Format) -> list[str]:
         phrases.append(f"SH above degree {format_.sh_degree}")
     if format_.precision:
         phrases.append(f"full precision ({format_.precision})")
+    if scene.codes is not None and format_.code_precision:
+        phrases.append(f"every bit of the codes ({format_.code_precision})")
     return phrases

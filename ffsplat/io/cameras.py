@@ -26,6 +26,13 @@ def write_cameras(cameras: Cameras, path: str | Path, *, overwrite: bool = False
 
     Numbers keep every bit of float32. Raises OutputError as `atomic_output`.
     """
+    content = cameras_bytes(cameras)
+    with atomic_output(path, overwrite, len(content)) as file:
+        file.write(content)
+
+
+def cameras_bytes(cameras: Cameras) -> bytes:
+    """The content of the file that `write_cameras` writes."""
     rows = zip(
         cameras.names, cameras.sizes, cameras.intrinsics, cameras.world_from_camera, strict=True
     )
@@ -40,18 +47,21 @@ def write_cameras(cameras: Cameras, path: str | Path, *, overwrite: bool = False
         for name, (width, height), intrinsics, pose in rows
     ]
     content = {"format": FORMAT, "conventions": CONVENTIONS, "cameras": listed}
-    with atomic_output(path, overwrite) as file:
-        file.write(json.dumps(content, indent=1, allow_nan=False).encode() + b"\n")
+    return json.dumps(content, indent=1, allow_nan=False).encode() + b"\n"
 
 
 def read_cameras(path: str | Path) -> Cameras:
     """Read what `write_cameras` wrote; SceneFileError names the first thing that is wrong."""
     path = Path(path)
-    content = read_limited(path, MAX_BYTES)
+    return decode_cameras(read_limited(path, MAX_BYTES), str(path))
+
+
+def decode_cameras(content: bytes, name: str) -> Cameras:
+    """Undo `cameras_bytes`; SceneFileError, with the name, says what is wrong."""
     try:
         return _cameras(json.loads(content))
     except (ValueError, RecursionError) as error:
-        raise SceneFileError(f"{path} is not a camera file: {error}") from error
+        raise SceneFileError(f"{name} is not a camera file: {error}") from error
 
 
 def _cameras(content: Any) -> Cameras:

@@ -109,10 +109,15 @@ def read_codebook(path: str | Path, sha256: str | None = None) -> Codebook:
             f"{path} is not the codebook that the scene was written with",
             "its sha256 differs; pass the right one with --codebook",
         )
+    return decode_codebook(content, str(path))
+
+
+def decode_codebook(content: bytes, name: str) -> Codebook:
+    """Undo `codebook_bytes`; SceneFileError, with the name, says what is wrong."""
     try:
         return _decode(content)
     except (ValueError, SafetensorError, RecursionError) as error:
-        raise SceneFileError(f"{path} is not a codebook: {error}") from error
+        raise SceneFileError(f"{name} is not a codebook: {error}") from error
 
 
 def find_codebook(

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import BinaryIO, Literal, NamedTuple
 
 import numpy as np
-from jaxtyping import Float16, Float32, Int16
+from jaxtyping import Float, Float16, Float32, Int16
 
 from ffsplat.codebook import gram
 from ffsplat.codes import norm
@@ -291,7 +291,7 @@ class _Decoder:
         )
         codes = None
         if self.layout.codes:
-            codes = SparseCode(self.ids, self.weights, _norms(self.ids, self.weights, codebook))
+            codes = with_norms(self.ids, self.weights, codebook)
         return Scene(
             gaussians,
             codes,
@@ -315,22 +315,27 @@ def load_codebook(
     return book
 
 
-def _norms(
+def with_norms(
     ids: Int16[np.ndarray, "n k"], weights: Float16[np.ndarray, "n k"], codebook: Codebook | None
-) -> Float16[np.ndarray, " n"]:
-    """Lengths of the coded vectors in the first space; as for orthonormal rows if there is none."""
+) -> SparseCode:
+    """Codes with their lengths in the first space; as for orthonormal rows if there is none."""
     bare = SparseCode(ids, weights, np.zeros(len(ids), np.float16))
+    return SparseCode(ids, weights, _lengths(bare, codebook).astype(np.float16))
+
+
+def _lengths(bare: SparseCode, codebook: Codebook | None) -> Float[np.ndarray, " n"]:
     if codebook is None:
-        return norm(bare).astype(np.float16)
+        return norm(bare)
     space = next(iter(codebook.spaces))
     if len(codebook) <= MAX_GRAM:
         products = gram(codebook, space)
         orthonormal = np.array_equal(products, np.eye(len(codebook)))
-        return norm(bare, None if orthonormal else products).astype(np.float16)
-    table, result = codebook.spaces[space].astype(np.float32), bare.norms
-    for start in range(0, len(ids), 4096):
+        return norm(bare, None if orthonormal else products)
+    table, result = codebook.spaces[space].astype(np.float32), np.zeros(len(bare), np.float32)
+    for start in range(0, len(bare), 4096):
         rows = slice(start, start + 4096)
-        coded = np.einsum("nk,nkd->nd", weights[rows].astype(np.float32), table[ids[rows]])
+        weights = bare.weights[rows].astype(np.float32)
+        coded = np.einsum("nk,nkd->nd", weights, table[bare.ids[rows]])
         result[rows] = np.linalg.norm(coded, axis=1)
     return result
 
