@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Float64, Int64, UInt8
 
 from ffsplat.errors import SceneFileError
 from ffsplat.io.header import read_limited
@@ -33,6 +33,8 @@ MODELS = {
 """Name and number of parameters of a camera model, by its number in binary files."""
 COUNTS = dict(MODELS.values())
 NO_POINT = -1
+GRAY = 128
+"""The colour of a point that has none."""
 _POINT2D = np.dtype([("xy", "<f8", 2), ("point", "<i8")])
 
 
@@ -60,10 +62,17 @@ class ImageRecord:
 
 @dataclass(frozen=True, eq=False)
 class Points:
-    """Sparse points: their numbers and places in the world."""
+    """Sparse points: their numbers, places in the world and colours."""
 
     ids: Int64[np.ndarray, " n"]
     places: Float64[np.ndarray, "n 3"]
+    colors: UInt8[np.ndarray, "n 3"]
+
+    @classmethod
+    def empty(cls, count: int = 0) -> "Points":
+        """So many points, all grey and at the origin."""
+        gray = np.full((count, 3), GRAY, np.uint8)
+        return cls(np.zeros(count, np.int64), np.zeros((count, 3)), gray)
 
 
 class _Bytes:
@@ -129,14 +138,14 @@ def binary_images(path: Path) -> list[ImageRecord]:
 def binary_points(path: Path) -> Points:
     """points3D.bin; none if the file is absent."""
     if not path.exists():
-        return Points(np.zeros(0, np.int64), np.zeros((0, 3)))
+        return Points.empty()
     file = _Bytes(path)
-    count = file.count(51)
-    ids, places = np.zeros(count, np.int64), np.zeros((count, 3))
-    for row in range(count):
-        ids[row], *places[row], _, _, _, _ = file.unpack("<q3d3Bd")
+    points = Points.empty(file.count(51))
+    for row in range(len(points.ids)):
+        points.ids[row], *place_and_color, _ = file.unpack("<q3d3Bd")
+        points.places[row], points.colors[row] = place_and_color[:3], place_and_color[3:]
         file.take(8 * file.count(8))
-    return Points(ids, places)
+    return points
 
 
 def text_cameras(path: Path) -> dict[int, CameraRecord]:
@@ -173,15 +182,19 @@ def text_images(path: Path) -> list[ImageRecord]:
 
 
 def text_points(path: Path) -> Points:
-    """points3D.txt: POINT3D_ID X Y Z and what is not needed; none if the file is absent."""
+    """points3D.txt: POINT3D_ID X Y Z R G B and what is not needed; none if the file is absent."""
     if not path.exists():
-        return Points(np.zeros(0, np.int64), np.zeros((0, 3)))
-    rows = [words[:4] for words in lines(path)]
+        return Points.empty()
+    rows = [words[:7] for words in lines(path)]
     if any(len(row) < 4 for row in rows):
         raise SceneFileError(f"{path} has a point without a place")
-    ids = np.array(_integers([row[0] for row in rows], path), np.int64)
-    places = [numbers(row[1:], path) for row in rows]
-    return Points(ids, np.stack(places) if places else np.zeros((0, 3)))
+    points = Points.empty(len(rows))
+    points.ids[:] = _integers([row[0] for row in rows], path)
+    for row, words in enumerate(rows):
+        points.places[row] = numbers(words[1:4], path)
+        if len(words) == 7:
+            points.colors[row] = np.clip(_integers(words[4:], path), 0, 255)
+    return points
 
 
 def _integers(words: list[str], where: object) -> list[int]:
