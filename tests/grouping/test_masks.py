@@ -67,7 +67,7 @@ def test_masks_that_are_numbered_anew_in_each_view_become_one_object_a_thing():
     masks = render(room, cameras, "instance")
     for view, shift in enumerate((0, 5, 11)):
         masks[view][masks[view] >= 0] = (masks[view][masks[view] >= 0] + shift) % 13
-    grouped = group_by_masks(room, cameras, list(masks))
+    grouped = group_by_masks(room, cameras, list(masks), reach=0.3)
     owners = [np.bincount(grouped.instances[room.instances == thing] + 1)[1:] for thing in range(2)]
     assert all(counts.max() > 0.9 * counts.sum() for counts in owners)
     assert owners[0].argmax() != owners[1].argmax()
