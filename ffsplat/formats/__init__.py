@@ -1,10 +1,6 @@
 """Scenes in other people's files: one table of formats, one module each, all with limits."""
 
-from ffsplat.formats.table import (
-    FORMATS,
-    TRAITS,
-    Format,
-    Option,
+from ffsplat.formats.choose import (
     format_named,
     format_to_read,
     format_to_write,
@@ -12,6 +8,8 @@ from ffsplat.formats.table import (
     read_scene,
     write_scene,
 )
+from ffsplat.formats.format import TRAITS, Format, Option
+from ffsplat.formats.table import FORMATS
 
 __all__ = [
     "FORMATS",

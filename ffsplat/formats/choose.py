@@ -1,0 +1,155 @@
+"""Which format a path means; read and write a scene in it; say what it cannot carry."""
+
+from pathlib import Path
+from typing import Any
+
+from ffsplat.errors import SceneFileError, UsageError
+from ffsplat.formats.format import TRAITS, Format
+from ffsplat.formats.table import FORMATS
+from ffsplat.io.header import open_regular
+from ffsplat.types import Scene
+
+HEAD = 1 << 16
+"""Bytes at the start of a file in which the mark of a format is looked for."""
+
+
+def format_named(name: str) -> Format:
+    """The row of that name; UsageError lists the names."""
+    if name not in FORMATS:
+        raise UsageError(f"there is no format {name!r}", f"formats: {', '.join(FORMATS)}")
+    return FORMATS[name]
+
+
+def format_to_write(path: str | Path, name: str | None = None) -> Format:
+    """The format that a path is written in: as named, or the one whose suffix fits best.
+
+    Raises UsageError where no format fits, or the format is only read.
+    """
+    if name is not None:
+        chosen = format_named(name)
+    else:
+        fitting = _by_suffix(Path(path).name, "writes")
+        if not fitting:
+            known = " ".join(f.suffixes[0] for f in FORMATS.values() if f.writes and f.suffixes)
+            raise UsageError(
+                f"no format is known for the name {Path(path).name}",
+                f"give --to, or a name that ends in {known}",
+            )
+        chosen = fitting[0]
+    if not chosen.writes:
+        raise UsageError(f"{chosen.name} is read, but not written")
+    return chosen
+
+
+def format_to_read(path: str | Path, name: str | None = None) -> Format:
+    """The format of a file: as named, or by its suffix, its mark where several share that.
+
+    A name without a known suffix is taken for a PLY. Raises UsageError where the format is only
+    written, SceneFileError if the file cannot be opened.
+    """
+    if name is not None:
+        chosen = format_named(name)
+        if not chosen.reads:
+            raise UsageError(f"{chosen.name} is written, but not read")
+        return chosen
+    path = Path(path)
+    if path.is_dir():
+        return _of_folder(path)
+    fitting = _by_suffix(path.name, "reads")
+    if not fitting:
+        written = _by_suffix(path.name, "writes")
+        if written:
+            raise UsageError(f"{path.name}: {written[0].name} is written, but not read")
+        return FORMATS["ply"]
+    if len(fitting) > 1:
+        with open_regular(path) as file:
+            head = file.read(HEAD)
+        fitting = [f for f in fitting if f.mark and f.mark in head] or [
+            f for f in fitting if not f.mark
+        ]
+    if not fitting:
+        raise SceneFileError(f"{path} is in no format that is known", "name it with --from")
+    return fitting[0]
+
+
+def _of_folder(path: Path) -> Format:
+    for format_ in FORMATS.values():
+        mark = format_.mark.decode()
+        if format_.reads and not format_.suffixes and mark and (path / mark).exists():
+            return format_
+    raise SceneFileError(f"{path} is a folder in no format that is known", "name it with --from")
+
+
+def _by_suffix(name: str, ability: str) -> list[Format]:
+    """Formats that can, and end in the longest suffix of this name that any has.
+
+    For reading, all whose suffix fits, since content decides: `a.compressed.ply` may be a PLY.
+    """
+    lower = name.lower()
+    fitting = {
+        format_.name: max((len(s) for s in format_.suffixes if lower.endswith(s)), default=0)
+        for format_ in FORMATS.values()
+        if getattr(format_, ability)
+    }
+    longest = max(fitting.values(), default=0)
+    floor = longest if ability == "writes" else 1
+    return [FORMATS[f] for f, size in fitting.items() if longest and size >= floor]
+
+
+def read_scene(
+    path: str | Path, *, format_: str | None = None, codebook: str | Path | None = None
+) -> Scene:
+    """Read a scene in any known format; `codebook` where the format keeps it beside the file.
+
+    Raises SceneFileError naming what is wrong with the file, UsageError for a wrong argument.
+    """
+    row = format_to_read(path, format_)
+    if row.sidecar:
+        return row.load().read(path, codebook=codebook)
+    if codebook is not None:
+        raise UsageError(f"a codebook beside the file means nothing to {row.name}")
+    return row.load().read(path)
+
+
+def write_scene(
+    scene: Scene,
+    path: str | Path,
+    *,
+    format_: str | None = None,
+    overwrite: bool = False,
+    **options: Any,
+) -> Format:
+    """Write a scene in the format of the path's suffix, or the named one; returns its row.
+
+    Raises OutputError as `ffsplat.io.atomic_output`, UsageError for an option that is not the
+    format's.
+    """
+    row = format_to_write(path, format_)
+    unknown = sorted(set(options) - {option.keyword for option in row.options})
+    if unknown:
+        raise UsageError(f"{row.name} has no option {unknown[0].replace('_', '-')}")
+    row.load().write(scene, path, overwrite=overwrite, **options)
+    return row
+
+
+def lost(scene: Scene, format_: Format) -> list[str]:
+    """What this scene has and the format does not carry, one phrase each; empty for no loss."""
+    has = {
+        "shapes": True,
+        "sh": scene.gaussians.sh.shape[1] > 1,
+        "codes": scene.codes is not None,
+        "codebook": scene.codebook is not None,
+        "instances": scene.instances is not None,
+        "meaning": scene.gaussians.meaning_opacities is not None,
+        "cameras": scene.cameras is not None,
+        "provenance": bool(scene.provenance),
+    }
+    phrases = [TRAITS[trait] for trait in TRAITS if has[trait] and trait not in format_.carries]
+    degree = {1: 0, 4: 1, 9: 2, 16: 3}.get(scene.gaussians.sh.shape[1], 3)
+    if "sh" in format_.carries and degree > format_.sh_degree:
+        phrases.append(f"SH above degree {format_.sh_degree}")
+    if format_.precision:
+        phrases.append(f"full precision ({format_.precision})")
+    if scene.codes is not None and format_.code_precision:
+        phrases.append(f"every bit of the codes ({format_.code_precision})")
+    return phrases
