@@ -17,27 +17,29 @@ from ffsplat.types import LEVELS, NO_ID, Codebook, Scene, SparseCode
 class Label:
     """Say that the chosen Gaussians are a thing, or a part, of this name.
 
-    Evidence of other levels stays (`level` is "whole" or "part"). The row is the first of that name
-    and level, else a new one; a new row is embedded in every text space of the codebook that knows
-    its name (`embedding_of`), and is 0 in the others: `missing_spaces` names those, a query in
-    which does not find it. With `new_instance` the chosen Gaussians also become one new object.
+    Evidence of the other level stays; `level` is "whole" or "part", by default a part where the
+    lexicon takes the name for one. The row is the first of that name and level, else a new one; a
+    new row is embedded in every text space of the codebook that knows its name (`embedding_of`),
+    and is 0 in the others: `missing_spaces` names those, a query in which does not find it. With
+    `new_instance` the chosen Gaussians also become one new object.
     """
 
     name: str
-    level: str = "whole"
+    level: str | None = None
     new_instance: bool = False
 
     def __post_init__(self) -> None:
         if not 0 < len(self.name.strip()) <= MAX_LETTERS or not self.name.isprintable():
             raise UsageError(f"no name for a thing: {self.name!r:.80}")
-        if self.level not in LEVELS[:2]:
+        if self.level not in (None, *LEVELS[:2]):
             raise UsageError(f"unknown level {self.level!r}", "known are whole and part")
 
     def apply(self, scene: Scene, chosen: Bool[np.ndarray, " n"]) -> Scene:
         """The scene with the chosen Gaussians labelled. Raises UsageError for a full codebook."""
         if not chosen.any():
             return scene
-        codebook, row = _with_row(scene.codebook or lexicon_codebook(), self.name, self.level)
+        level = self.level or usual_level(self.name)
+        codebook, row = _with_row(scene.codebook or lexicon_codebook(), self.name, level)
         counts = codebook.counts.copy()
         counts[row] += np.count_nonzero(chosen)
         codebook = replace(codebook, counts=counts)
@@ -53,26 +55,33 @@ def row_of(codebook: Codebook, name: str, level: str) -> int | None:
     return next((i for i in rows if codebook.levels[i] == index), None)
 
 
-def missing_spaces(codebook: Codebook, name: str, level: str = "whole") -> list[str]:
+def usual_level(name: str) -> str:
+    """The level of a name: part for what the lexicon takes for one ("chair leg"), else whole."""
+    try:
+        return LEVELS[1] if LEVELS[1] in LexiconSpace().parse(name).rows else LEVELS[0]
+    except UsageError:
+        return LEVELS[0]
+
+
+def missing_spaces(codebook: Codebook, name: str, level: str | None = None) -> list[str]:
     """The text spaces in which the row of this name cannot be found, for its embedding is 0."""
-    row = row_of(codebook, name, level)
+    row = row_of(codebook, name, level or usual_level(name))
     return [space for space, rows in codebook.spaces.items() if row is None or not rows[row].any()]
 
 
 def embedding_of(name: str, space: str, width: int) -> Float32[np.ndarray, " width"] | None:
     """A name as a unit vector of a text space; None where the space does not know it.
 
-    The lexicon knows the names and synonyms of its table; "furniture" would make it any of them.
-    An OpenCLIP space knows what its text tower, if it is on this machine, makes of the name in
-    `ffsplat.text.TEMPLATES`; nothing is downloaded for it. Nobody knows other spaces' towers.
+    The lexicon knows the words of its table; a word for several of its rows is found by the words
+    of each of them, "lamp" by "floor lamp". An OpenCLIP space knows what its text tower, if it is
+    on this machine, makes of the name in `ffsplat.text.TEMPLATES`; nothing is downloaded for it.
+    Nobody knows other spaces' towers.
     """
     try:
         encoder = text_space(space)
         if isinstance(encoder, OpenClipSpace):
             encoder.offline = True
             vector = encoder.encode([template.format(name) for template in TEMPLATES]).mean(0)
-        elif max(map(len, LexiconSpace().parse(name).rows.values())) > 1:
-            return None
         else:
             vector = encoder.encode([name])[0]
     except (UsageError, CheckpointError):

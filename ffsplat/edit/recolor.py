@@ -31,7 +31,7 @@ class Recolor:
     drops the shading and all that depends on direction: every one has exactly the colour.
     """
 
-    color: Sequence[float]
+    color: Sequence[float | int]
     flat: bool = False
 
     def __post_init__(self) -> None:
