@@ -3,6 +3,7 @@
 import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from jaxtyping import Float64
@@ -60,10 +61,11 @@ class Edge:
         """The end that is not `node`."""
         return self.j if self.i == node else self.i
 
+    @cached_property
     def size(self) -> float:
         """The variance that orders edges: of directions and of sizes, which have no unit."""
-        variances = self.covariance.diagonal()
-        return float(variances[:3].mean() + variances[6])
+        a, b, c, *_, scale = self.covariance.diagonal().tolist()
+        return (a + b + c) / 3 + scale
 
 
 def along(way: Sequence[Edge]) -> Edge:
@@ -106,7 +108,7 @@ def forest(edges: list[Edge]) -> set[Edge]:
         return node
 
     chosen = set()
-    for edge in sorted(edges, key=lambda one: (one.loop, one.size())):
+    for edge in sorted(edges, key=lambda one: (one.loop, one.size)):
         i, j = find(edge.i), find(edge.j)
         if i != j:
             root[i] = j
@@ -133,7 +135,7 @@ def path(edges: list[Edge], i: int, j: int) -> list[Edge]:
         if node == j:
             break
         for edge in beside.get(node, []):
-            further, there = length + edge.size(), edge.other(node)
+            further, there = length + edge.size, edge.other(node)
             if there not in done and further < came.get(there, np.inf):
                 came[there], reached[there] = further, edge
                 heapq.heappush(queue, (further, there))

@@ -1,34 +1,38 @@
-"""Sparse symmetric systems of small blocks, solved by taking out the blocks with few neighbours.
+"""Sparse symmetric systems of small blocks, solved by taking out one block after the other.
 
-A chain of 128 poses with some loops has no structure to a dense solver. Here poses with at most two
-neighbours are taken out, as many at once as do not touch each other, until only those where loops
-meet are left: a chain takes the logarithm of its length in rounds (cyclic reduction: Golub and Van
-Loan, "Matrix Computations").
+A graph of poses is a chain with some loops, which has no structure to a dense solver. The block
+with the fewest neighbours goes first (Tinney and Walker, "Direct solutions of sparse network
+equations by optimally ordered triangular factorization", Proc. IEEE 55, 1967): of a chain, each
+then costs as much as two neighbours do, whatever its length.
 """
 
-from dataclasses import dataclass
+import math
+from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float64, Int64
+from jaxtyping import Bool, Float64
 
-FEW = 2
-"""Neighbours up to which a block is taken out."""
-
-
-@dataclass(frozen=True, eq=False)
-class Round:
-    """Blocks that are taken out together, and the neighbours of each; the spare block pads."""
-
-    taken: Int64[np.ndarray, " e"]
-    neighbors: Int64[np.ndarray, "e 2"]
+from ffsplat.stream.map.compiled import lean
 
 
-@dataclass(frozen=True, eq=False)
-class Order:
-    """The rounds in which the blocks of a system are taken out, and what is left in the end."""
+class Order(NamedTuple):
+    """The order in which the n blocks of a system are taken out, and where its matrix is kept.
 
-    rounds: tuple[Round, ...]
-    left: Int64[np.ndarray, " m"]
+    `sequence` are the blocks in that order, `place` is where each stands in it. Those beside the
+    one that goes k-th, and later than it, are `neighbors[k, :degrees[k]]`. `slots[i, j]` is the
+    number under which block (i, j) is kept, -1 if it is zero: once for both ways, in the rows of
+    the one that goes first.
+    """
+
+    sequence: np.ndarray
+    place: np.ndarray
+    neighbors: np.ndarray
+    degrees: np.ndarray
+    slots: np.ndarray
+
+    def empty(self, size: int) -> Float64[np.ndarray, "kept k k"]:
+        """Room for all blocks that are kept, of this size: zeros."""
+        return np.zeros((int(self.slots.max(initial=-1)) + 1, size, size))
 
 
 def elimination_order(adjacent: Bool[np.ndarray, "n n"]) -> Order:
@@ -36,55 +40,143 @@ def elimination_order(adjacent: Bool[np.ndarray, "n n"]) -> Order:
 
     `adjacent` is symmetric; its diagonal does not matter.
     """
-    count = len(adjacent)
-    neighbors = [set(np.flatnonzero(row).tolist()) - {i} for i, row in enumerate(adjacent)]
-    left, rounds = set(range(count)), []
-    while taken := _independent(neighbors, left):
-        padded = [[*sorted(neighbors[i]), count, count][:FEW] for i in taken]
-        rounds.append(Round(np.array(taken), np.array(padded)))
-        left -= set(taken)
-        for i in taken:
-            for j in neighbors[i]:
-                neighbors[j] = (neighbors[j] | neighbors[i]) - {i, j}
-    return Order(tuple(rounds), np.array(sorted(left), dtype=np.int64))
+    n = len(adjacent)
+    beside = adjacent & ~np.eye(n, dtype=bool)
+    sequence, place, degrees = np.empty((3, n), np.int64)
+    neighbors, slots = np.full((2, n, n), -1, np.int32)
+    order = Order(sequence, place, neighbors, degrees, slots)
+    choose_order(beside, beside.sum(1), order)
+    return order
 
 
-def _independent(neighbors: list[set[int]], left: set[int]) -> list[int]:
-    """Blocks with few neighbours, none of them beside another."""
-    taken, beside = [], set()
-    for i in sorted(left):
-        if len(neighbors[i]) <= FEW and i not in beside:
-            taken.append(i)
-            beside |= neighbors[i]
-    return taken
+@lean
+def choose_order(beside, left, order):
+    """Write an `Order`; `left` are the numbers of neighbours, and both it and `beside` are used up.
+
+    Whoever goes makes neighbours of all that were beside it. Ties go to the lower number.
+    """
+    n, kept = len(beside), 0
+    for step in range(n):
+        first = -1
+        for i in range(n):
+            if left[i] >= 0 and (first < 0 or left[i] < left[first]):
+                first = i
+        order.sequence[step], order.place[first] = first, step
+        degree = 0
+        for j in range(n):
+            if j == first or beside[first, j]:
+                order.slots[first, j] = order.slots[j, first] = kept
+                kept += 1
+            if beside[first, j]:
+                order.neighbors[step, degree] = j
+                degree += 1
+        order.degrees[step] = degree
+        left[first] = -1
+        for a in range(degree):
+            i = order.neighbors[step, a]
+            beside[i, first] = False
+            left[i] -= 1
+            for b in range(degree):
+                j = order.neighbors[step, b]
+                if j != i and not beside[i, j]:
+                    beside[i, j] = True
+                    left[i] += 1
 
 
 def solve(
-    matrix: Float64[np.ndarray, "n_1 n_1 k k"], vector: Float64[np.ndarray, "n_1 k"], order: Order
+    order: Order, matrix: Float64[np.ndarray, "kept k k"], vector: Float64[np.ndarray, "n k"]
 ) -> Float64[np.ndarray, "n k"]:
-    """The solution x of sum over j of matrix[i, j] x[j] = vector[i], for n blocks and a spare one.
+    """The solution x of sum over j of block (i, j) x[j] = vector[i]; both arrays are used up.
 
-    The system is symmetric and positive definite, and zero wherever `order` was told so; the last
-    row and column take what is said of neighbours that are not there, and are zero. Both arrays
-    are used up. Raises LinAlgError for a system that is singular.
+    The system is symmetric and positive definite. Raises LinAlgError if it is not.
+    """
+    if not take_out(order, matrix, vector):
+        raise np.linalg.LinAlgError("the system is not positive definite")
+    put_back(order, matrix, vector)
+    return vector
+
+
+@lean
+def take_out(order, matrix, vector):
+    """Cholesky's factors in place of the matrix, and the solution of the lower ones; if it is one.
+
+    George and Liu, "Computer Solution of Large Sparse Positive Definite Systems", 1981, chapter 2.
     """
     size = vector.shape[1]
-    passed = []
-    for one in order.rounds:
-        beside = matrix[one.taken[:, None], one.neighbors]
-        sides = np.concatenate([*beside.swapaxes(0, 1), vector[one.taken][..., None]], axis=-1)
-        found = np.linalg.solve(matrix[one.taken, one.taken], sides)
-        change = beside.swapaxes(-1, -2) @ found[:, None]
-        for side in range(FEW):
-            places = one.neighbors, one.neighbors[:, side, None]
-            np.subtract.at(matrix, places, change[..., side * size : (side + 1) * size])
-        np.subtract.at(vector, one.neighbors, change[..., -1])
-        passed.append(found)
-    answer = np.zeros_like(vector)
-    core = matrix[np.ix_(order.left, order.left)].swapaxes(1, 2)
-    rest = vector[order.left].ravel()
-    answer[order.left] = np.linalg.solve(core.reshape(rest.size, rest.size), rest).reshape(-1, size)
-    for one, found in zip(reversed(order.rounds), reversed(passed), strict=True):
-        known = answer[one.neighbors].reshape(len(one.taken), -1, 1)
-        answer[one.taken] = found[..., -1] - (found[..., :-1] @ known)[..., 0]
-    return answer[:-1]
+    for step in range(len(vector)):
+        first, degree = order.sequence[step], order.degrees[step]
+        pivot = matrix[order.slots[first, first]]
+        if not factor(pivot):
+            return False
+        lower(pivot, vector[first])
+        for a in range(degree):
+            i = order.neighbors[step, a]
+            side = matrix[order.slots[first, i]]
+            for column in range(size):
+                lower(pivot, side[:, column])
+            for row in range(size):
+                for column in range(size):
+                    vector[i, column] -= side[row, column] * vector[first, row]
+            for b in range(a + 1):
+                j = order.neighbors[step, b]
+                target = matrix[order.slots[i, j]]
+                if order.place[i] <= order.place[j]:
+                    subtract(target, side, matrix[order.slots[first, j]])
+                else:
+                    subtract(target, matrix[order.slots[first, j]], side)
+    return True
+
+
+@lean
+def put_back(order, matrix, vector):
+    """The solution of the upper factors, the last block first."""
+    size = vector.shape[1]
+    for step in range(len(vector) - 1, -1, -1):
+        first = order.sequence[step]
+        for a in range(order.degrees[step]):
+            i = order.neighbors[step, a]
+            side = matrix[order.slots[first, i]]
+            for row in range(size):
+                for column in range(size):
+                    vector[first, row] -= side[row, column] * vector[i, column]
+        pivot = matrix[order.slots[first, first]]
+        for row in range(size - 1, -1, -1):
+            for later in range(row + 1, size):
+                vector[first, row] -= pivot[later, row] * vector[first, later]
+            vector[first, row] /= pivot[row, row]
+
+
+@lean
+def factor(block):
+    """The lower factor of a symmetric block, in its place; False if it has none."""
+    for i in range(len(block)):
+        for j in range(i + 1):
+            value = block[i, j]
+            for k in range(j):
+                value -= block[i, k] * block[j, k]
+            if j < i:
+                block[i, j] = value / block[j, j]
+            elif value > 0:
+                block[i, i] = math.sqrt(value)
+            else:
+                return False
+    return True
+
+
+@lean
+def lower(pivot, values):
+    """Solve for one column by a lower factor, in its place."""
+    for i in range(len(values)):
+        for k in range(i):
+            values[i] -= pivot[i, k] * values[k]
+        values[i] /= pivot[i, i]
+
+
+@lean
+def subtract(target, a, b):
+    """Take the product of a transposed block and another away."""
+    size = len(target)
+    for k in range(size):
+        for i in range(size):
+            for j in range(size):
+                target[i, j] -= a[k, i] * b[k, j]

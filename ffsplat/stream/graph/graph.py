@@ -9,11 +9,12 @@ test on the cycle it closes, is refused: a chain bends to any single loop (Latif
 from collections.abc import Iterable, Mapping
 
 import numpy as np
+from jaxtyping import Int64
 
 from ffsplat.alignment import Similarity
 from ffsplat.stream.graph import sim3
 from ffsplat.stream.graph.edges import Edge, PoseError, along, forest, joined, path
-from ffsplat.stream.graph.solver import Constraints, fit_poses
+from ffsplat.stream.graph.solver import Constraints, Fit
 
 WORLD = -1
 """The node that given poses are measured in; it is always there, and never moves."""
@@ -118,7 +119,7 @@ class PoseGraph:
         del self._poses[node]
         if not spokes:
             return
-        hub = min(spokes, key=lambda one: (one.loop, one.size()))
+        hub = min(spokes, key=lambda one: (one.loop, one.size))
         center = hub.other(node)
         for spoke in spokes:
             if spoke.other(node) != center:
@@ -135,20 +136,22 @@ class PoseGraph:
         """
         if not self._poses:
             return {}
+        fit = self.fit(fixed, lock_scale)
+        fit.run(steps)
+        return self._poses | fit.found()
+
+    def fit(self, fixed: Iterable[int] = (), lock_scale: bool = False) -> "GraphFit":
+        """The search of `optimize`, to be gone on with step by step."""
         held = set(fixed)
         self._require(*held)
-        held.add(WORLD)
         for part in self._parts():
-            if not held & part:
+            if WORLD not in part and not held & part:
                 held.add(next(node for node in self._poses if node in part))
         nodes = [WORLD, *self._poses]
-        place = {node: row for row, node in enumerate(nodes)}
         start = sim3.matrices([Similarity.identity(), *self._poses.values()])
-        stay = np.array([node in held for node in nodes])
-        if self._edges:
-            start = fit_poses(start, stay, self._constraints(place), lock_scale, steps)
-        free = [node for node in self._poses if node not in held]
-        return self._poses | {node: sim3.similarity(start[place[node]]) for node in free}
+        stay = np.array([node in held or node == WORLD for node in nodes])
+        place = {node: row for row, node in enumerate(nodes)}
+        return GraphFit(np.array(nodes), Fit(start, stay, self._constraints(place), lock_scale))
 
     def state(self) -> dict[str, np.ndarray]:
         """All that there is, as arrays; `from_state` goes on from them."""
@@ -199,22 +202,54 @@ class PoseGraph:
             if not spare:
                 return
             # Of equals the oldest goes.
-            weakest = max(spare, key=lambda one: (one.loop, one.size()))
+            weakest = max(spare, key=lambda one: (one.loop, one.size))
             self._edges.remove(weakest)
 
     def _parts(self) -> list[set[int]]:
         """The sets of nodes that hang together."""
-        parts = [{WORLD}, *({node} for node in self._poses)]
+        part_of = {node: {node} for node in (WORLD, *self._poses)}
         for edge in self._edges:
-            touched = [part for part in parts if part & {edge.i, edge.j}]
-            parts = [part for part in parts if part not in touched] + [set().union(*touched)]
-        return parts
+            one, other = part_of[edge.i], part_of[edge.j]
+            if one is not other:
+                small, large = sorted((one, other), key=len)
+                large |= small
+                part_of |= dict.fromkeys(small, large)
+        return list({id(part): part for part in part_of.values()}.values())
 
     def _constraints(self, place: Mapping[int, int]) -> Constraints:
         edges = self._edges
+        covariances = np.array([edge.covariance for edge in edges]).reshape(-1, 7, 7)
         return Constraints(
-            ends=np.array([(place[edge.i], place[edge.j]) for edge in edges]),
+            ends=np.array([(place[edge.i], place[edge.j]) for edge in edges]).reshape(-1, 2),
             measured=sim3.matrices(edge.measured for edge in edges),
-            information=np.linalg.inv(np.stack([edge.covariance for edge in edges])),
-            loops=np.array([edge.loop for edge in edges]),
+            information=np.linalg.inv(covariances),
+            loops=np.array([edge.loop for edge in edges], dtype=bool),
         )
+
+
+class GraphFit:
+    """A search for the poses of a graph as it was; the graph may grow and shrink meanwhile."""
+
+    def __init__(self, nodes: Int64[np.ndarray, " n"], fit: Fit):
+        self.nodes, self.run = nodes, fit.run
+        self._fit = fit
+
+    @property
+    def done(self) -> bool:
+        """Whether further steps would change nothing."""
+        return self._fit.done
+
+    def found(self) -> dict[int, Similarity]:
+        """The best poses so far of the nodes that may move."""
+        rows = np.flatnonzero(~self._fit.fixed)
+        every = sim3.similarities(self._fit.poses[rows])
+        return dict(zip(self.nodes[rows].tolist(), every, strict=True))
+
+    def state(self) -> dict[str, np.ndarray]:
+        """All that there is, as arrays; `from_state` goes on from them, to the last bit."""
+        return self._fit.state() | {"nodes": self.nodes}
+
+    @classmethod
+    def from_state(cls, arrays: Mapping[str, np.ndarray]) -> "GraphFit":
+        """The search that `state` was asked of."""
+        return cls(arrays["nodes"], Fit.from_state(arrays))

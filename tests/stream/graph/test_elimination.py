@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from ffsplat.stream.graph.elimination import elimination_order, solve
+from ffsplat.stream.graph.elimination import Order, elimination_order, solve
 
 SIZE = 3
 
@@ -47,17 +47,34 @@ STRUCTURES = {
 def test_the_solution_is_that_of_the_dense_system(name):
     adjacent = STRUCTURES[name] | STRUCTURES[name].T
     blocks, right = system(adjacent)
-    n = len(adjacent)
-    padded = np.pad(blocks, [(0, 1), (0, 1), (0, 0), (0, 0)])
-    found = solve(padded, np.pad(right, [(0, 1), (0, 0)]), elimination_order(adjacent))
+    n, order = len(adjacent), elimination_order(adjacent)
+    found = solve(order, kept(order, blocks), right.copy())
     dense = blocks.swapaxes(1, 2).reshape(n * SIZE, n * SIZE)
     np.testing.assert_allclose(
         found, np.linalg.solve(dense, right.ravel()).reshape(n, SIZE), atol=1e-10
     )
 
 
-def test_a_chain_is_gone_after_few_rounds_and_a_dense_core_stays():
+def kept(order: Order, blocks: np.ndarray) -> np.ndarray:
+    """A dense matrix of blocks as the order keeps it."""
+    matrix = order.empty(SIZE)
+    for i, j in np.argwhere(order.slots >= 0):
+        if order.place[i] <= order.place[j]:
+            matrix[order.slots[i, j]] = blocks[i, j]
+    return matrix
+
+
+def test_a_chain_costs_two_neighbours_a_block_and_a_complete_graph_all():
     chain = elimination_order(structure(128, [(i, i + 1) for i in range(127)]))
-    assert len(chain.left) == 0
-    assert len(chain.rounds) <= 8
-    assert len(elimination_order(STRUCTURES["complete"]).left) == 6
+    assert chain.degrees.max() == 1
+    ring = elimination_order(structure(128, [(i, (i + 1) % 128) for i in range(128)]))
+    assert ring.degrees.max() == 2
+    complete = elimination_order(STRUCTURES["complete"])
+    assert complete.degrees.tolist() == [5, 4, 3, 2, 1, 0]
+    assert len(complete.empty(SIZE)) == 21
+
+
+def test_a_system_that_is_singular_is_named():
+    order = elimination_order(structure(2, [(0, 1)]))
+    with pytest.raises(np.linalg.LinAlgError, match="positive definite"):
+        solve(order, order.empty(SIZE), np.ones((2, SIZE)))

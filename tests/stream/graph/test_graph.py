@@ -5,7 +5,7 @@ from scipy.optimize import least_squares
 from ffsplat.alignment import Similarity, camera_similarity
 from ffsplat.stream.graph import sim3
 from ffsplat.stream.graph.edges import Edge, PoseError, along
-from ffsplat.stream.graph.graph import PLAUSIBLE, WORLD, PoseGraph
+from ffsplat.stream.graph.graph import PLAUSIBLE, WORLD, GraphFit, PoseGraph
 
 ERROR = PoseError(0.01, 0.02, 0.01)
 
@@ -318,3 +318,19 @@ def test_mistakes_are_named():
         PoseError(0.0, 1.0, 1.0)
     with pytest.raises(ValueError, match="max_edges"):
         PoseGraph(0)
+
+
+def test_a_fit_goes_on_from_its_state_to_the_last_bit_while_the_graph_grows():
+    truth = circle(12)
+    graph = walk(truth, drift(scale=0.97))
+    graph.add_edge(11, 0, relative(truth, 11, 0), ERROR, loop=True)
+    whole, parts = graph.fit(), graph.fit()
+    whole.run(30)
+    parts.run(2)
+    graph.add_node(12, Similarity.identity())
+    parts = GraphFit.from_state({name: array.copy() for name, array in parts.state().items()})
+    while not parts.done:
+        parts.run(1)
+    for name, array in whole.state().items():
+        np.testing.assert_array_equal(array, parts.state()[name])
+    assert parts.found().keys() == set(range(1, 12))

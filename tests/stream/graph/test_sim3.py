@@ -16,7 +16,7 @@ def tangents(count: int, size: float, seed: int = 0) -> np.ndarray:
 def generator(tangent: np.ndarray) -> np.ndarray:
     """The 4x4 matrix whose exponential is the group element."""
     matrix = np.zeros((4, 4))
-    matrix[:3, :3] = sim3.cross(tangent[None, :3])[0] + tangent[6] * np.eye(3)
+    matrix[:3, :3] = np.cross(tangent[:3], -np.eye(3)) + tangent[6] * np.eye(3)
     matrix[:3, 3] = tangent[3:6]
     return matrix
 
