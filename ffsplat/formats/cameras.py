@@ -1,19 +1,14 @@
 """Cameras for files that need some, and poses in the forms that other tools have them in."""
 
-from pathlib import Path
-
 import numpy as np
 from jaxtyping import Float, Float64
 
 from ffsplat.errors import UsageError
-from ffsplat.io.cameras import read_cameras
 from ffsplat.types import Cameras, Scene
 
 
-def cameras_of(scene: Scene, path: str | Path = "") -> Cameras:
-    """The cameras of a file of `infer --cameras-out`, or else of the scene; UsageError for none."""
-    if path:
-        return read_cameras(path)
+def cameras_of(scene: Scene) -> Cameras:
+    """The cameras of a scene; UsageError where it has none."""
     if scene.cameras is None or not len(scene.cameras):
         raise UsageError(
             "the scene has no cameras, and this format is made of views",

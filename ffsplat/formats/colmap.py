@@ -8,14 +8,14 @@ is seen is its projection, and its reprojection error is marked as unknown.
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Float64, Int64
+from jaxtyping import Bool, Float64
 
 from ffsplat.errors import OutputError, SceneFileError
 from ffsplat.formats.cameras import camera_from_world, cameras_of, quaternions_wxyz, rotations
 from ffsplat.formats.colmap_files import (
     CameraRecord,
     ImageRecord,
-    Points,
+    SparsePoints,
     binary_cameras,
     binary_images,
     binary_points,
@@ -24,15 +24,12 @@ from ffsplat.formats.colmap_files import (
     text_points,
 )
 from ffsplat.formats.colmap_model import Model, Sightings, binary_files, text_files
+from ffsplat.formats.points import Points, pixels_of, points_of, small_gaussians
 from ffsplat.io.folder import atomic_folder
-from ffsplat.types import SH_C0, Cameras, Gaussians, Scene
+from ffsplat.types import Cameras, Scene
 
 SURFACE = 0.02
 """A point is seen where its depth differs from the rendered one by at most this share of it."""
-
-POINT_OPACITY = 0.99
-POINT_PIXELS = 1.0
-"""Standard deviation of a point that was read, in pixels of the nearest camera."""
 
 PLACES = ("sparse/0", "sparse", ".")
 
@@ -42,7 +39,6 @@ def write(
     path: str | Path,
     *,
     overwrite: bool = False,
-    cameras: str | Path = "",
     colmap_files: str = "bin",
     min_opacity: float = 0.1,
     tracks: bool = True,
@@ -53,9 +49,8 @@ def write(
     one sees; without, no point has a track. Raises UsageError without cameras, OutputError as
     `atomic_folder` and for names of photos that COLMAP cannot hold.
     """
-    posed = cameras_of(scene, cameras)
-    kept = np.flatnonzero(scene.gaussians.opacities >= min_opacity)
-    model = _model(scene, posed, kept, tracks)
+    posed = cameras_of(scene)
+    model = _model(scene, posed, points_of(scene, min_opacity), tracks)
     files = text_files(model) if colmap_files == "txt" else binary_files(model)
     size = sum(map(len, files.values()))
     with atomic_folder(path, tuple(files), overwrite, size) as folder:
@@ -66,32 +61,20 @@ def write(
 def read(path: str | Path) -> Scene:
     """Read a model as a scene: its cameras, and one small opaque Gaussian for each point.
 
-    `path` is the folder of the files or one with them in `sparse/0` or `sparse`. Gaussians are as
-    large as POINT_PIXELS of the camera nearest to them. Raises SceneFileError naming what is
-    wrong, for lenses with distortion, and for a model without points.
+    `path` is the folder of the files or one with them in `sparse/0` or `sparse`. Gaussians are a
+    pixel large in the camera nearest to them. Raises SceneFileError naming what is wrong, for
+    lenses with distortion, and for a model without points.
     """
     cameras, points = read_model(path)
     if not len(points.places):
         raise SceneFileError(f"{path} has cameras, but no points")
-    means = points.places.astype(np.float32)
-    distance = np.full(len(means), np.inf)
-    for pose, lens in zip(cameras.world_from_camera, cameras.intrinsics, strict=True):
-        reach = np.linalg.norm(means - pose[:3, 3], axis=1) / np.sqrt(lens[0, 0] * lens[1, 1])
-        distance = np.minimum(distance, reach)
-    scales = np.repeat(POINT_PIXELS * distance[:, None], 3, axis=1)
-    count = len(means)
-    colors = points.colors.astype(np.float32)[:, None] / 255
-    gaussians = Gaussians(
-        means,
-        np.maximum(scales, np.finfo(np.float32).tiny).astype(np.float32),
-        np.tile(np.array([1, 0, 0, 0], np.float32), (count, 1)),
-        np.full(count, POINT_OPACITY, np.float32),
-        (colors - np.float32(0.5)) / np.float32(SH_C0),
-    )
-    return Scene(gaussians, cameras=cameras)
+    found = Points(points.places.astype(np.float32), points.colors)
+    if not np.isfinite(found.places).all():
+        raise SceneFileError(f"{path} has points that are not finite")
+    return Scene(small_gaussians(found, cameras), cameras=cameras)
 
 
-def read_model(path: str | Path) -> tuple[Cameras, Points]:
+def read_model(path: str | Path) -> tuple[Cameras, SparsePoints]:
     """The posed cameras and the points of a model; errors as `read`, but points may be none."""
     folder = Path(path)
     place = next((folder / p for p in PLACES if _kind(folder / p)), None)
@@ -157,7 +140,7 @@ def _lens(
     return np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1.0]]), sides
 
 
-def _model(scene: Scene, cameras: Cameras, kept: Int64[np.ndarray, " n"], tracks: bool) -> Model:
+def _model(scene: Scene, cameras: Cameras, points: Points, tracks: bool) -> Model:
     names = cameras.names
     if len(set(names)) != len(names) or any(set(n) & set("\0\n\r") or not n for n in names):
         raise OutputError("names of views must be unique and on one line for COLMAP")
@@ -173,39 +156,31 @@ def _model(scene: Scene, cameras: Cameras, kept: Int64[np.ndarray, " n"], tracks
         quaternions_wxyz(poses[:, :3, :3]),
         poses[:, :3, 3],
         names,
-        scene.gaussians.means[kept].astype(np.float64),
-        np.rint(255 * scene.gaussians.colors[kept]).astype(np.uint8),
-        _sightings(scene, cameras, kept) if tracks and len(kept) else nothing,
+        points.places.astype(np.float64),
+        points.colors,
+        _sightings(scene, cameras, points) if tracks else nothing,
     )
 
 
-def _sightings(scene: Scene, cameras: Cameras, kept: Int64[np.ndarray, " n"]) -> Sightings:
+def _sightings(scene: Scene, cameras: Cameras, points: Points) -> Sightings:
     """What each view sees: centres inside the image that lie on the surface rendered there."""
     from ffsplat.render import render
 
     poses = camera_from_world(cameras)
-    means = scene.gaussians.means[kept].astype(np.float64)
-    views, points, pixels = [], [], []
+    means = points.places.astype(np.float64)
+    views, numbers, pixels = [], [], []
     for view, pose in enumerate(poses):
         depth = render(scene, cameras[[view]], "depth")[0]
         local = means @ pose[:3, :3].T + pose[:3, 3]
-        place = project(local, cameras.intrinsics[view].astype(np.float64))
-        seen = np.flatnonzero(on_surface(place, local[:, 2], depth))
+        place = pixels_of(local, cameras.intrinsics[view].astype(np.float64))
+        seen = np.flatnonzero(_on_surface(place, local[:, 2], depth))
         views.append(np.full(len(seen), view))
-        points.append(seen)
+        numbers.append(seen)
         pixels.append(place[seen])
-    return Sightings(np.concatenate(views), np.concatenate(points), np.concatenate(pixels))
+    return Sightings(np.concatenate(views), np.concatenate(numbers), np.concatenate(pixels))
 
 
-def project(
-    local: Float64[np.ndarray, "n 3"], intrinsics: Float64[np.ndarray, "3 3"]
-) -> Float64[np.ndarray, "n 2"]:
-    """Pixels of points in the camera's frame; NaN for one that is not in front of it."""
-    z = np.where(local[:, 2] > 0, local[:, 2], np.nan)
-    return local[:, :2] / z[:, None] * intrinsics[[0, 1], [0, 1]] + intrinsics[:2, 2]
-
-
-def on_surface(
+def _on_surface(
     pixels: Float64[np.ndarray, "n 2"],
     z: Float64[np.ndarray, " n"],
     depth: np.ndarray,

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float64, Int64, UInt8
 
 from ffsplat.errors import SceneFileError
+from ffsplat.formats.points import GRAY
 from ffsplat.io.header import read_limited
 from ffsplat.io.text import lines, numbers, read_text
 
@@ -33,8 +34,6 @@ MODELS = {
 """Name and number of parameters of a camera model, by its number in binary files."""
 COUNTS = dict(MODELS.values())
 NO_POINT = -1
-GRAY = 128
-"""The colour of a point that has none."""
 _POINT2D = np.dtype([("xy", "<f8", 2), ("point", "<i8")])
 
 
@@ -61,7 +60,7 @@ class ImageRecord:
 
 
 @dataclass(frozen=True, eq=False)
-class Points:
+class SparsePoints:
     """Sparse points: their numbers, places in the world and colours."""
 
     ids: Int64[np.ndarray, " n"]
@@ -69,7 +68,7 @@ class Points:
     colors: UInt8[np.ndarray, "n 3"]
 
     @classmethod
-    def empty(cls, count: int = 0) -> "Points":
+    def empty(cls, count: int = 0) -> "SparsePoints":
         """So many points, all grey and at the origin."""
         gray = np.full((count, 3), GRAY, np.uint8)
         return cls(np.zeros(count, np.int64), np.zeros((count, 3)), gray)
@@ -135,12 +134,12 @@ def binary_images(path: Path) -> list[ImageRecord]:
     return images
 
 
-def binary_points(path: Path) -> Points:
+def binary_points(path: Path) -> SparsePoints:
     """points3D.bin; none if the file is absent."""
     if not path.exists():
-        return Points.empty()
+        return SparsePoints.empty()
     file = _Bytes(path)
-    points = Points.empty(file.count(51))
+    points = SparsePoints.empty(file.count(51))
     for row in range(len(points.ids)):
         points.ids[row], *place_and_color, _ = file.unpack("<q3d3Bd")
         points.places[row], points.colors[row] = place_and_color[:3], place_and_color[3:]
@@ -181,14 +180,14 @@ def text_images(path: Path) -> list[ImageRecord]:
     return images
 
 
-def text_points(path: Path) -> Points:
+def text_points(path: Path) -> SparsePoints:
     """points3D.txt: POINT3D_ID X Y Z R G B and what is not needed; none if the file is absent."""
     if not path.exists():
-        return Points.empty()
+        return SparsePoints.empty()
     rows = [words[:7] for words in lines(path)]
     if any(len(row) < 4 for row in rows):
         raise SceneFileError(f"{path} has a point without a place")
-    points = Points.empty(len(rows))
+    points = SparsePoints.empty(len(rows))
     points.ids[:] = _integers([row[0] for row in rows], path)
     for row, words in enumerate(rows):
         points.places[row] = numbers(words[1:4], path)

@@ -15,7 +15,7 @@ def _rows(*formats: Format) -> dict[str, Format]:
 _MEANING = frozenset({"codes", "codebook", "instances", "meaning", "provenance"})
 _SPLAT = frozenset({"shapes", "sh"})
 
-_CAMERAS = Option("cameras", "", "Views to use, from infer --cameras-out.")
+_MIN_OPACITY = Option("min-opacity", 0.1, "Gaussians from this opacity on become points.")
 
 FORMATS = _rows(
     Format(
@@ -111,12 +111,23 @@ FORMATS = _rows(
         carries=frozenset({"cameras"}),
         precision="colours in 8 bits",
         options=(
-            _CAMERAS,
             Option("colmap-files", "bin", "Binary or text files.", ("bin", "txt")),
-            Option("min-opacity", 0.1, "Gaussians from this opacity on become points."),
+            _MIN_OPACITY,
             Option("tracks", True, "Find out which views see which points."),
         ),
         source="colmap/colmap, doc/format.rst",
+    ),
+    Format(
+        name="nerfstudio",
+        summary="cameras of nerfstudio, with points beside them",
+        suffixes=("transforms.json",),
+        module="ffsplat.formats.nerfstudio",
+        reads=True,
+        writes=True,
+        carries=frozenset({"cameras"}),
+        precision="colours in 8 bits",
+        options=(_MIN_OPACITY,),
+        source="nerfstudio-project/nerfstudio, docs/quickstart/data_conventions.md",
     ),
 )
 """Every format by name. Rows are added here."""

@@ -9,7 +9,6 @@ from posedroom import posed_room
 from ffsplat.errors import OutputError, SceneFileError, UsageError
 from ffsplat.formats import colmap, read_scene, write_scene
 from ffsplat.formats.cameras import quaternions_wxyz, rotations
-from ffsplat.io import write_cameras
 
 pycolmap = pytest.importorskip("pycolmap")
 
@@ -127,13 +126,9 @@ def test_what_colmap_writes_is_read(folder, tmp_path):
     assert len(theirs) == len(ours)
 
 
-def test_cameras_may_come_from_a_file(room, tmp_path):
+def test_a_scene_without_cameras_is_refused(room, tmp_path):
     with pytest.raises(UsageError, match="no cameras"):
         colmap.write(replace(room, cameras=None), tmp_path / "out")
-    write_cameras(room.cameras, tmp_path / "cameras.json")
-    bare = replace(room, cameras=None)
-    colmap.write(bare, tmp_path / "out", cameras=tmp_path / "cameras.json", tracks=False)
-    assert by_name(pycolmap.Reconstruction(tmp_path / "out")).keys() == set(room.cameras.names)
 
 
 def test_faint_gaussians_are_left_out(room, tmp_path):
