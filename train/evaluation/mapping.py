@@ -153,6 +153,7 @@ def run_mapper(mapper: Mapper, footage: Footage, posed: bool = False) -> Mapped:
         reasons[verdict.reason] += 1
         if verdict.pose is not None:
             live[row] = verdict.pose
+    mapper.finish()
     seconds = time.perf_counter() - start
     assert mapper.atlas is not None  # some frame was used
     frames = mapper.trajectory()

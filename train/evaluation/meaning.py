@@ -10,6 +10,7 @@ from data.clip import UNKNOWN
 from data.rooms.labels import WHOLE_INDEX
 from ffsplat import codes
 from ffsplat.codebook import rows_of_level
+from ffsplat.evaluation.panoptic import VOID, Panoptic, match_segments
 from ffsplat.geometry import transform_points, unproject
 from ffsplat.prediction import Prediction
 from ffsplat.render import render
@@ -17,7 +18,6 @@ from ffsplat.types import LEVELS, NO_ID, Codebook, Scene
 from train.batches import Batch
 from train.evaluation.baselines import Statistics
 from train.evaluation.clips import cameras_of
-from train.evaluation.panoptic import VOID, Panoptic, match_segments
 from train.evaluation.tally import Tally
 
 STUFF = ("wall", "floor", "ceiling")

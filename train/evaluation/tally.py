@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
+from ffsplat.evaluation.panoptic import panoptic_quality
 from train import metrics
-from train.evaluation.panoptic import panoptic_quality
 
 
 class Tally:

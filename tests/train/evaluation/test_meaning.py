@@ -9,13 +9,13 @@ from data.clip import UNKNOWN
 from data.rooms import WHOLE_NAMES
 from ffsplat import codes
 from ffsplat.codebook import lexicon_codebook, rows_of_level
+from ffsplat.evaluation.panoptic import VOID
 from ffsplat.merge import gaussians_from_prediction
 from ffsplat.types import Codebook, Gaussians, Scene
 from train.clips import batch_from_clip
 from train.evaluation import meaning
 from train.evaluation import tally as summaries
 from train.evaluation.baselines import Statistics
-from train.evaluation.panoptic import VOID
 from train.evaluation.tally import Tally
 
 WALL, FLOOR, SOFA, TABLE = (WHOLE_NAMES.index(name) for name in ("wall", "floor", "sofa", "table"))

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from train.evaluation.panoptic import VOID, Panoptic, match_segments, panoptic_quality
+from ffsplat.evaluation.panoptic import VOID, Panoptic, match_segments, panoptic_quality
 
 CLASSES = 4
 

@@ -1,0 +1,1 @@
+"""How well a scene says what is where, by the protocols under which numbers are published."""

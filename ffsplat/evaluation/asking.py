@@ -1,0 +1,103 @@
+"""A scene that is asked for many phrases and seen from many cameras, as a protocol wants it."""
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from jaxtyping import Bool, Float32
+
+from ffsplat.errors import UnknownWord, UsageError
+from ffsplat.evaluation.truth import LabelledView
+from ffsplat.query import query
+from ffsplat.render import render
+from ffsplat.types import LEVELS, Cameras, Scene
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """A scene with its cameras, and how it is asked.
+
+    `strategy`, `space` and `threshold` are those of `query`, as usual if None. `unknown` gathers
+    the phrases that the scene's words cannot express: to every protocol they are found nowhere.
+    """
+
+    scene: Scene
+    strategy: str | None = None
+    space: str | None = None
+    threshold: float | None = None
+    unknown: set[str] = field(default_factory=set)
+
+    def matches(
+        self, phrase: str, level: str | None = None
+    ) -> tuple[Float32[np.ndarray, " n"], Bool[np.ndarray, " n"]]:
+        """The score of every Gaussian, and which match."""
+        try:
+            found = query(
+                self.scene,
+                phrase,
+                strategy=self.strategy,
+                space=self.space,
+                threshold=self.threshold,
+                level=level,
+                max_hits=0,
+            )
+        except UnknownWord:
+            self.unknown.add(phrase)
+            return np.zeros(len(self.scene), np.float32), np.zeros(len(self.scene), bool)
+        return found.scores, (found.scores >= found.threshold) & (found.scores > 0)
+
+    def levels(self) -> tuple[str | None, ...]:
+        """The levels of the codebook that can be asked for by themselves.
+
+        The lexicon finds the level of a phrase by its words: there it is one question.
+        """
+        book = self.scene.codebook
+        if book is None or not book.spaces or next(iter(book.spaces)) == "lexicon":
+            return (None,)
+        return tuple(name for i, name in enumerate(LEVELS[:2]) if (book.levels == i).any())
+
+    def camera(self, view: LabelledView) -> Cameras:
+        """The camera of a labelled photo, with the size of its labels.
+
+        Raises UsageError if the scene has no camera of that name, or one of another shape.
+        """
+        cameras = self.scene.cameras
+        if cameras is None:
+            raise UsageError(
+                "the scene has no cameras", "--cameras takes what `infer --cameras-out` wrote"
+            )
+        places = [i for i, name in enumerate(cameras.names) if stem(name) == view.name]
+        if not places:
+            raise UsageError(
+                f"no camera is called {view.name!r}", f"they are {', '.join(cameras.names[:6])}"
+            )
+        camera = cameras[places[:1]]
+        size = np.array(view.size)
+        scale = size / camera.sizes[0]
+        if abs(scale[0] / scale[1] - 1) > 0.02:
+            raise UsageError(
+                f"labels of {view.name} have {size[0]}x{size[1]} pixels, its photo "
+                f"{camera.sizes[0, 0]}x{camera.sizes[0, 1]}"
+            )
+        intrinsics = camera.intrinsics * np.array([[scale[0]], [scale[1]], [1]])[None]
+        sizes = size[None].astype(np.int32)
+        return replace(camera, intrinsics=intrinsics.astype(np.float32), sizes=sizes)
+
+    def score_map(
+        self, scores: Float32[np.ndarray, " n"], camera: Cameras
+    ) -> Float32[np.ndarray, "h w"]:
+        """Scores blended at every pixel; what is seen through gets less."""
+        return render(self.scene, camera, "score", scores=scores)[0]
+
+    def silhouette(
+        self, chosen: Bool[np.ndarray, " n"], camera: Cameras
+    ) -> Float32[np.ndarray, "h w"]:
+        """The opacity of the chosen Gaussians alone: nothing stands before them."""
+        if not chosen.any():
+            return np.zeros(camera.sizes[0, ::-1], np.float32)
+        return render(self.scene[chosen], camera, "opacity")[0]
+
+
+def stem(name: str) -> str:
+    """The name of a photo without folder and extension."""
+    base = name.replace("\\", "/").rsplit("/", 1)[-1]
+    return base.rsplit(".", 1)[0] if "." in base[1:] else base
