@@ -16,6 +16,7 @@ COMMANDS = {
     "stream": "A camera's frames in, a map that grows out.",
     "query": "Find things in a scene by text.",
     "render": "Draw a scene as an image or an orbit.",
+    "edit": "Remove, paint, move or name things in a scene.",
     "convert": "Hand a scene on in another format.",
     "check": "Check a scene or codebook file against its format.",
     "info": "Say what a scene or codebook file holds.",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ffsplat.edit.history import History
     from ffsplat.edit.labels import Label
-    from ffsplat.edit.moving import Move, similarity_of
+    from ffsplat.edit.moving import Move, similarity_of, turn_of
     from ffsplat.edit.operations import Extract, Operation, Remove
     from ffsplat.edit.recolor import Recolor, ShiftHue, color_of
     from ffsplat.edit.selecting import select, select_box, select_instance
@@ -29,12 +29,13 @@ __all__ = [
     "select_box",
     "select_instance",
     "similarity_of",
+    "turn_of",
 ]
 
 _HOMES = {
     "history": ("History",),
     "labels": ("Label",),
-    "moving": ("Move", "similarity_of"),
+    "moving": ("Move", "similarity_of", "turn_of"),
     "operations": ("Extract", "Operation", "Remove"),
     "recolor": ("Recolor", "ShiftHue", "color_of"),
     "selecting": ("select", "select_box", "select_instance"),

@@ -4,10 +4,12 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Float, Float64
 
 from ffsplat.alignment import Similarity
 from ffsplat.errors import UsageError
+from ffsplat.geometry import rotation_from_vector
 from ffsplat.types import Gaussians, Scene
 
 ROUNDING = 1e-4
@@ -51,6 +53,12 @@ def about(similarity: Similarity, place: Float[np.ndarray, "3"]) -> Similarity:
     """The same turn, scale and shift with `place` as the origin."""
     there = Similarity(1.0, np.eye(3), np.asarray(place, np.float64))
     return there @ similarity @ there.inverse()
+
+
+def turn_of(degrees: Float[np.ndarray, "3"]) -> Similarity:
+    """A turn about the axis (x, y, z) by as many degrees as it is long, by the right-hand rule."""
+    vector = torch.from_numpy(np.radians(degrees.astype(np.float64)))
+    return Similarity(1.0, rotation_from_vector(vector).numpy(), np.zeros(3))
 
 
 def similarity_of(matrix: Float[np.ndarray, "4 4"]) -> Similarity:

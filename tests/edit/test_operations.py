@@ -9,7 +9,7 @@ from small_room import small_room
 
 import ffsplat.edit
 from ffsplat.alignment import Similarity
-from ffsplat.edit import Extract, Move, Remove, similarity_of
+from ffsplat.edit import Extract, Move, Remove, similarity_of, turn_of
 from ffsplat.edit.moving import about, center_of
 from ffsplat.errors import UsageError
 from ffsplat.render import render
@@ -110,6 +110,14 @@ def test_a_turn_about_the_centre_keeps_it():
     expected = middle + 2 * np.stack([offset[:, 2], offset[:, 1], -offset[:, 0]], 1)
     np.testing.assert_allclose(moved.gaussians.means[chosen], expected, atol=1e-5)
     np.testing.assert_allclose(moved.gaussians.scales[chosen], 2 * scene.gaussians.scales[chosen])
+
+
+@pytest.mark.parametrize("degrees", [[0.0, 0, 0], [0, 90, 0], [30, -200, 10]])
+def test_turns_are_those_of_scipy(degrees):
+    expected = Rotation.from_rotvec(degrees, degrees=True).as_matrix()
+    found = turn_of(np.array(degrees, np.float64))
+    np.testing.assert_allclose(found.rotation, expected, atol=1e-9)
+    assert (found.scale, found.translation.tolist()) == (1, [0, 0, 0])
 
 
 def test_a_place_is_the_fixed_point_of_a_turn_about_it():

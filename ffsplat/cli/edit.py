@@ -1,0 +1,176 @@
+"""`ffsplat edit`: choose things in a scene and remove, keep, paint, move or name them."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ffsplat.cli.app import COMMANDS
+from ffsplat.cli.console import FILE, Console, common_options, printable
+from ffsplat.cli.edit_steps import (
+    OPERATIONS,
+    SELECTIONS,
+    Choice,
+    Done,
+    InOrder,
+    Numbers,
+    apply_steps,
+    steps_in_order,
+)
+from ffsplat.errors import UsageError
+
+if TYPE_CHECKING:
+    from ffsplat.types import Scene
+
+LONGEST_NOTE = 200
+"""Letters of the scene's note on how it was edited."""
+
+
+def step_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options whose order says what happens; the names are in SELECTIONS and OPERATIONS."""
+    many: dict[str, Any] = {"multiple": True}
+    vector: dict[str, Any] = many | {"type": Numbers(3)}
+    box: dict[str, Any] = many | {"type": Numbers(6)}
+    positive: dict[str, Any] = many | {"type": click.FloatRange(0, min_open=True)}
+    options = [
+        click.option("--select", metavar="TEXT", **many, help="Choose what matches a text."),
+        click.option("--instance", type=click.IntRange(0), **many, help="Choose an object."),
+        click.option("--box", metavar="X,Y,Z,X,Y,Z", **box, help="Choose between two corners."),
+        click.option("--mask", type=FILE, **many, help="Choose by truth values in a .npy file."),
+        click.option("--all", "everything", is_flag=True, help="Choose everything."),
+        click.option("--remove", is_flag=True, help="Take it away; what it hid stays a hole."),
+        click.option("--extract", is_flag=True, help="Keep it alone."),
+        click.option("--recolor", metavar="COLOR", **many,
+                     help="Paint it, such as #a0522d or brown; its shading stays."),
+        click.option("--hue", metavar="DEGREES", type=float, **many, help="Turn its hue."),
+        click.option("--move", metavar="X,Y,Z", **vector, help="Shift it, in world units."),
+        click.option("--turn", metavar="X,Y,Z", **vector,
+                     help="Turn it about that axis by as many degrees as it is long."),
+        click.option("--scale", metavar="FACTOR", **positive, help="Make it larger or smaller."),
+        click.option("--label", metavar="NAME", **many, help="Say what it is."),
+    ]  # fmt: skip
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@click.command("edit", cls=InOrder, short_help=COMMANDS["edit"])
+@click.argument("scene", type=FILE)
+@step_options
+@click.option("--flat", is_flag=True, help="Paint without shading.")
+@click.option("--about", type=click.Choice(["center", "origin"]), default="center",
+              help="What is turned and scaled about: what is chosen, or the world.")  # fmt: skip
+@click.option("--new-instance", is_flag=True, help="What is labelled becomes one new object.")
+@click.option("--group", is_flag=True, help="First find objects, for a scene without any.")
+@click.option("--whole-instances", is_flag=True, help="Texts choose whole objects.")
+@click.option("--strategy", help="How texts are compared, as in `ffsplat query`.")
+@click.option("--threshold", type=float, help="Score from which a Gaussian matches a text.")
+@click.option("--level", type=click.Choice(["whole", "part"]), help="Only things, or only parts.")
+@click.option("--space", help="Text space: lexicon, or open_clip:ARCH/TAG for any words.")
+@click.option("--codebook", type=FILE, help="The codebook of the scene, if not beside it.")
+@click.option("-o", "--out", type=FILE, required=True, help="The scene to write (PLY).")
+@click.option("--overwrite", is_flag=True, help="Replace files that exist.")
+@click.option("--json", "as_json", is_flag=True, help="Print what was done as JSON.")
+@common_options
+@click.pass_context
+def command(
+    context: click.Context,
+    scene: Path,
+    out: Path,
+    codebook: Path | None,
+    group: bool,
+    overwrite: bool,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Choose Gaussians of SCENE and change them, step by step as the options stand.
+
+    Selections in a row unite; an operation is about all that was chosen before it:
+    --select chair --remove --select sofa --select cushion --recolor brown --move 0,0,0.5
+    """
+    from ffsplat.io import check_output, load_scene, save_scene, scene_outputs
+
+    console: Console = context.obj
+    values = {name: options.pop(name) for name in (*SELECTIONS, *OPERATIONS)}
+    steps = steps_in_order(context.meta["order"], values)
+    choice = _choice(options)
+    for path in scene_outputs(out):
+        check_output(path, overwrite)
+    console.progress("reading the scene")
+    edited = load_scene(scene, codebook)
+    if group:
+        edited = _grouped(edited, console)
+    _require_license(edited, choice, any(step.name == "select" for step in steps))
+    done = []
+    for after, one in apply_steps(edited, steps, choice):
+        edited = after
+        done.append(one)
+        for text in one.warnings:
+            console.warning(text)
+    files = save_scene(_with_note(edited, done), out, overwrite=overwrite)
+    if as_json:
+        console.json(_facts(done, files))
+    else:
+        _show(console, done, files)
+
+
+def _choice(options: dict[str, Any]) -> Choice:
+    asking = ("strategy", "threshold", "level", "space", "whole_instances")
+    asked = {name: options[name] for name in asking if options[name] is not None}
+    return Choice(asked, options["flat"], options["new_instance"], options["about"])
+
+
+def _grouped(scene: "Scene", console: Console) -> "Scene":
+    from ffsplat.grouping import group_instances
+
+    if scene.instances is not None:
+        raise UsageError("the scene has instances already", "leave out --group")
+    console.progress("finding objects")
+    return group_instances(scene)
+
+
+def _require_license(scene: "Scene", choice: Choice, asking: bool) -> None:
+    """Texts in a space with restricted weights need a licence that was accepted before."""
+    if not asking:
+        return
+    from ffsplat.hub.licenses import require_text_license
+    from ffsplat.query import choose_space
+
+    require_text_license(choose_space(scene, choice.asked.get("space")).name, accept=False)
+
+
+def _with_note(scene: "Scene", done: Sequence[Done]) -> "Scene":
+    """The scene with a note in its provenance that it is not what the model made."""
+    earlier = scene.provenance.get("edited", "")
+    note = ", ".join(filter(None, [earlier, *(one.operation.name for one in done)]))
+    return replace(scene, provenance={**scene.provenance, "edited": note[-LONGEST_NOTE:]})
+
+
+def _facts(done: Sequence[Done], files: Sequence[Path]) -> dict[str, Any]:
+    """What was done as plain values."""
+    return {
+        "files": [str(path) for path in files],
+        "gaussians": {"before": done[0].before, "after": done[-1].after},
+        "steps": [
+            {
+                "chosen_by": [str(step) for step in one.chosen_by],
+                "chosen": one.chosen,
+                "operation": str(one.operation),
+                "gaussians": one.after,
+                "warnings": one.warnings,
+            }
+            for one in done
+        ],
+    }
+
+
+def _show(console: Console, done: Sequence[Done], files: Sequence[Path]) -> None:
+    for one in done:
+        what = " ".join(str(step) for step in one.chosen_by)
+        gone = one.before - one.after
+        left = f"; {gone} are gone, {one.after} are left" if gone else ""
+        counted = f"{one.chosen} of {one.before} Gaussians{left}"
+        console.result(printable(f"{what} {one.operation}: {counted}"))
+    console.note(f"wrote {', '.join(str(path) for path in files)}")
