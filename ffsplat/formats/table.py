@@ -46,7 +46,7 @@ FORMATS = _rows(
         writes=True,
         carries=_SPLAT,
         precision="11-bit positions in chunks of 256, 8-bit colours",
-        mark=b"element chunk",
+        mark=b"\nelement chunk ",
         source="PlayCanvas, The compressed PLY format",
     ),
     Format(
