@@ -47,6 +47,7 @@ class Match:
     `prefix` has the colours that precede that name, `whole` says that whole things were asked for,
     and `threshold` is the score from which a Gaussian matches unless the user says otherwise.
     `label`, where a strategy tells labels apart, indexes `labels` for each Gaussian, -1 for none.
+    `notes` say what a strategy assumed.
     """
 
     scores: Float32[np.ndarray, " n"]
@@ -56,6 +57,7 @@ class Match:
     threshold: float
     labels: tuple[str, ...] = ()
     label: Int32[np.ndarray, " n"] | None = None
+    notes: tuple[str, ...] = ()
 
 
 Backend = Literal["auto", "numba", "numpy"]

@@ -23,6 +23,7 @@ class QueryResult:
     `scores` has one number a Gaussian, which matches from `threshold` on; `hits` are the matches,
     best supported first; `strategy` is the name of the one that answered. A strategy that tells
     labels apart also says the `label` of each Gaussian, an index into `labels`, -1 for none.
+    `notes` are sentences on what was assumed, such as the viewpoint that "left" is meant from.
     """
 
     scores: Float32[np.ndarray, " n"]
@@ -31,6 +32,7 @@ class QueryResult:
     strategy: str = ""
     labels: tuple[str, ...] = ()
     label: Int32[np.ndarray, " n"] | None = None
+    notes: tuple[str, ...] = ()
 
 
 def query(
@@ -66,7 +68,9 @@ def query(
     match = chosen.match(question, chosen.options(options))
     limit = match.threshold if threshold is None else threshold
     hits = hits_of(scene, match, question.label, limit, min_count, max_hits)
-    return QueryResult(match.scores, limit, hits, chosen.name, match.labels, match.label)
+    return QueryResult(
+        match.scores, limit, hits, chosen.name, match.labels, match.label, match.notes
+    )
 
 
 def usual_strategy(question: Question) -> str:
