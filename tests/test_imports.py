@@ -15,12 +15,13 @@ ORDER = [
     "codes", "codebook", "color_names", "clip", "embeddings", "text",
     "nn", "model", "refine",
     "voxels", "instances", "semantics", "consistency", "pruning", "fusion", "merge",
-    "hits", "grouping", "query", "render", "io", "edit", "evaluation", "formats",
-    "zoo", "hub", "chunks", "stream", "predictor", "view", "api", "cli", "__main__",
+    "hits", "grouping", "query", "render", "io", "evaluation", "formats",
+    "zoo", "hub", "chunks", "edit", "stream", "predictor", "view", "api", "cli", "__main__",
 ]  # fmt: skip
 """Modules of ffsplat; each imports only those to its left, and the version from the root."""
 
 CONVENIENCE = {
+    ("io", "formats"),
     ("types", "embeddings"),
     ("types", "io"),
     ("types", "query"),
@@ -28,7 +29,8 @@ CONVENIENCE = {
     ("weights", "io"),
 }
 """Methods of Scene that call the layers above; they import inside the method. And the conversion of
-foreign weights, which writes a file and is loaded when it is first used."""
+foreign weights, which writes a file and is loaded when it is first used; and scenes in any format,
+since the PLY is only the first of them."""
 
 HEAVY = ("torch", "timm", "open_clip", "lightning", "numba", "huggingface_hub", "gsplat")
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @common_options
 @click.pass_obj
 def command(console: Console, file: Path, codebook: Path | None, as_json: bool) -> int:
-    """Check a scene (PLY) or a codebook (safetensors) against its format.
+    """Check a scene or a codebook against its format; a PLY against its readers too.
 
     Prints one line for each violation, and fails if there is any.
     """
@@ -38,12 +38,17 @@ def command(console: Console, file: Path, codebook: Path | None, as_json: bool) 
 
 
 def _check(file: Path, codebook: Path | None) -> "list[Violation]":
+    from ffsplat.formats import format_to_read, is_codebook, read_scene
     from ffsplat.io import Violation, check_ply, read_codebook
 
-    if file.suffix.lower() != ".safetensors":
+    of_codebook = is_codebook(file)
+    if not of_codebook and format_to_read(file).name == "ply":
         return check_ply(file, codebook)
     try:
-        read_codebook(file)
+        if of_codebook:
+            read_codebook(file)
+        else:
+            read_scene(file, codebook=codebook)
     except SceneFileError as error:
         return [Violation("readable", str(error))]
     return []

@@ -17,7 +17,7 @@ from ffsplat.cli.console import FILE, Console, common_options, printable
 @common_options
 @click.pass_obj
 def command(console: Console, file: Path, codebook: Path | None, as_json: bool) -> None:
-    """Say what a scene (PLY) or a codebook (safetensors) holds: counts, extent, model, licence."""
+    """Say what a scene or a codebook holds: counts, extent, model, licence."""
     facts = _describe(file, codebook)
     if as_json:
         console.json(facts)
@@ -28,11 +28,16 @@ def command(console: Console, file: Path, codebook: Path | None, as_json: bool) 
 
 
 def _describe(file: Path, codebook: Path | None) -> dict[str, Any]:
+    from ffsplat.formats import format_to_read, is_codebook, read_scene
     from ffsplat.io import describe, read_codebook
+    from ffsplat.io.check import scene_facts
     from ffsplat.types import LEVELS
 
-    if file.suffix.lower() != ".safetensors":
-        return describe(file, codebook)
+    if not is_codebook(file):
+        row = format_to_read(file)
+        if row.name == "ply":
+            return describe(file, codebook)
+        return scene_facts(read_scene(file, codebook=codebook), file) | {"format": row.name}
     table = read_codebook(file)
     levels = table.levels.tolist()
     return {

@@ -132,6 +132,15 @@ def write_scene(
     return row
 
 
+def is_codebook(path: str | Path) -> bool:
+    """Whether a file is a codebook by its name, and not a scene that is marked as one."""
+    path = Path(path)
+    if path.suffix.lower() != ".safetensors":
+        return False
+    with open_regular(path) as file:
+        return FORMATS["safetensors"].mark not in file.read(HEAD)
+
+
 def lost(scene: Scene, format_: Format) -> list[str]:
     """What this scene has and the format does not carry, one phrase each; empty for no loss."""
     has = {

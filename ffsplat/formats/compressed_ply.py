@@ -59,7 +59,7 @@ def write(scene: Scene, path: str | Path, *, overwrite: bool = False) -> None:
     packed[:, 1] = _pack_rotation(gaussians.quaternions_wxyz)
     packed[:, 2] = _pack_11_10_11(places[1])
     red, green, blue = level(places[2], 8).T
-    alpha = level(gaussians.opacities, 8)
+    alpha = np.clip(level(gaussians.opacities, 8), 1, 254)  # its readers take the logit
     packed[:, 3] = red << 24 | green << 16 | blue << 8 | alpha
     content = [_header(gaussians), np.hstack(bounds).astype("<f4").tobytes(), packed.tobytes()]
     content.append(_sh_bytes(gaussians.sh[:, 1:]).tobytes())

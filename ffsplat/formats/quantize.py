@@ -7,6 +7,7 @@ ENTRIES = 256
 """Entries of a table that a byte points into."""
 
 ROUNDS = 20
+BINS = 4096
 SAMPLE = 1 << 17
 BRANCHES = 256
 TREE_ROUNDS = 4
@@ -15,14 +16,16 @@ TREE_ROUNDS = 4
 def table_of(values: Float32[np.ndarray, " n"]) -> Float32[np.ndarray, " entries"]:
     """256 rising numbers with a small squared distance to the values: Lloyd's algorithm.
 
-    Starts half way between even steps and quantiles, and keeps the ends exact, so that no value
-    is clipped. Source: Lloyd, "Least squares quantization in PCM" (1982).
+    Starts as densely as the cube root of the density of values, which is best for many entries, and
+    keeps both ends exact, so that no value is clipped.
+    Sources: Panter & Dite (1951) for the start; Lloyd, "Least squares quantization" (1982).
     """
-    ordered = np.sort(_sample(values.ravel()))
-    low, high = float(values.min()), float(values.max())
-    places = np.linspace(0, 1, ENTRIES)
-    quantiles = ordered[np.rint(places * (len(ordered) - 1)).astype(np.intp)]
-    table = 0.5 * quantiles + 0.5 * (low + places * (high - low))
+    flat = values.ravel()
+    ordered = np.sort(_sample(flat))
+    low, high = float(flat.min()), float(flat.max())
+    counts, edges = np.histogram(ordered, BINS, (low, high) if high > low else (low, low + 1))
+    dense = np.concatenate([[0.0], np.cumsum(np.cbrt(counts))])
+    table = np.interp(np.linspace(0, dense[-1], ENTRIES), dense, edges)
     sums = np.concatenate([[0.0], np.cumsum(ordered, dtype=np.float64)])
     for _ in range(ROUNDS):
         ends = np.searchsorted(ordered, (table[1:] + table[:-1]) / 2)

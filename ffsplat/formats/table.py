@@ -116,6 +116,7 @@ FORMATS = _rows(
         summary="everything as tensors, 12 bytes of codes a Gaussian",
         suffixes=(".safetensors",),
         module="ffsplat.formats.tensors",
+        mark=b"ffsplat.scene",
         reads=True,
         writes=True,
         carries=_SPLAT | _MEANING | {"cameras"},

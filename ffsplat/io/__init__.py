@@ -72,5 +72,10 @@ def save_scene(
 
 
 def load_scene(path: str | Path, codebook: str | Path | None = None) -> Scene:
-    """Read a scene with its codebook; see `read_ply`."""
-    return read_ply(path, codebook=codebook)
+    """Read a scene of any format in `ffsplat.formats.FORMATS`, a PLY with its codebook.
+
+    Raises SceneFileError naming what is wrong with the file, as `read_ply`.
+    """
+    from ffsplat.formats import read_scene
+
+    return read_scene(path, codebook=codebook)

@@ -26,7 +26,6 @@ from ffsplat.io.ply import (
     MAX_OUR_HEADER,
     codebook_reference,
     load_codebook,
-    provenance,
     read_ply,
 )
 from ffsplat.types import Scene
@@ -97,21 +96,27 @@ def describe(path: str | Path, codebook: str | Path | None = None) -> dict[str, 
     scene = read_ply(path, codebook=codebook)
     layout = layout_of(header.vertex, path.name)
     names = [name for name, _ in header.vertex.properties]
+    extra = [name for name in names if name not in layout.standard]
+    return scene_facts(scene, path) | {"extra_properties": extra}
+
+
+def scene_facts(scene: Scene, path: Path) -> dict[str, Any]:
+    """Facts about a scene that was read from a file of any kind, as plain values."""
     return {
         "file": str(path),
-        "bytes": header.file_size,
+        "bytes": path.stat().st_size,
         "gaussians": len(scene),
-        "sh_degree": SH_COUNTS.index(layout.sh),
-        "extra_properties": [name for name in names if name not in layout.standard],
+        "sh_degree": SH_COUNTS.index(scene.gaussians.sh.shape[1]),
+        "extra_properties": [],
         "bounding_box": {
             "min": scene.gaussians.means.min(axis=0).tolist(),
             "max": scene.gaussians.means.max(axis=0).tolist(),
         },
         "metric": scene.metric,
-        "codes": layout.codes,
+        "codes": 0 if scene.codes is None else scene.codes.ids.shape[1],
         "instances": _instance_count(scene),
         "codebook": _describe_codebook(scene),
-        "provenance": provenance(header),
+        "provenance": dict(scene.provenance),
     }
 
 
