@@ -1,0 +1,206 @@
+"""The splats on the pages: sent again only where they differ, fewer while a camera moves."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Bool, Float, Float32, Int, UInt32
+
+from ffsplat.types import Gaussians
+from ffsplat.view.detail import Motion, Pace, importance, inflation, most_important
+from ffsplat.view.packing import colored, inflated, nothing, parts_of, shapes
+
+if TYPE_CHECKING:
+    import viser
+
+Words = UInt32[np.ndarray, "n 8"]
+
+_ROOT = "/splats"
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """What is to be shown: colours and opacities of Gaussians, which of them, and in which parts.
+
+    Gaussians of one group are sent together, and only if one of them changed.
+    """
+
+    gaussians: Gaussians
+    colors: Float32[np.ndarray, "n 3"]
+    opacities: Float32[np.ndarray, " n"]
+    visible: Bool[np.ndarray, " n"]
+    groups: Int[np.ndarray, " n"] | None = None
+
+
+class Packer:
+    """Makes the parts of a picture, and keeps the shapes of Gaussians that stay the same."""
+
+    def __init__(self) -> None:
+        self._gaussians: Gaussians | None = None
+        self._shapes: Words = nothing()
+
+    def parts(
+        self, picture: Picture, budget: float | int, eye: Float[np.ndarray, "3"]
+    ) -> dict[str, Words]:
+        """The visible Gaussians by the name of their part; the most important if over budget."""
+        rows = np.flatnonzero(picture.visible)
+        shown, total = min(len(rows), int(budget)), len(rows)
+        if shown < total:
+            rows = rows[most_important(importance(picture.gaussians[rows], eye), shown)]
+        words = colored(
+            self._shapes_of(picture.gaussians)[rows], picture.colors[rows], picture.opacities[rows]
+        )
+        if shown < total:
+            words = inflated(words, inflation(shown, total))
+        if picture.groups is None or not shown:
+            return {f"{_ROOT}/0": words if shown else nothing()}
+        groups = picture.groups[rows]
+        return {f"{_ROOT}/{group}": words[members] for group, members in parts_of(groups)}
+
+    def _shapes_of(self, gaussians: Gaussians) -> Words:
+        old = self._gaussians
+        columns = ("means", "scales", "quaternions_wxyz")
+        if old is None or any(getattr(old, c) is not getattr(gaussians, c) for c in columns):
+            self._shapes = shapes(gaussians)
+        self._gaussians = gaussians
+        return self._shapes
+
+
+class Nodes:
+    """viser's nodes for parts; a part that did not change is not sent. Counts what is sent."""
+
+    def __init__(self, server: "viser.ViserServer"):
+        self._server = server
+        self._handles: dict[str, viser.GaussianSplatHandle] = {}
+        self.sent_bytes = 0
+
+    def show(self, parts: Mapping[str, Words]) -> None:
+        """Make the pages show these parts and nothing else."""
+        with self._server.atomic():
+            for name, words in parts.items():
+                self._put(name, words)
+            for name in [name for name in self._handles if name not in parts]:
+                self._handles.pop(name).remove()
+        self._server.flush()
+
+    def _put(self, name: str, words: Words) -> None:
+        handle = self._handles.get(name)
+        if handle is None:
+            one = np.zeros((1, 3), np.float32)
+            handle = self._server.scene.add_gaussian_splats(
+                name, one, np.zeros((1, 3, 3), np.float32), one, np.zeros((1, 1), np.float32)
+            )
+            self._handles[name] = handle
+        elif np.array_equal(handle.buffer, words):
+            return
+        handle.buffer = words
+        self.sent_bytes += words.nbytes
+
+
+class Screen:
+    """A thread that shows the newest picture, as much of it as the pages can bear.
+
+    `look` gives the picture; it is called when `request` was, however often that was since.
+    `drawn` is how many Gaussians the pages have now, and of how many.
+    """
+
+    def __init__(self, server: "viser.ViserServer", look: Callable[[], Picture], most: int):
+        self.pace = Pace()
+        self.nodes = Nodes(server)
+        self.drawn = (0, 0)
+        self.on_drawn: Callable[[], None] = lambda: None
+        self._look, self._most = look, most
+        self._packer = Packer()
+        self._picture: Picture | None = None
+        self._motions: dict[int, Motion] = {}
+        self._eye = np.zeros(3)
+        self._wanted, self._stale, self._stopped = True, True, False
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self._run, name="screen", daemon=True)
+
+    def start(self) -> None:
+        """Begin to show."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Show no more."""
+        with self._changed:
+            self._stopped = True
+            self._changed.notify()
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    def request(self) -> None:
+        """The picture changed."""
+        with self._changed:
+            self._stale = self._wanted = True
+            self._changed.notify()
+
+    def note_camera(self, page: int, eye: Float[np.ndarray, "3"]) -> None:
+        """The camera of a page moved to a place."""
+        with self._changed:
+            self._eye = np.asarray(eye, float)
+            if self._motions.setdefault(page, Motion()).note(time.monotonic()):
+                self._wanted = True
+                self._changed.notify()
+
+    def told(self, count: int, seconds: float) -> None:
+        """A page took so long for a picture."""
+        with self._changed:
+            self.pace.told(count, seconds)
+            self._wanted = True
+            self._changed.notify()
+
+    def forget(self, page: int) -> None:
+        """A page is gone."""
+        with self._changed:
+            self._motions.pop(page, None)
+
+    @property
+    def is_moving(self) -> bool:
+        """Whether the camera of any page moves."""
+        return any(motion.is_moving for motion in self._motions.values())
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._settle(time.monotonic())
+                if not (self._wanted or self._stopped):
+                    self._changed.wait(self._patience(time.monotonic()))
+                    self._settle(time.monotonic())
+                if self._stopped:
+                    return
+                if not self._wanted:
+                    continue
+                stale, self._wanted, self._stale = self._stale, False, False
+                budget = min(self._most, self.pace.budget(self.is_moving))
+            try:
+                self._show(stale, budget)
+            except Exception:
+                logging.getLogger(__name__).exception("a picture could not be shown")
+
+    def _show(self, stale: bool, budget: float) -> None:
+        if stale or self._picture is None:
+            self._picture = self._look()
+        total = int(self._picture.visible.sum())
+        parts = self._packer.parts(self._picture, budget, self._eye)
+        self.nodes.show(parts)
+        self.drawn = (min(total, int(budget)), total)
+        self.on_drawn()
+
+    def _settle(self, now: float) -> None:
+        """End motions, and learn from them."""
+        for motion in self._motions.values():
+            if motion.rest(now):
+                if motion.seconds is not None:
+                    self.pace.told(self.drawn[0], motion.seconds)
+                self._wanted = True
+
+    def _patience(self, now: float) -> float | None:
+        """Seconds until a motion may end, None for no end."""
+        ends = [motion.ends_at for motion in self._motions.values() if motion.is_moving]
+        return max(0.0, min(ends) - now) if ends else None

@@ -1,0 +1,230 @@
+"""What a viewer shows of a scene and what was done to it. Knows scenes, not pages."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, Float, Float32
+
+from ffsplat.edit import Extract, History, Operation, Remove
+from ffsplat.errors import OutputError, UsageError
+from ffsplat.hits import Hit
+from ffsplat.query import QueryResult, query
+from ffsplat.types import SH_C0, Scene
+from ffsplat.view.paint import COLORINGS, Look, paint
+from ffsplat.view.picking import pick
+from ffsplat.view.pointing import like
+
+MAX_NAME = 100
+"""Characters of the name of a file."""
+
+
+class Session:
+    """A scene, a question and its answer, a selection, what is hidden, and the steps back.
+
+    `folder` is where files are saved. Everything that a user can get wrong raises an FFSplatError
+    and changes nothing.
+    """
+
+    def __init__(self, scene: Scene, folder: Path):
+        self.folder = folder
+        self.look = Look()
+        self.text = ""
+        self.strategy: str | None = None
+        self.threshold: float | None = None
+        self.level: str | None = None
+        self.found: QueryResult | None = None
+        self._history = History(scene)
+        self.selected = np.zeros(len(scene), bool)
+        self.hidden = np.zeros(len(scene), bool)
+
+    @property
+    def scene(self) -> Scene:
+        """The scene as it is now."""
+        return self._history.scene
+
+    @property
+    def can_undo(self) -> bool:
+        """Whether there is a step to take back."""
+        return self._history.can_undo
+
+    @property
+    def can_redo(self) -> bool:
+        """Whether there is a step that was taken back."""
+        return self._history.can_redo
+
+    @property
+    def hits(self) -> tuple[Hit, ...]:
+        """What matches the question."""
+        return () if self.found is None else self.found.hits
+
+    def colors(self) -> Float32[np.ndarray, "n 3"]:
+        """The colour of each Gaussian as it is shown."""
+        return paint(self.scene, self.look, self.found, self.selected)
+
+    # Asking
+
+    def ask(self, text: str) -> None:
+        """Score everything against a text and show how well it matches; "" ends the question."""
+        text = text.strip()
+        self.found = self._answer(text) if text else None
+        self.text = text
+        asked = self.found is not None
+        if asked or self.look.coloring == "score":
+            self.look = replace(self.look, coloring="score" if asked else "color")
+
+    def ask_by(self, strategy: str | None) -> None:
+        """Answer by another strategy (None: the usual one) and by its own threshold."""
+        self._again(strategy=strategy, threshold=None)
+
+    def ask_from(self, threshold: float | None) -> None:
+        """Let Gaussians match from another score on."""
+        self._again(threshold=threshold)
+
+    def ask_at(self, level: str | None) -> None:
+        """Answer with whole things or parts only; None for both."""
+        self._again(level=level)
+
+    def _again(self, **changes: str | float | None) -> None:
+        before = {name: getattr(self, name) for name in changes}
+        self.__dict__.update(changes)
+        try:
+            self.found = self._answer(self.text) if self.text else None
+        except Exception:
+            self.__dict__.update(before)
+            raise
+
+    def _answer(self, text: str) -> QueryResult:
+        return query(
+            self.scene, text, strategy=self.strategy, threshold=self.threshold, level=self.level
+        )
+
+    # Selecting
+
+    def show_as(self, coloring: str) -> None:
+        """Colour the scene in another way; refused if the scene has nothing for it."""
+        look = replace(self.look, coloring=coloring)
+        COLORINGS[coloring](self.scene[:0], look, self.found and _none_of(self.found))
+        self.look = look
+
+    def select_hit(self, number: int) -> Hit:
+        """Select one of the hits, counted from 0, and return it."""
+        if not 0 <= number < len(self.hits):
+            raise UsageError(f"there is no match {number + 1}")
+        self.selected = np.zeros(len(self.scene), bool)
+        self.selected[self.hits[number].rows] = True
+        return self.hits[number]
+
+    def click(
+        self, origin: Float[np.ndarray, "3"], direction: Float[np.ndarray, "3"], by: str
+    ) -> int | None:
+        """Select what a ray meets and all that is alike by `by`; nothing where it meets nothing.
+
+        Returns the Gaussian that was met.
+        """
+        row = pick(self.scene.gaussians, origin, direction, ~self.hidden)
+        self.selected = (
+            np.zeros(len(self.scene), bool) if row is None else like(self.scene, row, by)
+        )
+        return row
+
+    def clear(self) -> None:
+        """Select nothing."""
+        self.selected = np.zeros(len(self.scene), bool)
+
+    def hide(self) -> None:
+        """Hide what is selected, which is no longer selected then."""
+        self.hidden = self.hidden | self._chosen()
+        self.clear()
+
+    def isolate(self) -> None:
+        """Hide all but what is selected."""
+        self.hidden = ~self._chosen()
+        self.clear()
+
+    def show_all(self) -> None:
+        """Hide nothing."""
+        self.hidden = np.zeros(len(self.scene), bool)
+
+    def _chosen(self) -> Bool[np.ndarray, " n"]:
+        if not self.selected.any():
+            raise UsageError("nothing is selected", "click a thing, or one of the matches")
+        return self.selected
+
+    # Changing
+
+    def edit(self, operation: Operation) -> None:
+        """Apply an operation to what is selected."""
+        chosen = self._chosen()
+        self._history.do(operation, chosen)
+        if isinstance(operation, Remove | Extract):
+            kept = chosen if isinstance(operation, Extract) else ~chosen
+            self.selected, self.hidden = np.zeros(int(kept.sum()), bool), self.hidden[kept]
+        self._fit()
+
+    def undo(self) -> None:
+        """Take the last step back."""
+        self._history.undo()
+        self._fit()
+
+    def redo(self) -> None:
+        """Take a step again that was taken back."""
+        self._history.redo()
+        self._fit()
+
+    def follow(
+        self, scene: Scene, selected: Bool[np.ndarray, " n"], hidden: Bool[np.ndarray, " n"]
+    ) -> None:
+        """Show another scene, such as a map that has grown; there are no steps back."""
+        self._history = History(scene)
+        self.selected, self.hidden = selected, hidden
+        self._fit()
+
+    def _fit(self) -> None:
+        """Answer anew for the scene as it is now. Masks of another scene mean nothing."""
+        if len(self.selected) != len(self.scene):
+            self.clear()
+        if len(self.hidden) != len(self.scene):
+            self.show_all()
+        self.found = self._answer(self.text) if self.text else None
+
+    # Keeping
+
+    def save(self, name: str) -> list[Path]:
+        """Write what is selected as a scene into the folder, and return the files.
+
+        Raises UsageError for a name that is more than a name, and OutputError for one that exists.
+        """
+        from ffsplat.io import save_scene
+
+        chosen = self._chosen()
+        path = self.folder / file_name(name)
+        if path.exists():
+            raise OutputError(f"{path.name} already exists", "give another name")
+        return save_scene(self.scene[chosen], path)
+
+    def pictured(self) -> Scene:
+        """The scene as it is shown: without what is hidden, in the colours it is shown in."""
+        sh = (self.colors() - np.float32(0.5)) / np.float32(SH_C0)
+        painted = replace(self.scene.gaussians, sh=sh[:, None].astype(np.float32))
+        shown = replace(self.scene, gaussians=painted)[~self.hidden]
+        return self.scene[~self.hidden] if self._is_plain else shown
+
+    @property
+    def _is_plain(self) -> bool:
+        return self.look.coloring == "color" and not self.selected.any()
+
+
+def file_name(text: str) -> str:
+    """The name of a PLY file in a folder; UsageError for a path, or what is no plain name."""
+    name = text.strip()
+    name = name if name.lower().endswith(".ply") else f"{name}.ply"
+    plain = name.isprintable() and not set(name) & set('/\\:*?"<>|') and len(name) <= MAX_NAME
+    if not plain or name.startswith(".") or name == ".ply":
+        raise UsageError(f"no name of a file: {text!r:.60}", "a name alone, such as chair.ply")
+    return name
+
+
+def _none_of(found: QueryResult) -> QueryResult:
+    """The same answer for a scene without Gaussians."""
+    return replace(found, scores=found.scores[:0], hits=())

@@ -1,0 +1,329 @@
+"""A scene on pages of a browser: the session, its controls and its picture, tied together."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from ffsplat.errors import FFSplatError
+from ffsplat.types import Scene
+from ffsplat.view.detail import FIRST
+from ffsplat.view.frusta import Frusta, Photo, extent_of, wxyz_of
+from ffsplat.view.outputs import ORBIT_FRAMES, orbit_video, screenshot
+from ffsplat.view.panel import Panel
+from ffsplat.view.screen import Picture, Screen
+from ffsplat.view.server import LOCALHOST, PORT, address_of, open_server
+from ffsplat.view.session import Session
+
+if TYPE_CHECKING:
+    import viser
+
+MOST = 2_000_000
+"""Gaussians that a page is given at most: 32 bytes each."""
+
+PANEL_WIDTH = 300
+"""Pixels of the controls."""
+
+STEP_BACK = 0.25
+"""Of the depth before the first camera: from behind it, its photo does not fill the page."""
+
+_TRIAL_SECONDS = 20.0
+"""A page that draws no small picture in this time is slow, or not looked at."""
+
+
+class Viewer:
+    """Shows a session on the pages of a server. Its methods are what the controls call.
+
+    All pages show the same; `do` runs what a user asked for, one thing at a time, and shows an
+    error as one line.
+    """
+
+    def __init__(
+        self,
+        server: "viser.ViserServer",
+        session: Session,
+        photos: dict[str, Photo],
+        *,
+        max_splats: int = MOST,
+        can_edit: bool = True,
+    ):
+        self.session = session
+        self.groups: Int[np.ndarray, " n"] | None = None
+        self._server = server
+        self._lock = threading.RLock()
+        self.screen = Screen(server, self._picture, max_splats)
+        self.frusta = Frusta(server, photos, self._fly)
+        self.panel = Panel(server, self, can_edit)
+        self._place_first_camera()
+        self.screen.on_drawn = self._say_how_much
+        server.on_client_connect(self._welcome)
+        server.on_client_disconnect(lambda client: self.screen.forget(client.client_id))
+        server.scene.on_click()(self._click)
+
+    def start(self) -> None:
+        """Begin to show."""
+        self.refresh()
+        self.screen.start()
+
+    def stop(self) -> None:
+        """Show no more."""
+        self.screen.stop()
+
+    def refresh(self, *, cameras: bool = True) -> None:
+        """Show the session as it is now."""
+        with self._lock:
+            if cameras:
+                self.frusta.show(self.session.scene)
+            self.panel.refresh()
+        self.screen.request()
+
+    def do(self, action: Callable[[], None], *, locks: bool = True) -> None:
+        """Run what a user asked for; whatever goes wrong is one line on the page."""
+        try:
+            with self._lock if locks else nullcontext():
+                action()
+                if locks:
+                    self.panel.refresh()
+            self.screen.request()
+        except FFSplatError as error:
+            self.panel.say(f"{error} ({error.hint})" if error.hint else str(error), error=True)
+        except Exception as error:
+            logging.getLogger(__name__).debug("an action failed", exc_info=True)
+            self.panel.say(f"internal: {type(error).__name__}: {error}"[:200], error=True)
+
+    def follow(
+        self,
+        scene: Scene,
+        groups: Int[np.ndarray, " n"],
+        carry: Callable[[Bool[np.ndarray, " m"]], Bool[np.ndarray, " n"]],
+    ) -> None:
+        """Show a map that has changed; `carry` says what a choice among its Gaussians is now."""
+        with self._lock:
+            session = self.session
+            first = not len(session.scene)
+            self.groups = groups
+            try:
+                session.follow(scene, carry(session.selected), carry(session.hidden))
+            except FFSplatError as error:  # such as a codebook that no longer knows the question
+                self.panel.say(str(error), error=True)
+            if first:
+                self._place_first_camera()
+        self.refresh()
+
+    # What the controls call
+
+    def ask(self, text: str) -> None:
+        """Find things by text."""
+        self.session.ask(text)
+        self._say_found()
+
+    def ask_by(self, strategy: str | None) -> None:
+        """Answer by another strategy."""
+        self.session.ask_by(strategy)
+        self._say_found()
+
+    def ask_from(self, threshold: float) -> None:
+        """Answer from another score on."""
+        self.session.ask_from(threshold)
+        self._say_found()
+
+    def ask_at(self, level: str | None) -> None:
+        """Answer with another level."""
+        self.session.ask_at(level)
+        self._say_found()
+
+    def show_as(self, coloring: str) -> None:
+        """Colour the scene in another way."""
+        try:
+            self.session.show_as(coloring)
+        finally:
+            self.panel.refresh()
+
+    def show_cameras(self, visible: bool) -> None:
+        """Show or hide the cameras."""
+        self.frusta.set_visible(visible)
+
+    def go_to(self, number: int, client: "viser.ClientHandle | None") -> None:
+        """Select a match and bring it before the camera of a page."""
+        hit = self.session.select_hit(number)
+        if client is not None:
+            radius = max(float(np.linalg.norm(hit.maximum - hit.minimum)) / 2, 1e-3)
+            self._look_at(client, hit.center.astype(float), radius)
+        self._say_selected()
+
+    def save(self, name: str) -> None:
+        """Write what is selected into the folder of the viewer."""
+        written = self.session.save(name)
+        self.panel.say(f"saved {written[-1].name} in {self.session.folder}")
+
+    def take_screenshot(self, client: "viser.ClientHandle") -> None:
+        """Send a page a picture of itself."""
+        self.panel.say("taking a picture")
+        client.send_file_download("ffsplat.png", screenshot(client), save_immediately=True)
+        self.panel.say("the picture is among the downloads")
+
+    def take_orbit(self, client: "viser.ClientHandle") -> None:
+        """Send a page a video around the scene as it is shown."""
+        with self._lock:
+            scene = self.session.pictured()
+
+        def tell(done: int) -> None:
+            self.panel.say(f"drawing frame {done + 1} of {ORBIT_FRAMES}")
+
+        name, content = orbit_video(scene, progress=tell)
+        client.send_file_download(name, content, save_immediately=True)
+        self.panel.say(f"{name} is among the downloads")
+
+    # What pages do
+
+    def _welcome(self, client: "viser.ClientHandle") -> None:
+        page = client.client_id
+
+        def moved(camera: "viser.CameraHandle") -> None:
+            self.screen.note_camera(page, camera.position)
+
+        client.camera.on_update(moved)
+        if len(self.session.scene) > FIRST:
+            self._try_out(client)
+
+    def _try_out(self, client: "viser.ClientHandle") -> None:
+        """Let a page draw a small picture twice: the second time says what it can bear."""
+        seconds = _TRIAL_SECONDS
+        try:
+            for _ in range(2):
+                start = time.monotonic()
+                client.get_render(16, 16, timeout=_TRIAL_SECONDS)
+                seconds = time.monotonic() - start
+        except (RuntimeError, TimeoutError):
+            if client.client_id not in self._server.get_clients():
+                return
+        self.screen.told(self.screen.drawn[0], seconds)
+
+    def _click(self, event: Any) -> None:
+        def act() -> None:
+            origin, direction = (np.array(v) for v in (event.ray_origin, event.ray_direction))
+            self.session.click(origin, direction, self.panel.by.value)
+            self._say_selected()
+
+        self.do(act)
+
+    def _picture(self) -> Picture:
+        with self._lock:
+            session, gaussians = self.session, self.session.scene.gaussians
+            plain = session.look.coloring in ("color", "depth")
+            return Picture(
+                gaussians,
+                session.colors(),
+                gaussians.opacities if plain else gaussians.opacities_of_meaning,
+                ~session.hidden,
+                self.groups,
+            )
+
+    # Cameras
+
+    def _place_first_camera(self) -> None:
+        """Behind where the first photo was taken; without cameras, the origin as a model has it.
+
+        A scene that is not around the origin is seen from outside.
+        """
+        scene, camera = self.session.scene, self._server.initial_camera
+        pose = np.eye(4)
+        if scene.cameras is not None and len(scene.cameras):
+            pose = scene.cameras.world_from_camera[0].astype(float)
+        elif "model" not in scene.provenance and len(scene):
+            from ffsplat.render import orbit
+
+            pose = orbit(scene, 1, (640, 480)).world_from_camera[0].astype(float)
+        ahead = self._depth_before(pose)
+        self._server.scene.set_up_direction(tuple(-pose[:3, 1]))
+        camera.up = -pose[:3, 1]
+        camera.position = pose[:3, 3] - STEP_BACK * ahead * pose[:3, 2]
+        camera.look_at = pose[:3, 3] + ahead * pose[:3, 2]
+        camera.near = 1e-3 * max(ahead, 1e-3)
+
+    def _depth_before(self, pose: Float[np.ndarray, "4 4"]) -> float:
+        """The median depth of what lies before a camera."""
+        depth = (self.session.scene.gaussians.means - pose[:3, 3]) @ pose[:3, 2]
+        before = depth[depth > 0]
+        return float(np.median(before)) if len(before) else extent_of(self.session.scene)
+
+    def _fly(self, client: "viser.ClientHandle", pose: Float[np.ndarray, "4 4"]) -> None:
+        """Show a page what a camera saw."""
+        with client.atomic():
+            client.camera.position = pose[:3, 3]
+            client.camera.wxyz = wxyz_of(pose)
+
+    def _look_at(
+        self, client: "viser.ClientHandle", center: Float[np.ndarray, "3"], radius: float
+    ) -> None:
+        """Turn to a thing, and go near, or back, until it fills half of the view."""
+        camera = client.camera
+        offset = camera.position - center
+        distance = max(float(np.linalg.norm(offset)), 1e-6)
+        wanted = 2 * radius / np.tan(max(camera.fov, 0.1) / 2)
+        with client.atomic():
+            camera.position = center + offset / distance * wanted
+            camera.look_at = center
+
+    # What is said
+
+    def _say_found(self) -> None:
+        session = self.session
+        if session.found is None:
+            self.panel.say("")
+        elif not session.hits:
+            best = float(session.found.scores.max(initial=0))
+            self.panel.say(f"nothing matches {session.text!r} (best score {best:.2f})")
+        else:
+            count = len(session.hits)
+            things = "match" if count == 1 else "matches"
+            self.panel.say(f"{count} {things} for {session.text!r} by {session.found.strategy}")
+
+    def _say_selected(self) -> None:
+        count = int(self.session.selected.sum())
+        self.panel.say(f"{count:,} Gaussians selected" if count else "nothing selected")
+
+    def _say_how_much(self) -> None:
+        drawn, total = self.screen.drawn
+        if drawn < total and not self.screen.is_moving:
+            self.panel.say(f"{drawn:,} of {total:,} Gaussians: this page draws no more in a second")
+
+
+@contextmanager
+def viewing(
+    scene: Scene,
+    *,
+    folder: Path | None = None,
+    photos: list[Path] | None = None,
+    host: str = LOCALHOST,
+    port: int = PORT,
+    title: str = "ffsplat",
+    max_splats: int = MOST,
+    can_edit: bool = True,
+) -> Iterator[tuple[Viewer, str]]:
+    """A viewer and the URL of its page, while the block runs.
+
+    `folder` is where selections are saved (default: the working folder), `photos` are folders in
+    which the photos of the scene's cameras are looked for; port 0 is a free one. Raises UsageError
+    for an address that cannot be had.
+    """
+    from ffsplat.view.frusta import photos_of
+
+    with open_server(host, port, title) as server:
+        server.gui.configure_theme(dark_mode=True, show_logo=False, show_share_button=False)
+        server.gui.main_panel.dock_right()
+        server.gui.main_panel.set_width(PANEL_WIDTH)
+        session = Session(scene, folder or Path.cwd())
+        found = photos_of(scene.cameras, photos or [])
+        viewer = Viewer(server, session, found, max_splats=max_splats, can_edit=can_edit)
+        viewer.start()
+        try:
+            yield viewer, address_of(server, host)
+        finally:
+            viewer.stop()
