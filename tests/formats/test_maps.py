@@ -13,7 +13,8 @@ from posedroom import posed_room
 from ffsplat import codes
 from ffsplat.errors import OutputError, UsageError
 from ffsplat.formats import write_scene
-from ffsplat.formats.maps import normal_map, scaled, write
+from ffsplat.formats.cameras import scaled
+from ffsplat.formats.maps import normal_map, write
 from tests.io.scenes import random_codebook
 
 ROWS, SIZE = 20, 150
