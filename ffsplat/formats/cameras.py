@@ -1,7 +1,9 @@
 """Cameras for files that need some, and poses in the forms that other tools have them in."""
 
+from dataclasses import replace
+
 import numpy as np
-from jaxtyping import Float, Float64
+from jaxtyping import Float, Float64, Int32
 
 from ffsplat.errors import UsageError
 from ffsplat.types import Cameras, Scene
@@ -15,6 +17,21 @@ def cameras_of(scene: Scene) -> Cameras:
             "give --cameras FILE, from ffsplat infer --cameras-out",
         )
     return scene.cameras
+
+
+def scaled(cameras: Cameras, factor: float) -> Cameras:
+    """The same cameras with images of another size; UsageError if nothing of one remains."""
+    sizes = np.rint(cameras.sizes * factor).astype(np.int32) if factor > 0 else 0 * cameras.sizes
+    if (sizes < 1).any():
+        raise UsageError(f"views scaled by {factor} have no pixels")
+    return resized(cameras, sizes)
+
+
+def resized(cameras: Cameras, sizes: Int32[np.ndarray, "v 2"]) -> Cameras:
+    """The same cameras with images of these (width, height), each side by its own factor."""
+    intrinsics = cameras.intrinsics.copy()
+    intrinsics[:, :2] *= (sizes / cameras.sizes)[..., None]
+    return replace(cameras, intrinsics=intrinsics, sizes=sizes)
 
 
 def camera_from_world(cameras: Cameras) -> Float64[np.ndarray, "v 4 4"]:

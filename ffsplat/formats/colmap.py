@@ -49,8 +49,7 @@ def write(
     one sees; without, no point has a track. Raises UsageError without cameras, OutputError as
     `atomic_folder` and for names of photos that COLMAP cannot hold.
     """
-    posed = cameras_of(scene)
-    model = _model(scene, posed, points_of(scene, min_opacity), tracks)
+    model = model_of(scene, min_opacity, tracks)
     files = text_files(model) if colmap_files == "txt" else binary_files(model)
     size = sum(map(len, files.values()))
     with atomic_folder(path, tuple(files), overwrite, size) as folder:
@@ -140,7 +139,9 @@ def _lens(
     return np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1.0]]), sides
 
 
-def _model(scene: Scene, cameras: Cameras, points: Points, tracks: bool) -> Model:
+def model_of(scene: Scene, min_opacity: float = 0.1, tracks: bool = True) -> Model:
+    """A scene's cameras and Gaussians as a model; arguments and errors as `write`."""
+    cameras, points = cameras_of(scene), points_of(scene, min_opacity)
     names = cameras.names
     if len(set(names)) != len(names) or any(set(n) & set("\0\n\r") or not n for n in names):
         raise OutputError("names of views must be unique and on one line for COLMAP")

@@ -10,7 +10,6 @@ section 3.3). A text's score of a pixel is thus its inner product with the pixel
 import json
 import logging
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +18,10 @@ from PIL import Image
 
 from ffsplat.codes import score
 from ffsplat.errors import UsageError
-from ffsplat.formats.cameras import cameras_of
+from ffsplat.formats.cameras import cameras_of, scaled
 from ffsplat.io.depth import write_depth
 from ffsplat.io.folder import atomic_folder, check_folder
-from ffsplat.types import Cameras, Scene
+from ffsplat.types import Cameras, Codebook, Scene
 
 INDEX = "maps.json"
 FORMAT = "ffsplat.maps 1"
@@ -59,16 +58,6 @@ def write(
             _write_features(scene, Path(path), cameras, overwrite, space, max_gigabytes)
         case _:
             raise UsageError(f"there are no maps {maps!r}", "depth, normals or features")
-
-
-def scaled(cameras: Cameras, factor: float) -> Cameras:
-    """The same cameras with images of another size; UsageError if nothing of one remains."""
-    sizes = np.rint(cameras.sizes * factor).astype(np.int32) if factor > 0 else 0 * cameras.sizes
-    if (sizes < 1).any():
-        raise UsageError(f"views scaled by {factor} have no pixels")
-    intrinsics = cameras.intrinsics.copy()
-    intrinsics[:, :2] *= (sizes / cameras.sizes)[..., None]
-    return replace(cameras, intrinsics=intrinsics.astype(np.float32), sizes=sizes)
 
 
 def feature_maps(
@@ -153,7 +142,7 @@ def _write_normals(scene: Scene, path: Path, cameras: Cameras, overwrite: bool) 
 def _write_features(
     scene: Scene, path: Path, cameras: Cameras, overwrite: bool, space: str, limit: float
 ) -> None:
-    name, rows = rows_of(scene, space)
+    _, name, rows = rows_of(scene, space)
     size = 2 * rows.shape[1] * int(cameras.sizes.astype(np.int64).prod(axis=1).sum())
     facts = f"{len(cameras)} maps of {rows.shape[1]} features need {size / 1e9:.3g} GB"
     if size > limit * 1e9:
@@ -176,8 +165,11 @@ def _write_features(
         _write_index(folder, {**_index(cameras, "features", files), "space": name})
 
 
-def rows_of(scene: Scene, space: str = "") -> tuple[str, Float32[np.ndarray, "rows d"]]:
-    """The name of a space of the scene's codebook, the first one for "", and the rows in it."""
+def rows_of(scene: Scene, space: str = "") -> tuple[Codebook, str, Float32[np.ndarray, "rows d"]]:
+    """The scene's codebook, the name of a space of it, the first one for "", and its rows there.
+
+    Raises UsageError for a scene without codes, without a codebook, or without that space.
+    """
     if scene.codebook is None or scene.codes is None:
         raise UsageError(
             "the scene has no codes or no codebook",
@@ -187,7 +179,7 @@ def rows_of(scene: Scene, space: str = "") -> tuple[str, Float32[np.ndarray, "ro
     name = space or next(iter(spaces))
     if name not in spaces:
         raise UsageError(f"the codebook has no space {name!r}", f"it has {', '.join(spaces)}")
-    return name, spaces[name].astype(np.float32)
+    return scene.codebook, name, spaces[name].astype(np.float32)
 
 
 def _index(cameras: Cameras, kind: str, files: list[str]) -> dict[str, object]:

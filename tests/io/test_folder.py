@@ -24,7 +24,10 @@ def test_a_new_folder_appears_with_all_its_files(tmp_path):
 
 
 def test_a_failure_leaves_nothing(tmp_path):
-    with pytest.raises(OutputError, match="No such file"), atomic_folder(tmp_path / "out", NAMES) as fresh:
+    with (
+        pytest.raises(OutputError, match="No such file"),
+        atomic_folder(tmp_path / "out", NAMES) as fresh,
+    ):
         write(fresh / "nowhere")
     assert list(tmp_path.iterdir()) == []
 
