@@ -168,6 +168,8 @@ def leaving(way: str) -> Figure:
                 one.socket.socket.setsockopt(
                     socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
                 )
+                # A thread that waits for its bytes would keep the connection open.
+                one.socket.socket.shutdown(socket.SHUT_RD)
                 one.socket.socket.close()
             elif way == "half":
                 one.socket.socket.shutdown(socket.SHUT_WR)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ffsplat.stream.engine.log import JsonFormatter
 from ffsplat.stream.protocol.control import Bye, Hello
+from ffsplat.stream.server.routes import MAX_PATH
 from tests.stream.server.talk import ask, client, serving
 
 TOKEN = "a-token-of-many-letters"
@@ -42,5 +43,8 @@ def test_sessions_and_requests_are_logged_as_facts_and_secrets_are_not(tmp_path:
     requests = [line for line in lines if line["message"] == "request"]
     assert (began["role"], began["peer"]) == ("viewer", "127.0.0.1")
     assert {line["code"] for line in ended} == {1000, 4401}
-    assert [(line["path"], line["status"]) for line in requests] == [("/nothing", 404)]
+    asked = [(line["path"], line["status"]) for line in requests]
+    assert asked[-1] == ("/nothing", 404)
+    # Some versions of websockets refuse a path that is not ASCII before we see it.
+    assert all(len(path) <= MAX_PATH and status == 404 for path, status in asked)
     assert TOKEN not in text.getvalue()
