@@ -9,7 +9,7 @@ Source: PlayCanvas, "The compressed PLY format"; splat-transform 3 is its refere
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, Float32, Int, Shaped, UInt32
+from jaxtyping import Float, Float32, UInt8, UInt32
 
 from ffsplat.errors import SceneFileError
 from ffsplat.formats.packing import (
@@ -134,13 +134,13 @@ def _unpack_rotation(packed: UInt32[np.ndarray, " n"]) -> Float[np.ndarray, "n 4
     return restore_largest((packed >> 30).astype(np.intp), rest)
 
 
-def _sh_bytes(rest: Float32[np.ndarray, "n k 3"]) -> Shaped[np.ndarray, "n columns"]:
+def _sh_bytes(rest: Float32[np.ndarray, "n k 3"]) -> UInt8[np.ndarray, "n columns"]:
     """Bytes of the higher SH, all red first; 0.5 of a step is added back by the reader."""
     steps = np.clip((rest / 8 + np.float32(0.5)) * 256, 0, 255).astype(np.uint8)
     return steps.transpose(0, 2, 1).reshape(len(rest), -1)
 
 
-def _sh_values(columns: Int[np.ndarray, "n columns"]) -> Float32[np.ndarray, "n k 3"]:
+def _sh_values(columns: UInt8[np.ndarray, "n columns"]) -> Float32[np.ndarray, "n k 3"]:
     steps = columns.astype(np.float32)
     places = np.where(columns == 0, 0, np.where(columns == 255, 1, (steps + 0.5) / 256))
     values = ((places - 0.5) * 8).astype(np.float32)

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Float32, Int, Shaped
+from jaxtyping import Float, Float32, Int, UInt8, UInt32, UInt64
 
 from ffsplat.errors import OutputError, SceneFileError
 from ffsplat.io.layout import LARGEST_LOG_SCALE, SH_COUNTS
@@ -107,12 +107,12 @@ def unit(quaternions: Float32[np.ndarray, "n 4"]) -> Float32[np.ndarray, "n 4"]:
     return result
 
 
-def byte(values: Float[np.ndarray, "*shape"]) -> Shaped[np.ndarray, "*shape"]:
+def byte(values: Float[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "*shape"]:
     """Values in [0, 255] as the nearest byte; others as the nearest end."""
     return np.clip(np.rint(values), 0, 255).astype(np.uint8)
 
 
-def level(values: Float[np.ndarray, "*shape"], bits: int) -> Shaped[np.ndarray, "*shape"]:
+def level(values: Float[np.ndarray, "*shape"], bits: int) -> UInt32[np.ndarray, "*shape"]:
     """Values in [0, 1] as the nearest of 2^bits levels, unsigned."""
     top = (1 << bits) - 1
     return np.clip(np.floor(values * top + 0.5), 0, top).astype(np.uint32)
@@ -158,7 +158,7 @@ def morton_order(means: Float32[np.ndarray, "n 3"]) -> Int[np.ndarray, " n"]:
     return np.argsort(code, kind="stable")
 
 
-def _spread(bits: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
+def _spread(bits: UInt64[np.ndarray, " n"]) -> UInt64[np.ndarray, " n"]:
     """21 bits with two zeros between any two, by halving the distances."""
     for shift, mask in (
         (32, 0x1F00000000FFFF),

@@ -7,13 +7,13 @@ ENTRIES = 256
 """Entries of a table that a byte points into."""
 
 ROUNDS = 20
-BINS = 4096
+BINS = 512
 SAMPLE = 1 << 17
 BRANCHES = 256
 TREE_ROUNDS = 4
 
 
-def table_of(values: Float32[np.ndarray, " n"]) -> Float32[np.ndarray, " entries"]:
+def table_of(values: Float32[np.ndarray, "*shape"]) -> Float32[np.ndarray, " entries"]:
     """256 rising numbers with a small squared distance to the values: Lloyd's algorithm.
 
     Starts as densely as the cube root of the density of values, which is best for many entries, and

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Float32, UInt8
+from jaxtyping import Float32, UInt8
 from PIL import Image
 
 from ffsplat.errors import OutputError
@@ -103,9 +103,10 @@ def _positions(
     return np.rint(places * LEVELS16).astype(np.uint16), bounds
 
 
-def _rotations(quaternions: Float32[np.ndarray, "n 4"]) -> Float[np.ndarray, "n 4"]:
+def _rotations(quaternions: Float32[np.ndarray, "n 4"]) -> UInt8[np.ndarray, "n 4"]:
     largest, rest = drop_largest(quaternions)
-    return np.column_stack([byte((rest / _ROOT2 + np.float32(0.5)) * 255), FIRST_TAG + largest])
+    tags = (FIRST_TAG + largest).astype(np.uint8)
+    return np.column_stack([byte((rest / _ROOT2 + np.float32(0.5)) * 255), tags])
 
 
 def _higher(

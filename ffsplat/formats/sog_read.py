@@ -4,12 +4,11 @@ import io
 import json
 import zipfile
 import zlib
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Float32, UInt8
+from jaxtyping import Float, Float32, UInt8, UInt16
 from PIL import Image, UnidentifiedImageError
 
 from ffsplat.errors import SceneFileError
@@ -58,25 +57,32 @@ class _Bundle:
 
     def parts(self) -> Parts:
         """The Gaussians, not checked yet."""
-        means, quats = self.meta["means"], self._pixels(self.meta["quats"], 0, 4)
-        sh0 = self._pixels(self.meta["sh0"], 0, 4)
-        sh = [_table(self.meta["sh0"])[sh0[:, :3]][:, None]]
+        means, scale, color = map(self._entry, ("means", "scales", "sh0"))
+        sh0 = self._pixels(color, 0, 4)
+        sh = [_table(color)[sh0[:, :3]][:, None]]
         if self.meta.get("shN"):
-            sh.append(self._higher(self.meta["shN"]))
+            sh.append(self._higher(self._entry("shN")))
         levels = self._pixels(means, 1).astype(np.uint16) << 8 | self._pixels(means, 0)
-        scales = _table(self.meta["scales"])[self._pixels(self.meta["scales"], 0)]
+        scales = _table(scale)[self._pixels(scale, 0)]
         with np.errstate(over="ignore"):
             linear = np.exp(scales.astype(np.float64))
         return Parts(
             _positions(levels, means),
             linear,
-            _rotations(quats),
+            _rotations(self._pixels(self._entry("quats"), 0, 4)),
             sh0[:, 3].astype(np.float32) / 255,
             np.concatenate(sh, axis=1),
         )
 
+    def _entry(self, name: str) -> dict[str, Any]:
+        """A part of the meta data; ValueError unless it is an object."""
+        entry = self.meta[name]
+        if not isinstance(entry, dict):
+            raise ValueError(f"{name} is no object")
+        return entry
+
     def _pixels(
-        self, entry: Mapping[str, Any], index: int, channels: int = 3
+        self, entry: dict[str, Any], index: int, channels: int = 3
     ) -> UInt8[np.ndarray, "n channels"]:
         """One row a Gaussian of the image with that index."""
         image = self._image(entry["files"][index], 2 * self.count + FREE_PIXELS, channels)
@@ -105,7 +111,7 @@ class _Bundle:
             raise ValueError(f"{name[:40]} has more than {limit} bytes")
         return content
 
-    def _higher(self, entry: Mapping[str, Any]) -> Float32[np.ndarray, "n k 3"]:
+    def _higher(self, entry: dict[str, Any]) -> Float32[np.ndarray, "n k 3"]:
         """The higher SH: labels, the palette that they point into, the table of its bytes."""
         coefficients = COEFFICIENTS[entry["bands"]]
         palette = self._image(entry["files"][0], MAX_PALETTE * coefficients, 3)
@@ -119,7 +125,7 @@ class _Bundle:
         return entries[numbers]
 
 
-def _table(entry: Mapping[str, Any]) -> Float32[np.ndarray, " entries"]:
+def _table(entry: dict[str, Any]) -> Float32[np.ndarray, " entries"]:
     table = np.array(entry["codebook"][:ENTRIES], np.float32)
     if table.ndim != 1 or not len(table):
         raise ValueError("a codebook is no list of numbers")
@@ -127,7 +133,7 @@ def _table(entry: Mapping[str, Any]) -> Float32[np.ndarray, " entries"]:
 
 
 def _positions(
-    levels: Float[np.ndarray, "n 3"], entry: Mapping[str, Any]
+    levels: UInt16[np.ndarray, "n 3"], entry: dict[str, Any]
 ) -> Float[np.ndarray, "n 3"]:
     low, high = (np.array(entry[end], np.float64) for end in ("mins", "maxs"))
     if low.shape != (3,) or high.shape != (3,):

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Float32, UInt8
 
-from ffsplat.errors import FFSplatError, SceneFileError, UsageError
+from ffsplat.errors import OutputError, SceneFileError, UsageError
 from ffsplat.formats.packing import (
     MAX_GAUSSIANS,
     MAX_RATIO,
@@ -39,6 +39,9 @@ POSITION_BITS = 24
 COEFFICIENTS = (0, 3, 8, 15)
 SH_STEPS = (8, 16, 16)
 """Steps of the SH of each degree in 1/128: five bits of degree 1, four of the others."""
+
+EXTENSION_BLOCKS = 16
+"""MiB that may follow the attributes: extensions of vendors."""
 
 _LONG_HEADER = 32
 _GZIP = 16 + zlib.MAX_WBITS
@@ -136,12 +139,23 @@ def _unzipped(content: bytes) -> tuple[_Header, Packed]:
         raise ValueError(f"version {header.version} in a gzip stream")
     sizes = [int(np.prod(shape)) for shape in header.shapes]
     body = unpacker.decompress(unpacker.unconsumed_tail, sum(sizes) + 1)
+    _finish(unpacker)
     if len(body) < sum(sizes):
         raise ValueError(f"{sum(sizes) - len(body)} of its bytes are missing")
     ends = np.cumsum(sizes)
     return header, _packed(
         header, [body[end - size : end] for size, end in zip(sizes, ends, strict=True)]
     )
+
+
+def _finish(unpacker: Any) -> None:
+    """Go to the end of a stream, past extensions that are not read, for its checksum."""
+    for _ in range(EXTENSION_BLOCKS):
+        if unpacker.eof:
+            return
+        if not unpacker.decompress(unpacker.unconsumed_tail, 1 << 20) and not unpacker.eof:
+            raise ValueError("its end is missing")
+    raise ValueError("it goes on after its last Gaussian")
 
 
 def _framed(fields: tuple, parts: list[memoryview]) -> bytes:
@@ -211,7 +225,7 @@ def _fractional_bits(means: Float32[np.ndarray, "n 3"]) -> int:
     whole = int(np.ceil(np.log2(max(float(np.abs(means).max()), 2.0**-POSITION_BITS) + 2.0**-12)))
     bits = min(max(12, 16 - whole), POSITION_BITS - 1 - whole, POSITION_BITS - 1)
     if bits < 0:
-        raise FFSplatError(
+        raise OutputError(
             "a position lies beyond 8 million units, more than SPZ holds", "write another format"
         )
     return bits
