@@ -48,11 +48,12 @@ class Pace:
         if count >= FEWEST and seconds > 0:
             self.seconds_each = seconds / count
 
-    def budget(self, moving: bool) -> float:
+    def budget(self, moving: bool) -> int:
         """How many Gaussians may be drawn."""
         if self.seconds_each is None:
             return FIRST
-        return max(FEWEST, (MOVING_SECONDS if moving else REST_SECONDS) / self.seconds_each)
+        seconds = MOVING_SECONDS if moving else REST_SECONDS
+        return max(FEWEST, round(seconds / self.seconds_each))
 
 
 class Motion:

@@ -44,11 +44,11 @@ class Packer:
         self._shapes: Words = nothing()
 
     def parts(
-        self, picture: Picture, budget: float | int, eye: Float[np.ndarray, "3"]
+        self, picture: Picture, budget: int, eye: Float[np.ndarray, "3"]
     ) -> dict[str, Words]:
         """The visible Gaussians by the name of their part; the most important if over budget."""
         rows = np.flatnonzero(picture.visible)
-        shown, total = min(len(rows), int(budget)), len(rows)
+        shown, total = min(len(rows), budget), len(rows)
         if shown < total:
             rows = rows[most_important(importance(picture.gaussians[rows], eye), shown)]
         words = colored(
@@ -183,13 +183,13 @@ class Screen:
             except Exception:
                 logging.getLogger(__name__).exception("a picture could not be shown")
 
-    def _show(self, stale: bool, budget: float) -> None:
+    def _show(self, stale: bool, budget: int) -> None:
         if stale or self._picture is None:
             self._picture = self._look()
         total = int(self._picture.visible.sum())
         parts = self._packer.parts(self._picture, budget, self._eye)
         self.nodes.show(parts)
-        self.drawn = (min(total, int(budget)), total)
+        self.drawn = (min(total, budget), total)
         self.on_drawn()
 
     def _settle(self, now: float) -> None:

@@ -1,0 +1,91 @@
+"""How many Gaussians a page is given."""
+
+import numpy as np
+import pytest
+
+from ffsplat.view.detail import (
+    FEWEST,
+    FIRST,
+    MAX_INFLATION,
+    MOVING_SECONDS,
+    REST_SECONDS,
+    Motion,
+    Pace,
+    importance,
+    inflation,
+    most_important,
+)
+from tests.view.test_picking import row_of
+
+
+def test_an_unknown_page_is_given_a_first_helping():
+    assert Pace().budget(moving=True) == Pace().budget(moving=False) == FIRST
+
+
+def test_a_page_is_given_what_it_draws_in_time():
+    pace = Pace()
+    pace.told(200_000, 0.02)  # a tenth of a microsecond each
+    assert pace.budget(moving=True) == pytest.approx(MOVING_SECONDS / 1e-7)
+    assert pace.budget(moving=False) == pytest.approx(REST_SECONDS / 1e-7)
+
+
+def test_a_slow_page_is_given_something():
+    pace = Pace()
+    pace.told(FEWEST, 60.0)
+    assert pace.budget(moving=True) == FEWEST
+
+
+def test_small_pictures_say_nothing():
+    pace = Pace()
+    pace.told(10, 1.0)
+    assert pace.budget(moving=True) == FIRST
+
+
+def test_a_motion_begins_once_and_ends_when_nothing_comes():
+    motion = Motion()
+    assert motion.note(10.0)
+    assert not motion.note(10.1)
+    assert motion.is_moving
+    assert not motion.rest(10.2)
+    assert motion.rest(10.6)
+    assert not motion.rest(10.7)
+    assert motion.note(20.0)
+
+
+def test_the_time_of_a_picture_is_the_median_between_messages():
+    motion = Motion()
+    for now in (0.0, 0.1, 0.2, 0.3, 3.0):
+        motion.note(now)
+    assert motion.seconds == pytest.approx(0.1)
+
+
+def test_a_slow_page_may_pause_longer():
+    motion = Motion()
+    for now in (0.0, 1.0, 2.0, 3.0, 4.0):
+        motion.note(now)
+    assert not motion.rest(7.9)
+    assert motion.rest(8.0)
+
+
+def test_importance_is_opacity_times_area_over_squared_distance():
+    values = importance(row_of(1, 2, 4), np.zeros(3))
+    np.testing.assert_allclose(values, 0.9 * 0.01 / np.array([1, 4, 16]), rtol=1e-5)
+    larger = importance(row_of(2, scale=0.2, opacity=0.45), np.zeros(3))
+    np.testing.assert_allclose(larger, 0.45 * 0.04 / 4, rtol=1e-5)
+
+
+def test_around_the_eye_importance_is_finite():
+    assert importance(row_of(0), np.zeros(3)) == pytest.approx(0.9)
+
+
+def test_the_largest_are_kept_in_their_order():
+    values = np.array([1, 5, 3, 4], np.float32)
+    assert most_important(values, 2).tolist() == [1, 3]
+    assert most_important(values, 9).tolist() == [0, 1, 2, 3]
+    assert most_important(values, 1).tolist() == [1]
+
+
+def test_those_left_cover_for_the_others_within_bounds():
+    assert inflation(100, 200) == 2
+    assert inflation(1, 10**6) == MAX_INFLATION
+    assert inflation(7, 7) == 1

@@ -1,0 +1,188 @@
+"""What is sent to the pages, and when."""
+
+import threading
+from contextlib import nullcontext
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from ffsplat.types import Gaussians
+from ffsplat.view.packing import colored, shapes
+from ffsplat.view.screen import Nodes, Packer, Picture, Screen
+from tests.io.scenes import random_gaussians
+
+PATIENCE = 10.0
+HERE = np.zeros(3)
+
+
+class Handle:
+    """A node that counts what it is given."""
+
+    def __init__(self, nodes: dict, name: str):
+        object.__setattr__(self, "puts", 0)
+        object.__setattr__(self, "_nodes", nodes)
+        object.__setattr__(self, "_name", name)
+        object.__setattr__(self, "buffer", np.zeros((1, 8), np.uint32))
+
+    def __setattr__(self, name: str, value: np.ndarray) -> None:
+        object.__setattr__(self, name, value)
+        object.__setattr__(self, "puts", self.puts + 1)
+
+    def remove(self) -> None:
+        del self._nodes[self._name]
+
+
+class Server:
+    """Of viser's server what a screen needs."""
+
+    def __init__(self):
+        self.nodes: dict[str, Handle] = {}
+        self.scene = SimpleNamespace(add_gaussian_splats=self._add)
+
+    def _add(self, name: str, *_: np.ndarray) -> Handle:
+        self.nodes[name] = Handle(self.nodes, name)
+        return self.nodes[name]
+
+    def atomic(self):
+        return nullcontext()
+
+    def flush(self) -> None:
+        pass
+
+
+def picture(gaussians: Gaussians, groups: np.ndarray | None = None) -> Picture:
+    visible = np.ones(len(gaussians), bool)
+    return Picture(gaussians, gaussians.colors, gaussians.opacities, visible, groups)
+
+
+def test_all_that_is_visible_is_one_part():
+    gaussians = random_gaussians(10)
+    shown = replace(picture(gaussians), visible=np.arange(10) % 2 == 0)
+    (words,) = Packer().parts(shown, 100, HERE).values()
+    expected = colored(shapes(gaussians), gaussians.colors, gaussians.opacities)
+    assert (words == expected[::2]).all()
+
+
+def test_nothing_visible_is_one_that_cannot_be_seen():
+    shown = replace(picture(random_gaussians(4)), visible=np.zeros(4, bool))
+    (words,) = Packer().parts(shown, 100, HERE).values()
+    assert words.tolist() == [[0] * 8]
+
+
+def test_over_budget_the_most_important_stay_and_grow():
+    gaussians = random_gaussians(100)
+    opacities = np.where(np.arange(100) < 25, 1.0, 1e-6).astype(np.float32)
+    shown = picture(replace(gaussians, opacities=opacities))
+    (words,) = Packer().parts(shown, 25, HERE).values()
+    assert (words[:, :3] == shapes(gaussians)[:25, :3]).all()
+    own = np.ascontiguousarray(shapes(gaussians)[:25, 4:7]).view(np.float16).astype(float)
+    sent = np.ascontiguousarray(words[:, 4:7]).view(np.float16).astype(float)
+    np.testing.assert_allclose(sent, 4 * own, rtol=1e-3)
+
+
+def test_shapes_are_made_again_only_for_other_gaussians(monkeypatch):
+    made = []
+    monkeypatch.setattr("ffsplat.view.screen.shapes", lambda g: made.append(g) or shapes(g))
+    packer, gaussians = Packer(), random_gaussians(5)
+    packer.parts(picture(gaussians), 9, HERE)
+    packer.parts(picture(replace(gaussians, opacities=gaussians.opacities / 2)), 9, HERE)
+    assert len(made) == 1
+    packer.parts(picture(random_gaussians(5)), 9, HERE)
+    assert len(made) == 2
+
+
+def test_only_parts_that_differ_are_sent():
+    server, packer, gaussians = Server(), Packer(), random_gaussians(9)
+    nodes, groups = Nodes(server), np.repeat([4, 5, 6], 3)
+    nodes.show(packer.parts(picture(gaussians, groups), 100, HERE))
+    assert nodes.sent_bytes == 9 * 32
+    moved = replace(gaussians, means=gaussians.means.copy())
+    moved.means[7] += 1
+    nodes.show(packer.parts(picture(moved, groups), 100, HERE))
+    assert nodes.sent_bytes == 12 * 32
+    assert {name: node.puts for name, node in server.nodes.items()} == {
+        "/splats/4": 1, "/splats/5": 1, "/splats/6": 2,
+    }  # fmt: skip
+
+
+def test_a_part_that_is_gone_is_removed():
+    server, packer, gaussians = Server(), Packer(), random_gaussians(4)
+    nodes = Nodes(server)
+    nodes.show(packer.parts(picture(gaussians, np.array([1, 1, 2, 2])), 100, HERE))
+    nodes.show(packer.parts(picture(gaussians[:2], np.array([2, 2])), 100, HERE))
+    assert list(server.nodes) == ["/splats/2"]
+
+
+@pytest.fixture
+def large(monkeypatch):
+    """A screen that shows 1000 Gaussians, and how to wait for its next picture."""
+    monkeypatch.setattr("ffsplat.view.detail.FIRST", 500)
+    monkeypatch.setattr("ffsplat.view.detail.FEWEST", 10)
+    monkeypatch.setattr("ffsplat.view.detail.STILL_SECONDS", 0.05)
+    gaussians, drawn = random_gaussians(1000), threading.Semaphore(0)
+    screen = Screen(Server(), lambda: picture(gaussians), 800)
+    screen.on_drawn = drawn.release
+
+    def wait() -> tuple[int, int]:
+        assert drawn.acquire(timeout=PATIENCE)
+        return screen.drawn
+
+    screen.start()
+    yield screen, wait
+    screen.stop()
+
+
+def test_a_page_that_nothing_is_known_of_gets_a_first_helping(large):
+    _, wait = large
+    assert wait() == (500, 1000)
+
+
+def test_a_page_that_can_bear_more_is_given_more_at_rest(large):
+    screen, wait = large
+    wait()
+    screen.told(500, 0.5)
+    assert wait() == (800, 1000)  # a second's worth is 1000, the most is 800
+
+
+def test_a_moving_page_is_given_less_until_it_rests(large):
+    screen, wait = large
+    wait()
+    screen.told(500, 0.5)
+    wait()
+    screen.note_camera(0, np.array([0.0, 0, -5]))
+    assert wait() == (100, 1000)
+    assert wait() == (800, 1000)
+    assert not screen.is_moving
+
+
+def test_a_page_that_leaves_in_motion_is_forgotten(large):
+    screen, wait = large
+    wait()
+    screen.note_camera(3, HERE)
+    wait()
+    screen.forget(3)
+    assert not screen.is_moving
+
+
+def test_a_picture_that_fails_is_not_the_last(monkeypatch):
+    gaussians, drawn, calls = random_gaussians(3), threading.Semaphore(0), []
+
+    def look() -> Picture:
+        calls.append(1)
+        if len(calls) == 1:
+            raise ValueError("a picture that cannot be made")
+        return picture(gaussians)
+
+    screen = Screen(Server(), look, 10)
+    screen.on_drawn = drawn.release
+    failed = threading.Event()
+    monkeypatch.setattr("logging.Logger.exception", lambda *_: failed.set())
+    screen.start()
+    try:
+        assert failed.wait(PATIENCE)
+        screen.request()
+        assert drawn.acquire(timeout=PATIENCE)
+    finally:
+        screen.stop()

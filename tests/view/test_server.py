@@ -1,0 +1,90 @@
+"""Who is let in, and which addresses are refused."""
+
+import socket
+import sys
+
+import pytest
+import viser
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
+from websockets.typing import Subprotocol
+
+from ffsplat.errors import UsageError
+from ffsplat.view.server import address_of, open_server
+
+PROTOCOL = Subprotocol(f"viser-v{viser.__version__}")
+
+
+@pytest.fixture(scope="module")
+def server():
+    with open_server("127.0.0.1", 0, "a title") as running:
+        yield running
+
+
+def first_message(port: int, **options) -> bytes:
+    """What a client hears first, or ConnectionClosed."""
+    url = f"ws://127.0.0.1:{port}"
+    with connect(url, subprotocols=[PROTOCOL], proxy=None, max_size=None, **options) as socket_:
+        return socket_.recv(timeout=10)
+
+
+def test_our_own_page_and_programs_are_let_in(server):
+    port = server.get_port()
+    assert first_message(port)
+    assert first_message(port, origin=f"http://127.0.0.1:{port}")
+
+
+@pytest.mark.parametrize("origin", ["http://evil.example", "http://127.0.0.1:1", "null"])
+def test_pages_of_other_origins_are_turned_away(server, origin):
+    with pytest.raises(ConnectionClosed) as closed:
+        first_message(server.get_port(), origin=origin)
+    assert closed.value.rcvd.code == 1008
+
+
+def test_a_name_that_was_made_to_point_here_is_turned_away(server):
+    port = server.get_port()
+    evil = f"evil.example:{port}"
+    with socket.create_connection(("127.0.0.1", port)) as raw, pytest.raises(ConnectionClosed):
+        url = f"ws://{evil}"
+        with connect(url, sock=raw, origin=f"http://{evil}", subprotocols=[PROTOCOL]) as socket_:
+            socket_.recv(timeout=10)
+
+
+def test_nobody_can_have_a_public_address_made(server):
+    assert server.request_share_url() is None
+    assert server._share_tunnel is None
+
+
+def test_the_address_of_the_page(server):
+    port = server.get_port()
+    assert address_of(server, "127.0.0.1") == f"http://127.0.0.1:{port}"
+    assert address_of(server, "0.0.0.0") == f"http://127.0.0.1:{port}"
+    assert address_of(server, "::1") == f"http://[::1]:{port}"
+
+
+def test_a_port_in_use_is_refused(server):
+    port = server.get_port()
+    with (
+        pytest.raises(UsageError, match=f"cannot listen at 127.0.0.1:{port}"),
+        open_server("127.0.0.1", port, ""),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("host", ["203.0.113.7", "no such host"])
+def test_an_address_of_another_machine_is_refused(host):
+    with pytest.raises(UsageError, match="cannot listen"), open_server(host, 0, ""):
+        pass
+
+
+def test_without_viser_the_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "viser", None)
+    with pytest.raises(UsageError) as refused, open_server("127.0.0.1", 0, ""):
+        pass
+    assert 'pip install "ffsplat[view]"' in str(refused.value.hint)
+
+
+def test_it_says_nothing_on_the_terminal(capfd):
+    with open_server("127.0.0.1", 0, "a title"):
+        pass
+    assert capfd.readouterr() == ("", "")
