@@ -1,17 +1,24 @@
 """Relevancy: how much nearer a text is than phrases that mean anything (LERF, LangSplat)."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float, Float32
 
-from ffsplat import codes
 from ffsplat.errors import UsageError
 from ffsplat.hits import Match
 from ffsplat.query.question import Question
+from ffsplat.query.scoring import margins
+from ffsplat.text import CANON
+from ffsplat.types import LEVELS, SparseCode
 
 RELEVANCY_THRESHOLD = 0.5
 """A text that is nearer than every canonical phrase."""
+
+RANGE_THRESHOLD = 0.7
+"""Of the range of relevancies in the scene; the code of LangSplat stretches a map to [-1, 1] and
+cuts it at 0.4, which is the same."""
 
 TEMPERATURE = 10.0
 """Factor on cosines before they become a relevancy, as in the code of LERF and its successors."""
@@ -19,9 +26,19 @@ TEMPERATURE = 10.0
 
 @dataclass(frozen=True)
 class Options:
-    """`temperature` is the factor on cosines before the softmax."""
+    """How cosines become a relevancy, which level counts, and what the threshold is compared with.
+
+    `canon` are the canonical phrases. `levels` "together" compares whole codes; "best" compares
+    each level of detail by itself and keeps the one with the largest relevancy in the scene
+    (LangSplat, section 3.4). `rule` "absolute" compares the relevancy itself with the threshold,
+    "range" its place between the smallest and largest of the scene, so that something is always
+    found, also where nothing is there.
+    """
 
     temperature: float = TEMPERATURE
+    canon: tuple[str, ...] = CANON
+    levels: Literal["together", "best"] = "together"
+    rule: Literal["absolute", "range"] = "absolute"
 
 
 def match(question: Question, options: Options) -> Match:
@@ -29,23 +46,37 @@ def match(question: Question, options: Options) -> Match:
 
     Raises UsageError for a text without canonical phrases: in the lexicon, say.
     """
-    text = question.embedding
-    if not len(text.canon):
+    if options.levels == "best" and question.level is None:
+        present = [n for i, n in enumerate(LEVELS[:2]) if (question.codebook.levels == i).any()]
+        asked = [question.at_level(name) for name in present]
+        found = [scores_of(one, one.code, options) for one in asked]
+        best = int(np.argmax([scores.max(initial=0) for scores in found]))
+        question, scores = asked[best], found[best]
+    else:
+        scores = scores_of(question, question.code, options)
+    limit = RELEVANCY_THRESHOLD
+    if options.rule == "range":
+        scores, limit = stretched(scores, scores > 0), RANGE_THRESHOLD
+    return Match(scores, (question.counted,), (), question.level != "part", limit)
+
+
+def scores_of(question: Question, code: SparseCode, options: Options) -> Float32[np.ndarray, " n"]:
+    """The relevancy of any codes over the question's codebook, with lengths in its space."""
+    text, canon = question.embedding, question.embedding.canon
+    if not len(canon):
         raise UsageError(
             f"a relevancy needs canonical phrases, which {question.space_name} lacks",
             "--space open_clip:ARCH/TAG has them, or ask by --strategy cosine",
         )
-    rows = question.row_scores(np.vstack([text.vector, text.canon]))
-    cosines = codes.cosine(question.code, rows)
-    known = question.code.norms > 0  # without evidence every cosine is 0, which is no half match
-    scores = relevancy(cosines[:, 0], cosines[:, 1:], options.temperature)
-    scores = np.where(known, scores, 0).astype(np.float32)
-    return Match(scores, (question.counted,), (), question.level != "part", RELEVANCY_THRESHOLD)
+    if options.canon != CANON:
+        canon = question.encoder.encode(options.canon)
+    gaps = margins(code, question.row_scores(np.vstack([text.vector, canon])))
+    return _sigmoid(options.temperature * gaps)
 
 
 def relevancy(
-    positive: Float32[np.ndarray, " *n"],
-    canon: Float32[np.ndarray, "*n c"],
+    positive: Float[np.ndarray, " *n"],
+    canon: Float[np.ndarray, "*n c"],
     temperature: float = TEMPERATURE,
 ) -> Float32[np.ndarray, " *n"]:
     """How much nearer a text is than the canonical phrases: 0 to 1, 0.5 where it is equally near.
@@ -54,5 +85,17 @@ def relevancy(
     sigmoid(temperature * (positive - largest canon)). Source: Kerr et al., "LERF: Language Embedded
     Radiance Fields", 2023, section 3.4.
     """
-    gap = positive - canon.max(axis=-1)
-    return (1 / (1 + np.exp(-temperature * gap))).astype(np.float32)
+    return _sigmoid(temperature * (positive - canon.max(axis=-1)))
+
+
+def stretched(scores: Float32[np.ndarray, " n"], known: np.ndarray) -> Float32[np.ndarray, " n"]:
+    """Where a score lies between the smallest and the largest of the known ones, 0 to 1."""
+    if not known.any():
+        return np.zeros_like(scores)
+    low, high = scores[known].min(), scores[known].max()
+    return np.where(known, (scores - low) / (high - low + np.float32(1e-9)), 0).astype(np.float32)
+
+
+def _sigmoid(values: Float[np.ndarray, " *n"]) -> Float32[np.ndarray, " *n"]:
+    with np.errstate(over="ignore"):  # of -inf, where there is no evidence: 0
+        return (1 / (1 + np.exp(-values))).astype(np.float32)

@@ -1,6 +1,6 @@
 """The built-in words: which share of a Gaussian's evidence lies on the rows that they name."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,11 +9,11 @@ from jaxtyping import Bool, Float32
 from ffsplat import codes
 from ffsplat.codebook import LEXICON
 from ffsplat.color_names import BASIC_COLORS, nearest_basic_color
-from ffsplat.errors import SceneFileError, UsageError
+from ffsplat.errors import UsageError
 from ffsplat.hits import Match, slots_of
-from ffsplat.query.question import Question
-from ffsplat.text import LexiconSpace
-from ffsplat.types import LEVELS, Codebook, Scene, SparseCode
+from ffsplat.query.question import Question, lexicon_of_rows
+from ffsplat.text import LexiconSpace, Phrase
+from ffsplat.types import LEVELS, Scene, SparseCode
 
 LEXICON_THRESHOLD = 0.5
 """Most of the evidence of a Gaussian speaks for the phrase."""
@@ -30,48 +30,51 @@ def match(question: Question, options: Options) -> Match:
     A colour is the share of the instance whose own colour is nearest to it. Raises UsageError for
     another space and for a level that the phrase does not name; else as `LexiconSpace.parse`.
     """
+    code, phrase = question.scene.codes, parse(question)
+    assert code is not None  # a question has codes
+    named = named_rows(question, phrase)
+    scores = evidence(question, code, named)
+    if phrase.colors:
+        scores *= _color_share(question.scene, scores, phrase.colors)
+    whole = list(named) == ["whole"]
+    rows = tuple(named.values()) or (question.codebook.levels == LEVELS.index("whole"),)
+    return Match(scores, rows, phrase.colors, whole, LEXICON_THRESHOLD)
+
+
+def parse(question: Question) -> Phrase:
+    """What the text asks for; UsageError in another space, else as `LexiconSpace.parse`."""
     if question.space_name != LEXICON or not isinstance(question.text, str):
         raise UsageError(
             f"the lexicon is no way to ask in {question.space_name}", "--strategy relevancy is one"
         )
-    scene, text = question.scene, question.text
-    phrase = LexiconSpace().parse(text)
-    code, codebook = question.scene.codes, question.codebook
-    assert code is not None  # a question has codes
+    return LexiconSpace().parse(question.text)
+
+
+def named_rows(question: Question, phrase: Phrase) -> dict[str, Bool[np.ndarray, " rows"]]:
+    """The codebook rows that a phrase names, by level; UsageError if the asked level has none."""
+    codebook = question.codebook
     levels = [n for n in LEVELS[:2] if n in phrase.rows and question.level in (None, n)]
     if not levels and question.level is not None:
         level = question.level
-        raise UsageError(f"{text!r} names nothing of level {level}", f"drop the level {level}")
-    scores = np.ones(len(scene), np.float32)
-    named = []
-    for name in levels:
-        wanted = lexicon_of_rows(codebook)[:, list(phrase.rows[name])].any(axis=1)
-        at_level = codebook.levels == LEVELS.index(name)
-        named.append(wanted & at_level)
-        scores *= share(code, wanted & at_level, at_level)
-    if phrase.colors:
-        scores *= _color_share(scene, scores, phrase.colors)
-    if not named:
-        named.append(codebook.levels == LEVELS.index("whole"))
-    whole = levels == ["whole"]
-    return Match(scores, tuple(named), phrase.colors, whole, LEXICON_THRESHOLD)
-
-
-def lexicon_of_rows(codebook: Codebook) -> Bool[np.ndarray, "rows lexicon"]:
-    """Which lexicon row each codebook row is; an older codebook knows fewer lexicon rows.
-
-    Raises SceneFileError for a codebook that knows more.
-    """
-    known = codebook.spaces[LEXICON]
-    size = len(LexiconSpace().encode([]).T)
-    if known.shape[1] > size:
-        raise SceneFileError(
-            f"the codebook has {known.shape[1]} lexicon rows, this version {size}",
-            "the scene was made by a newer ffsplat",
+        raise UsageError(
+            f"{question.label!r} names nothing of level {level}", f"drop the level {level}"
         )
-    rows = np.zeros((len(codebook), size), bool)
-    rows[:, : known.shape[1]] = known > 0
-    return rows
+    table = lexicon_of_rows(codebook)
+    return {
+        name: table[:, list(phrase.rows[name])].any(axis=1)
+        & (codebook.levels == LEVELS.index(name))
+        for name in levels
+    }
+
+
+def evidence(
+    question: Question, code: SparseCode, named: Mapping[str, Bool[np.ndarray, " rows"]]
+) -> Float32[np.ndarray, " n"]:
+    """Product over the levels of the share of each code's weight at a level on the named rows."""
+    scores = np.ones(len(code), np.float32)
+    for name, wanted in named.items():
+        scores *= share(code, wanted, question.codebook.levels == LEVELS.index(name))
+    return scores
 
 
 def share(

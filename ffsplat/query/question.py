@@ -1,6 +1,6 @@
 """What a strategy is given: a scene, a text and the space in which both are compared."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -8,10 +8,10 @@ from jaxtyping import Bool, Float32
 
 from ffsplat.clip import OPEN_CLIP
 from ffsplat.codebook import LEXICON
-from ffsplat.codes import keep_rows, norm_in
 from ffsplat.embeddings import TextEmbedding
 from ffsplat.errors import SceneFileError, UsageError
-from ffsplat.text import TextSpace, add_text_space, embed, text_space
+from ffsplat.query.scoring import in_space, only
+from ffsplat.text import LexiconSpace, TextSpace, add_text_space, embed, text_space
 from ffsplat.types import LEVELS, Codebook, Scene, SparseCode
 
 
@@ -70,6 +70,8 @@ class Question:
     @cached_property
     def embeddings(self) -> Float32[np.ndarray, "rows d"]:
         """The rows of the codebook in the text's space."""
+        if self.space_name == LEXICON:
+            return lexicon_of_rows(self.codebook).astype(np.float32)
         return self.codebook.spaces[self.space_name].astype(np.float32)
 
     @cached_property
@@ -86,12 +88,14 @@ class Question:
         code, codebook = meaning(self.scene)
         if self.level is None and self.space_name == next(iter(codebook.spaces)):
             return code
-        return self.in_space(code if self.level is None else keep_rows(code, self.counted))
+        return in_space(code if self.level is None else only(code, self.counted), self.embeddings)
 
-    def in_space(self, code: SparseCode) -> SparseCode:
-        """Any codes over this codebook, with the lengths that they have in the text's space."""
-        norms = norm_in(code, self.embeddings).astype(np.float16)
-        return SparseCode(code.ids, code.weights, norms)
+    def at_level(self, level: str) -> "Question":
+        """The same question about one level; the text is not embedded again."""
+        if self.space_name == LEXICON:
+            return replace(self, level=level)
+        space = self.encoder if isinstance(self.text, str) else self.space
+        return Question(self.scene, self.embedding, space, level)
 
     def row_scores(self, vectors: Float32[np.ndarray, "t d"]) -> Float32[np.ndarray, "rows t"]:
         """Inner products of the codebook's rows and texts: what `codes.score` gathers.
@@ -139,6 +143,23 @@ def meaning(scene: Scene) -> tuple[SparseCode, Codebook]:
             "keep the .codebook.safetensors file beside the PLY, or make the scene with ffsplat",
         )
     return scene.codes, scene.codebook
+
+
+def lexicon_of_rows(codebook: Codebook) -> Bool[np.ndarray, "rows lexicon"]:
+    """Which lexicon row each codebook row is; an older codebook knows fewer lexicon rows.
+
+    Raises SceneFileError for a codebook that knows more.
+    """
+    known = codebook.spaces[LEXICON]
+    size = len(LexiconSpace().encode([]).T)
+    if known.shape[1] > size:
+        raise SceneFileError(
+            f"the codebook has {known.shape[1]} lexicon rows, this version {size}",
+            "the scene was made by a newer ffsplat",
+        )
+    rows = np.zeros((len(codebook), size), bool)
+    rows[:, : known.shape[1]] = known > 0
+    return rows
 
 
 def _space_of(

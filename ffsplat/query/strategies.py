@@ -78,6 +78,54 @@ _ALL = (
         "Kerr et al., LERF, 2023; Qin et al., LangSplat, 2024",
         "canonical",
     ),
+    Strategy(
+        "softmax",
+        "the best of a list of labels, and how sure that is",
+        "LSM, 2024; SIU3R, 2025; Zhou et al., Feature 3DGS, 2024",
+        "labels",
+    ),
+    Strategy(
+        "two-step",
+        "the text finds regions, the regions their Gaussians",
+        "Semantic Consistent Language Gaussian Splatting, 2025",
+        "two_step",
+    ),
+    Strategy(
+        "part-in-whole",
+        "a part among what belongs to its whole: the leg of the chair",
+        "FMLGS, 2025",
+        "parts",
+    ),
+    Strategy(
+        "nested",
+        "the most relevant of nested levels of detail",
+        "Bhalgat et al., N2F2, 2024",
+        "nested",
+    ),
+    Strategy(
+        "hyperplane",
+        "a plane in the space of features, fitted to what the text finds first",
+        "Qu et al., GOI, 2024",
+        "hyperplane",
+    ),
+    Strategy(
+        "refer",
+        "one thing by where it lies: the chair left of the table, the lamp nearest the bed",
+        "ffsplat: a grammar of spatial relations; the task of ReferSplat, He et al., 2025",
+        "refer",
+    ),
+    Strategy(
+        "growing",
+        "what is surely meant takes in what looks like the same object",
+        "Zhu et al., COS3D, 2025",
+        "growing",
+    ),
+    Strategy(
+        "ensemble",
+        "what photos say of a Gaussian, joined with what its surroundings say",
+        "EmbodiedSplat, 2026",
+        "ensemble",
+    ),
 )
 
 STRATEGIES: dict[str, Strategy] = {strategy.name: strategy for strategy in _ALL}

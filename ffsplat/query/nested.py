@@ -1,0 +1,69 @@
+"""Nested levels: the coarse prefix of a meaning, then more and more of it (N2F2).
+
+Bhalgat et al., "N2F2: Hierarchical Scene Understanding with Nested Neural Feature Fields", 2024,
+give each point one vector whose prefixes mean objects, then parts. Here the prefixes of a code are
+its pairs of level whole, then those of whole and part, then all of it.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float, Float32
+
+from ffsplat import codes
+from ffsplat.errors import UsageError
+from ffsplat.hits import Match
+from ffsplat.query.canonical import RELEVANCY_THRESHOLD, TEMPERATURE, relevancy
+from ffsplat.query.labels import softmax
+from ffsplat.query.question import Question
+from ffsplat.query.scoring import in_space, only
+from ffsplat.types import LEVELS, SparseCode
+
+
+@dataclass(frozen=True)
+class Options:
+    """How the prefixes become one score.
+
+    `pick` "largest" takes the most relevant prefix; "composite" blends the prefixes first, by how
+    near each is to a canonical phrase (N2F2, section 3.3), and asks once.
+    """
+
+    pick: Literal["largest", "composite"] = "largest"
+    temperature: float = TEMPERATURE
+
+
+def match(question: Question, options: Options) -> Match:
+    """The relevancy of the most relevant prefix of each code, or of their blend.
+
+    Raises UsageError for a text without canonical phrases.
+    """
+    text = question.embedding
+    if not len(text.canon):
+        raise UsageError("a relevancy needs canonical phrases", "--space open_clip:ARCH/TAG")
+    rows = question.row_scores(np.vstack([text.vector, text.canon]))
+    parts = prefixes(question)
+    cosines = np.stack([codes.cosine(code, rows) for code in parts], axis=1)
+    if options.pick == "composite":
+        cosines = compose(cosines)[:, None]
+    scores = relevancy(cosines[..., 0], cosines[..., 1:], options.temperature)
+    if options.pick == "largest":
+        scores[np.stack([code.norms for code in parts], axis=1) == 0] = 0
+    best = np.where(parts[-1].norms > 0, scores.max(axis=1), np.float32(0))
+    return Match(best, (question.counted,), (), True, RELEVANCY_THRESHOLD)
+
+
+def prefixes(question: Question) -> list[SparseCode]:
+    """The codes up to each level that the codebook has rows of, coarsest first."""
+    levels = question.codebook.levels
+    present = [i for i in range(len(LEVELS)) if (levels == i).any()]
+    code = question.code
+    return [in_space(only(code, levels <= level), question.embeddings) for level in present]
+
+
+def compose(cosines: Float[np.ndarray, "n prefixes t"]) -> Float32[np.ndarray, "n t"]:
+    """Cosines of the blend sum_k gamma_k E_k: gamma is the softmax of each prefix's largest cosine
+    with a canonical phrase; the first text is the one asked for. Source: N2F2, equation 6.
+    """
+    weights = softmax(cosines[..., 1:].max(axis=-1).astype(np.float32))
+    return np.einsum("nk,nkt->nt", weights, cosines).astype(np.float32)

@@ -1,0 +1,90 @@
+"""Codes against texts: what strategies share, by numba once it is loaded and by numpy before."""
+
+import sys
+
+import numpy as np
+from jaxtyping import Bool, Float, Float32, Int32
+
+from ffsplat import codes
+from ffsplat.codes import CHUNK, MAX_GRAM, half_values
+from ffsplat.types import NO_ID, SparseCode
+
+
+def margins(code: SparseCode, row_scores: Float[np.ndarray, "rows t"]) -> Float32[np.ndarray, " n"]:
+    """Cosine of the first text less the largest of the others; -inf where there is no evidence.
+
+    `row_scores` are inner products of rows and texts. Raises SceneFileError as `codes.score`.
+    """
+    if not _fast():
+        cosines = codes.cosine(code, row_scores)
+        gap = cosines[:, 0] - cosines[:, 1:].max(axis=1)
+        return np.where(code.norms > 0, gap, -np.inf).astype(np.float32)
+    from ffsplat.query import loops
+
+    return loops.margins(*_bits(code), half_values(), _columns(code, row_scores))
+
+
+def best(
+    code: SparseCode, row_scores: Float[np.ndarray, "rows t"], scale: float
+) -> tuple[Int32[np.ndarray, " n"], Float32[np.ndarray, " n"]]:
+    """The text of the largest cosine and its share in softmax(scale * cosines).
+
+    -1 and 0 where there is no evidence. Raises SceneFileError as `codes.score`.
+    """
+    if _fast():
+        from ffsplat.query import loops
+
+        columns = _columns(code, row_scores)
+        return loops.best(*_bits(code), half_values(), columns, np.float32(scale))
+    label, share = np.empty(len(code), np.int32), np.empty(len(code), np.float32)
+    for start in range(0, len(code), CHUNK):
+        rows = slice(start, start + CHUNK)
+        cosines = codes.cosine(code[rows], row_scores)
+        label[rows] = cosines.argmax(axis=1)
+        gaps = cosines - cosines.max(axis=1, keepdims=True)
+        share[rows] = 1 / np.exp(scale * gaps).sum(axis=1)
+    known = code.norms > 0
+    return np.where(known, label, np.int32(NO_ID)), np.where(known, share, np.float32(0))
+
+
+def in_space(code: SparseCode, embeddings: Float32[np.ndarray, "rows d"]) -> SparseCode:
+    """The same codes with the lengths that they have over these rows.
+
+    Raises SceneFileError if an ID lies outside the rows.
+    """
+    if _fast() and len(embeddings) <= MAX_GRAM and len(code):
+        from ffsplat.query import loops
+
+        codes.check_ids(code, len(embeddings))
+        ids, weights, _ = _bits(code)
+        norms = loops.lengths(ids, weights, half_values(), embeddings @ embeddings.T)
+    else:
+        norms = codes.norm_in(code, embeddings)
+    return SparseCode(code.ids, code.weights, norms.astype(np.float16))
+
+
+def only(code: SparseCode, counted: Bool[np.ndarray, " rows"]) -> SparseCode:
+    """The pairs of each code that lie on the counted rows: `codes.keep_rows`, but not rescaled.
+
+    Its norms mean nothing until `in_space`; scale does not matter to a cosine.
+    """
+    kept = np.append(counted, False)[code.ids]
+    ids = np.where(kept, code.ids, np.int16(NO_ID))
+    return SparseCode(ids, np.where(kept, code.weights, np.float16(0)), code.norms)
+
+
+def _fast() -> bool:
+    return "numba" in sys.modules
+
+
+def _bits(code: SparseCode) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    return code.ids, code.weights.view(np.uint16), code.norms.view(np.uint16)
+
+
+def _columns(
+    code: SparseCode, row_scores: Float[np.ndarray, "rows t"]
+) -> Float32[np.ndarray, "t padded"]:
+    codes.check_ids(code, len(row_scores))
+    padded = np.zeros((row_scores.shape[1], len(row_scores) + 1), np.float32)
+    padded[:, 1:] = row_scores.T
+    return padded

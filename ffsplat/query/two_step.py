@@ -1,0 +1,97 @@
+"""Two steps: from the text to a region, and from the region to its Gaussians.
+
+The second step compares what was seen with what was seen, so that one high threshold fits any text.
+Source: "Semantic Consistent Language Gaussian Splatting", arXiv 2503.21767, section IV-B.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float32, Int64
+
+from ffsplat import codes
+from ffsplat.errors import UsageError
+from ffsplat.hits import Match
+from ffsplat.query.evidence import evidence
+from ffsplat.query.question import Question
+from ffsplat.query.regions import Regions, instance_regions, row_regions
+
+ALIKE = 0.8
+"""Cosine of a Gaussian and its region from which it belongs to it."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a region is, which regions are kept, and how Gaussians are picked from them.
+
+    Regions are "instance"s, or all Gaussians of one codebook "row". `keep` "best" keeps the region
+    that fits the text best, as the source does; "all" keeps those from `low` on, the threshold of
+    the first step (usual: that of the space's own strategy), below which there is no region.
+    `select` "member" takes the Gaussians of the region; "feature" those of the whole scene whose
+    cosine with the region is the threshold or more. `stray` drops, by DBSCAN, Gaussians that have
+    fewer than `neighbors` others within that distance and are near no such cluster; 0 keeps them.
+    """
+
+    regions: Literal["instance", "row"] = "instance"
+    keep: Literal["best", "all"] = "all"
+    select: Literal["member", "feature"] = "member"
+    low: float | None = None
+    stray: float = 0.0
+    neighbors: int = 10
+
+
+def match(question: Question, options: Options) -> Match:
+    """Cosine of each Gaussian with its region, or the best of the regions, that fits the text."""
+    found = (instance_regions if options.regions == "instance" else row_regions)(question)
+    kept = regions_of_text(question, found, options)
+    if options.select == "member":
+        inside = np.isin(found.of, kept)
+        scores, limit = inside.astype(np.float32), 0.5
+    else:
+        scores, limit = alike(question, found, kept), ALIKE
+    if options.stray > 0:
+        _drop_strays(question, scores, limit, options)
+    return Match(scores, (question.counted,), (), False, limit)
+
+
+def regions_of_text(
+    question: Question, regions: Regions, options: Options
+) -> Int64[np.ndarray, " kept"]:
+    """The regions that fit the text, best first; none if none reaches the lower threshold."""
+    scores, usual = evidence(question, regions.code)
+    low = usual if options.low is None else options.low
+    order = np.argsort(-scores, kind="stable")
+    order = order[(scores[order] >= low) & (regions.code.norms[order] > 0)]
+    return order[:1] if options.keep == "best" else order
+
+
+def alike(
+    question: Question, regions: Regions, kept: Int64[np.ndarray, " kept"]
+) -> Float32[np.ndarray, " n"]:
+    """The largest cosine of each Gaussian with one of the kept regions."""
+    largest = np.zeros(len(question.scene), np.float32)
+    for start in range(0, len(kept), 8):
+        some = regions.code[kept[start : start + 8]]
+        vectors = codes.to_dense(some, len(question.codebook)) @ question.embeddings
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        cosines = codes.cosine(question.code, question.row_scores(vectors))
+        np.maximum(largest, cosines.max(axis=1), out=largest)
+    return largest
+
+
+def _drop_strays(
+    question: Question, scores: Float32[np.ndarray, " n"], limit: float, options: Options
+) -> None:
+    """Set the score of matching Gaussians that DBSCAN calls noise to 0."""
+    try:
+        from sklearn.cluster import DBSCAN
+    except ImportError as error:
+        raise UsageError(
+            "dropping strays needs scikit-learn", 'pip install "ffsplat[group]"'
+        ) from error
+    rows = np.flatnonzero(scores >= limit)
+    if len(rows):
+        clusters = DBSCAN(eps=options.stray, min_samples=options.neighbors)
+        labels = clusters.fit_predict(question.scene.gaussians.means[rows])
+        scores[rows[labels < 0]] = 0
