@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ffsplat.edit.history import History
+    from ffsplat.edit.joining import Merged, merge
     from ffsplat.edit.labels import Label
     from ffsplat.edit.moving import Move, similarity_of, turn_of
     from ffsplat.edit.operations import Extract, Operation, Remove
+    from ffsplat.edit.placing import Placed, place_by_views
     from ffsplat.edit.recolor import Recolor, ShiftHue, color_of
     from ffsplat.edit.selecting import select, select_box, select_instance
 
@@ -19,12 +21,16 @@ __all__ = [
     "Extract",
     "History",
     "Label",
+    "Merged",
     "Move",
     "Operation",
+    "Placed",
     "Recolor",
     "Remove",
     "ShiftHue",
     "color_of",
+    "merge",
+    "place_by_views",
     "select",
     "select_box",
     "select_instance",
@@ -34,9 +40,11 @@ __all__ = [
 
 _HOMES = {
     "history": ("History",),
+    "joining": ("Merged", "merge"),
     "labels": ("Label",),
     "moving": ("Move", "similarity_of", "turn_of"),
     "operations": ("Extract", "Operation", "Remove"),
+    "placing": ("Placed", "place_by_views"),
     "recolor": ("Recolor", "ShiftHue", "color_of"),
     "selecting": ("select", "select_box", "select_instance"),
 }

@@ -6,9 +6,10 @@ import numpy as np
 from jaxtyping import Bool, Float16, Float32
 
 from ffsplat import codes
-from ffsplat.codebook import code_gram, lexicon_codebook
+from ffsplat.codebook import lexicon_codebook
 from ffsplat.codes import MAX_ROWS
 from ffsplat.errors import CheckpointError, UsageError
+from ffsplat.io.ply import with_norms
 from ffsplat.text import MAX_LETTERS, TEMPLATES, LexiconSpace, OpenClipSpace, text_space
 from ffsplat.types import LEVELS, NO_ID, Codebook, Scene, SparseCode
 
@@ -148,7 +149,8 @@ def _relabelled(
     share = np.where(here, weights, 0).sum(1, keepdims=True)
     share[share == 0] = 1
     ids = np.hstack([np.full((len(part), 1), row, np.int16), np.where(here, NO_ID, part.ids)])
-    fresh = codes.from_pairs(ids, np.hstack([share, rest]), part.ids.shape[1], code_gram(codebook))
+    fresh = codes.from_pairs(ids, np.hstack([share, rest]), part.ids.shape[1])
+    fresh = with_norms(fresh.ids, fresh.weights, codebook)
     values = {}
     for name, value in vars(old).items():
         values[name] = value.copy()

@@ -10,7 +10,8 @@ from ffsplat import codes
 from ffsplat.codebook import LEXICON, lexicon_codebook, validate
 from ffsplat.edit import Label, select
 from ffsplat.edit.labels import embedding_of, missing_spaces, row_of
-from ffsplat.errors import UsageError
+from ffsplat.errors import UsageError, WeightsMissing
+from ffsplat.text import OpenClipSpace
 from ffsplat.types import NO_ID, Scene
 
 TABLE = np.arange(1000) < 300
@@ -150,7 +151,28 @@ def test_embeddings_are_those_of_the_lexicon():
     assert sofa is not None
     np.testing.assert_array_equal(sofa, np.eye(len(book))[book.names.index("sofa")])
     assert embedding_of("sofa", LEXICON, 3) is None  # a table that did not have the word yet
-    assert embedding_of("sofa", "open_clip:ViT-B-32/none-such", 512) is None
+
+
+def test_embeddings_of_a_text_tower_are_the_mean_of_its_prompts(monkeypatch, tmp_path):
+    monkeypatch.setenv("FFSPLAT_CACHE", str(tmp_path))
+    space = "open_clip:ViT-B-32/openai"
+
+    def tower(self, phrases):
+        assert self.offline
+        return np.eye(4, dtype=np.float32)[[0 if phrase == "piano" else 1 for phrase in phrases]]
+
+    monkeypatch.setattr(OpenClipSpace, "_embedded", tower)
+    found = embedding_of("piano", space, 4)
+    assert found is not None
+    np.testing.assert_allclose(found, np.sqrt([0.5, 0.5, 0, 0]), atol=1e-6)
+    assert embedding_of("piano", space, 3) is None
+
+    def absent(self, phrases):
+        raise WeightsMissing("no weights here")
+
+    monkeypatch.setattr(OpenClipSpace, "_embedded", absent)
+    assert embedding_of("harp", space, 4) is None
+    assert embedding_of("x" * 501, space, 4) is None
 
 
 @pytest.mark.parametrize("name", ["", "  ", "a\nb", "x" * 501])

@@ -71,8 +71,8 @@ def test_all_that_moves_with_its_camera_looks_the_same():
     scene, similarity = colorful(), drawn(3)
     everything = np.ones(len(scene), bool)
     moved = Move(similarity).apply(scene, everything)
-    before = render(scene, camera(), backend="cpu")
-    after = render(moved, similarity.cameras(camera()), backend="cpu")
+    before = render(scene, camera(), backend="reference")
+    after = render(moved, similarity.cameras(camera()), backend="reference")
     assert before.max() > 0.5
     np.testing.assert_allclose(after, before, atol=2e-3)
 
