@@ -59,16 +59,19 @@ def coded_vectors(scene: Scene, cells: Cells) -> Float32[np.ndarray, "m d"]:
     if code is None or scene.codebook is None:
         return np.zeros((len(cells), 0), np.float32)
     space = next(iter(scene.codebook.spaces))
+    rows = scene.codebook.spaces[space].astype(np.float32)
     if space == LEXICON:
-        used = np.unique(code.ids[code.ids >= 0])
-        rows = np.zeros((len(scene.codebook), len(used)), np.float32)
-        rows[used, np.arange(len(used))] = 1
-    else:
-        rows = scene.codebook.spaces[space].astype(np.float32)
+        rows = rows[:, np.unique(code.ids[code.ids >= 0])]
+    return unit_vectors(code, rows)
+
+
+def unit_vectors(
+    code: SparseCode, rows: Float32[np.ndarray, "rows d"]
+) -> Float32[np.ndarray, "n d"]:
+    """The coded vectors sum_k w_k row[id_k], scaled to length 1; 0 where there is no evidence."""
     vectors = np.zeros((len(code), rows.shape[1]), np.float32)
-    for k in range(code.ids.shape[1]):
-        weights = code.weights[:, k, None].astype(np.float32)
-        vectors += np.where(weights > 0, rows[code.ids[:, k]] * weights, 0)
+    for ids, weights in zip(code.ids.T, code.weights.T.astype(np.float32), strict=True):
+        vectors += np.where(weights > 0, weights, 0)[:, None] * rows[ids]
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     return np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0)
 

@@ -1,0 +1,62 @@
+"""Codes smoothed in space: each Gaussian gets the mean of what it and its neighbours mean.
+
+Source: COS3D (Zhu et al., arXiv 2510.20238): the mean of the unit features of the ten nearest
+Gaussians, itself among them, at length 1. Its code overwrites features while later ones are still
+averaged, ten thousand at a time, so that its result depends on their order; this does not.
+"""
+
+from weakref import WeakKeyDictionary
+
+import numpy as np
+from jaxtyping import Float32, Int32
+
+from ffsplat import codes
+from ffsplat.grouping.neighbors import nearest
+from ffsplat.types import NO_ID, Gaussians, Scene, SparseCode
+
+NEIGHBORS = 10
+"""Gaussians that are averaged, itself among them."""
+
+KEPT = 8
+"""Pairs of a smoothed code: the heaviest. Ten neighbours mostly share their rows."""
+
+_smoothed: WeakKeyDictionary[SparseCode, tuple[Gaussians, SparseCode]] = WeakKeyDictionary()
+"""The last smoothed codes of each scene that is still in use: every text asks for the same."""
+
+
+def smoothed_codes(scene: Scene, code: SparseCode) -> SparseCode:
+    """The codes of a scene, smoothed over the neighbours of its Gaussians; norms as stored there.
+
+    Codes that were smoothed for the same Gaussians are kept as long as the codes themselves.
+    Raises UsageError without SciPy.
+    """
+    found = _smoothed.get(code)
+    if found is None or found[0] is not scene.gaussians:
+        means = scene.gaussians.means
+        near, _ = nearest(means, means, NEIGHBORS)
+        found = scene.gaussians, smooth(code, near)
+        _smoothed[code] = found
+    return found[1]
+
+
+def smooth(code: SparseCode, neighbors: Int32[np.ndarray, "n m"], kept: int = KEPT) -> SparseCode:
+    """The direction of the mean unit vector of each Gaussian's neighbours, `kept` pairs of it.
+
+    The norms of the code must be those of its rows' space; those of the result are not: see
+    `query.scoring.in_space`. Neighbours without evidence do not count.
+    """
+    lengths = code.norms.astype(np.float32)
+    unit: Float32[np.ndarray, "n k"] = np.divide(
+        code.weights, lengths[:, None], out=np.zeros(code.weights.shape, np.float32),
+        where=lengths[:, None] > 0,
+    )  # fmt: skip
+    ids = np.full((len(code), kept), NO_ID, np.int16)
+    weights = np.zeros((len(code), kept), np.float16)
+    for start in range(0, len(code), codes.CHUNK):
+        rows = slice(start, start + codes.CHUNK)
+        near = neighbors[rows]
+        pairs = code.ids[near].reshape(len(near), -1), unit[near].reshape(len(near), -1)
+        part = codes.from_pairs(pairs[0], pairs[1], kept)
+        ids[rows], weights[rows] = part.ids, part.weights
+    bare = SparseCode(ids, weights, np.zeros(len(ids), np.float16))
+    return SparseCode(ids, weights, codes.norm(bare).astype(np.float16))

@@ -1,0 +1,76 @@
+"""2-D and 3-D evidence together: what photos say of a Gaussian and what its surroundings say.
+
+Source: EmbodiedSplat (arXiv 2603.04254): the text is told apart from other labels by what each
+Gaussian collected in the photos, and again by a 3-D network, and both probabilities are joined.
+Here the 3-D side is the mean over the ten nearest Gaussians (`grouping.smoothing`), as there is no
+network that would have to be trained; the formulas are those of its published code.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float32
+
+from ffsplat import codes
+from ffsplat.errors import UsageError
+from ffsplat.grouping.smoothing import smoothed_codes
+from ffsplat.hits import Match
+from ffsplat.query.labels import SCALE, SHARE_THRESHOLD, row_scores, softmax
+from ffsplat.query.question import Question
+from ffsplat.query.scoring import in_space
+from ffsplat.text import CANON
+from ffsplat.types import NO_ID, SparseCode
+
+
+@dataclass(frozen=True)
+class Options:
+    """The labels that the text is told apart from, and how two probabilities become one.
+
+    `exponent` is that of the larger: 0 takes the smaller of both, as the code of EmbodiedSplat does
+    on ScanNet, 1 the larger, as it does on ScanNet200 and ScanNet++, and one half their geometric
+    mean. `scale` is the factor before the softmax. `unit` compares cosines; without it inner
+    products, as in that code, for which views that disagree are nearer to no label.
+    """
+
+    labels: tuple[str, ...] = CANON
+    exponent: float = 0.0
+    scale: float = SCALE
+    unit: bool = True
+
+    def __post_init__(self):
+        if not 0 <= self.exponent <= 1:
+            raise UsageError(f"the exponent is between 0 and 1, not {self.exponent}")
+
+
+def match(question: Question, options: Options) -> Match:
+    """The joined probability of the text among the labels.
+
+    Raises UsageError for fewer than two labels and without SciPy; in the lexicon, which does not
+    know canonical phrases, labels must be given.
+    """
+    text = question.label.strip()
+    labels = options.labels if text in options.labels else (text, *options.labels)
+    rows = row_scores(question, labels)
+    photos = _probabilities(question.code, rows, options)
+    around = in_space(smoothed_codes(question.scene, question.code), question.embeddings)
+    joined = ensemble(photos, _probabilities(around, rows, options), options.exponent)
+    known = question.code.norms > 0
+    label = np.where(known, joined.argmax(axis=1), NO_ID).astype(np.int32)
+    scores = np.where(known, joined[:, labels.index(text)], 0).astype(np.float32)
+    whole = question.level != "part"
+    return Match(scores, (question.counted,), (), whole, SHARE_THRESHOLD, labels, label)
+
+
+def ensemble(
+    first: Float32[np.ndarray, "*n"], second: Float32[np.ndarray, "*n"], exponent: float = 0.0
+) -> Float32[np.ndarray, "*n"]:
+    """max^exponent min^(1 - exponent) of two probabilities, one by one."""
+    large, small = np.maximum(first, second), np.minimum(first, second)
+    return large**exponent * small ** (1 - exponent)
+
+
+def _probabilities(
+    code: SparseCode, rows: Float32[np.ndarray, "rows t"], options: Options
+) -> Float32[np.ndarray, "n t"]:
+    compared = codes.cosine(code, rows) if options.unit else codes.score(code, rows)
+    return softmax(np.float32(options.scale) * compared)
