@@ -5,10 +5,14 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from jaxtyping import Bool, Float32
 
+from ffsplat.codebook import LEXICON
 from ffsplat.errors import UnknownWord, UsageError
 from ffsplat.evaluation.truth import LabelledView
 from ffsplat.query import query
+from ffsplat.query.maps import channels, relevancy_map
+from ffsplat.query.question import Question, choose_space, meaning
 from ffsplat.render import render
+from ffsplat.text import TextSpace
 from ffsplat.types import LEVELS, Cameras, Scene
 
 
@@ -22,7 +26,7 @@ class Subject:
 
     scene: Scene
     strategy: str | None = None
-    space: str | None = None
+    space: str | TextSpace | None = None
     threshold: float | None = None
     unknown: set[str] = field(default_factory=set)
 
@@ -45,14 +49,30 @@ class Subject:
             return np.zeros(len(self.scene), np.float32), np.zeros(len(self.scene), bool)
         return found.scores, (found.scores >= found.threshold) & (found.scores > 0)
 
+    def relevancies(self, phrase: str, camera: Cameras) -> Float32[np.ndarray, "levels h w"]:
+        """The relevancy of each pixel, level by level; in a space without canon its score.
+
+        Cosines are blended, and become a relevancy at the pixel.
+        """
+        maps = []
+        for level in self.levels():
+            question = Question(self.scene, phrase, self.space, level)
+            if self.strategy or not canonical(question):
+                maps.append(self.score_map(self.matches(phrase, level)[0], camera))
+                continue
+            columns = channels(question).T
+            drawn = [self.score_map(np.ascontiguousarray(one), camera) for one in columns]
+            maps.append(relevancy_map(np.stack(drawn, axis=-1)))
+        return np.stack(maps)
+
     def levels(self) -> tuple[str | None, ...]:
         """The levels of the codebook that can be asked for by themselves.
 
         The lexicon finds the level of a phrase by its words: there it is one question.
         """
-        book = self.scene.codebook
-        if book is None or not book.spaces or next(iter(book.spaces)) == "lexicon":
+        if choose_space(self.scene, self.space).name == LEXICON:
             return (None,)
+        book = meaning(self.scene)[1]
         return tuple(name for i, name in enumerate(LEVELS[:2]) if (book.levels == i).any())
 
     def camera(self, view: LabelledView) -> Cameras:
@@ -95,6 +115,11 @@ class Subject:
         if not chosen.any():
             return np.zeros(camera.sizes[0, ::-1], np.float32)
         return render(self.scene[chosen], camera, "opacity")[0]
+
+
+def canonical(question: Question) -> bool:
+    """Whether texts of the question's space are compared with canonical phrases."""
+    return question.space_name != LEXICON and len(question.embedding.canon) > 0
 
 
 def stem(name: str) -> str:

@@ -30,17 +30,16 @@ def summarize(ious: Sequence[float]) -> dict[str, float]:
     return {"miou": float(values.mean())} | shares
 
 
-def is_localized(scores: Float[np.ndarray, "h w"], boxes: Float[np.ndarray, "n 4"]) -> bool:
-    """Whether a pixel with the highest score lies in a box.
+def is_localized(pointed: Bool[np.ndarray, "h w"], boxes: Float[np.ndarray, "n 4"]) -> bool:
+    """Whether one of the pixels that are pointed at lies in a box.
 
     Boxes are two opposite corners (x, y, x, y) in pixels, both inside. A map that is the same
-    everywhere points at nothing, so it is wrong, where the original would be right by chance.
+    everywhere points at every pixel, which is wrong, where the original would be right by chance.
     Source: `lerf_localization` of LangSplat (Qin et al., 2024).
     """
-    highest = scores.max()
-    if scores.min() == highest:
+    if pointed.all():
         return False
-    y, x = np.nonzero(scores == highest)
+    y, x = np.nonzero(pointed)
     low, high = np.minimum(boxes[:, :2], boxes[:, 2:]), np.maximum(boxes[:, :2], boxes[:, 2:])
     points = np.stack([x, y], axis=1)[:, None]
     return bool(((points >= low) & (points <= high)).all(axis=2).any())

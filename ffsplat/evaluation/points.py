@@ -108,8 +108,12 @@ def measure_points(
     points: Float32[np.ndarray, "n 3"],
     labels: Int[np.ndarray, " n"],
     classes: int = 19,
+    world: Similarity | None = None,
 ) -> dict[str, float]:
-    """Mean IoU and accuracy of classes over points; see `PROTOCOLS` for the rule."""
+    """Mean IoU and accuracy of classes over points in metres; see `PROTOCOLS` for the rule.
+
+    `world` takes the scene to the world of the points; without one they are the same.
+    """
     wanted = CLASSES[classes]
     truth = np.full(len(labels), UNLABELLED)
     for place, number in enumerate(wanted):
@@ -118,7 +122,9 @@ def measure_points(
     solid = np.flatnonzero(subject.scene.gaussians.opacities >= SOLID)
     if len(solid):
         scores = np.stack([subject.matches(NYU40[number])[0] for number in wanted], axis=1)[solid]
+        means = subject.scene.gaussians.means[solid]
+        means = means if world is None else world.points(means)
         called = np.where(scores.max(axis=1) > 0, scores.argmax(axis=1), UNLABELLED)
-        index, far = nearest(points, subject.scene.gaussians.means[solid], 1)
+        index, far = nearest(points, means, 1)
         guess = np.where(far[:, 0] <= REACH, called[index[:, 0]], UNLABELLED)
     return class_scores(confusion(guess, truth, len(wanted)))

@@ -3,15 +3,18 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int32
 
 from ffsplat.evaluation.asking import Subject
 from ffsplat.evaluation.classes import UNLABELLED, class_scores, confusion
-from ffsplat.evaluation.masks import mask_iou, summarize
+from ffsplat.evaluation.masks import is_localized, mask_iou, summarize
 from ffsplat.evaluation.panoptic import Panoptic, match_segments, panoptic_quality
-from ffsplat.evaluation.truth import LabelledView
+from ffsplat.evaluation.points import measure_points, read_labelled_points
+from ffsplat.evaluation.truth import LabelledView, read_3d_ovs, read_folder, read_lerf_ovs
+from ffsplat.query.maps import langsplat_mask, located
 from ffsplat.render import render
 from ffsplat.types import Cameras
 
@@ -21,13 +24,25 @@ VISIBLE = 10 / 255
 
 @dataclass(frozen=True)
 class Protocol:
-    """A rule, and the functions that read its labels and measure by it."""
+    """A rule, and the functions that read its labels and measure a subject by them."""
 
     name: str
     rule: str
     source: str
-    read: Callable[[Path], Sequence[LabelledView]]
-    measure: Callable[[Subject, Sequence[LabelledView]], dict[str, float]]
+    read: Callable[[Path], Any]
+    measure: Callable[..., dict[str, float]]
+
+
+def activated(subject: Subject, views: Sequence[LabelledView]) -> dict[str, float]:
+    """Masks of rendered relevancy, and where it is highest, as LangSplat measures them."""
+    ious, hits = [], []
+    for view in views:
+        camera = subject.camera(view)
+        for phrase, truth in view.masks.items():
+            maps = subject.relevancies(phrase, camera)
+            ious.append(mask_iou(langsplat_mask(maps)[0], truth))
+            hits.append(is_localized(located(maps), view.boxes[phrase]))
+    return summarize(ious) | {"localization": float(np.mean(hits))}
 
 
 def selected(subject: Subject, views: Sequence[LabelledView]) -> dict[str, float]:
@@ -93,3 +108,58 @@ def _voted(
         votes = np.bincount(called[inside] - UNLABELLED)
         voted[inside] = int(votes.argmax()) + UNLABELLED
     return voted
+
+
+_ALL = (
+    Protocol(
+        "lerf-ovs",
+        "Each phrase of each labelled photo gives a map of relevancy per level, from blended "
+        "cosines. Segmentation: half the map and half its 30 x 30 mean; the level with the highest "
+        "value; stretched over its range to [-1, 1], above 0.4; majority of 7 x 7. Mean IoU and "
+        "shares above 0.25 and 0.5 over phrases. Localisation: the highest pixel of the mean alone "
+        "lies in a box of the phrase.",
+        "Qin et al., LangSplat, 2024, evaluate_iou_loc.py",
+        read_lerf_ovs,
+        activated,
+    ),
+    Protocol(
+        "lerf-ovs-3d",
+        "Each phrase selects Gaussians in space; those alone are drawn, and cover a pixel where "
+        "their opacity is above 10/255. Mean IoU and shares above 0.25 and 0.5 over phrases.",
+        "Wu et al., OpenGaussian, 2024, compute_lerf_iou.py",
+        read_lerf_ovs,
+        selected,
+    ),
+    Protocol(
+        "3d-ovs",
+        "Each pixel takes the class with the highest blended score. IoU of each class of each "
+        "photo, 0 where it is neither there nor found, averaged over classes, then photos; "
+        "accuracy is the share of pixels whose classes are all right.",
+        "Liu et al., Weakly Supervised 3D Open-vocabulary Segmentation, 2023, renderer.py",
+        read_3d_ovs,
+        named,
+    ),
+    Protocol(
+        "scannet",
+        "Each labelled point takes the class with the highest score at the nearest Gaussian of an "
+        "opacity of 0.1 or more within 0.1 m; without one it is wrong. Other labels count for "
+        "nothing. IoU and accuracy of each class that is there, averaged. OpenGaussian freezes one "
+        "Gaussian on each point instead and leaves out points whose Gaussian is fainter.",
+        "Wu et al., OpenGaussian, 2024, eval_scannet.py",
+        read_labelled_points,
+        lambda subject, truth, **more: measure_points(subject, *truth, **more),
+    ),
+    Protocol(
+        "labels",
+        "Each pixel takes the class with the highest blended score, of those in label_names. One "
+        "confusion of all labelled pixels of all photos: mean IoU and accuracy of classes, "
+        "accuracy. Where objects are numbered, panoptic quality of what is drawn as an instance, "
+        "each named by most of its pixels.",
+        "Kirillov et al., Panoptic Segmentation, 2019, section 4",
+        read_folder,
+        panoptic,
+    ),
+)
+
+PROTOCOLS: dict[str, Protocol] = {protocol.name: protocol for protocol in _ALL}
+"""Every protocol by its name."""

@@ -32,21 +32,24 @@ def test_an_iou_on_the_bar_is_not_above_it():
     assert all(math.isnan(value) for value in summarize([]).values())
 
 
+def pixels(*places: tuple[int, int]) -> np.ndarray:
+    pointed = np.zeros((4, 4), bool)
+    pointed[tuple(zip(*places, strict=True))] = True
+    return pointed
+
+
 @pytest.mark.parametrize(
     ("box", "hit"),
-    [((1, 2, 3, 3), True), ((3, 3, 1, 2), True), ((0, 0, 1, 1), False), ((2, 2, 2, 2), True)],
+    [((1, 2, 3, 3), True), ((3, 3, 1, 2), True), ((0, 0, 1, 1), False), ((1, 2, 1, 2), True)],
 )
-def test_the_highest_pixel_is_in_the_box_or_not(box, hit):
-    scores = np.zeros((4, 4))
-    scores[2, 2] = 1
-    assert is_localized(scores, np.array([box], float)) is hit
+def test_a_pixel_is_in_the_box_or_not(box, hit):
+    assert is_localized(pixels((2, 1)), np.array([box], float)) is hit
 
 
-def test_one_of_several_boxes_and_of_several_highest_pixels_is_enough():
-    scores = np.zeros((4, 4))
-    scores[0, 0] = scores[3, 3] = 1
-    assert is_localized(scores, np.array([[1, 1, 2, 2], [3, 3, 3, 3]], float))
+def test_one_of_several_boxes_and_of_several_pixels_is_enough():
+    boxes = np.array([[1, 1, 2, 2], [3, 3, 3, 3]], float)
+    assert is_localized(pixels((0, 0), (3, 3)), boxes)
 
 
-def test_a_map_without_a_highest_pixel_points_nowhere():
-    assert not is_localized(np.full((4, 4), 0.5), np.array([[0, 0, 3, 3]], float))
+def test_a_map_that_is_the_same_everywhere_points_nowhere():
+    assert not is_localized(np.ones((4, 4), bool), np.array([[0, 0, 3, 3]], float))
