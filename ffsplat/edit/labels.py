@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Bool, Float16, Float32
 
 from ffsplat import codes
-from ffsplat.codebook import lexicon_codebook
+from ffsplat.codebook import LEXICON, lexicon_codebook
 from ffsplat.codes import MAX_ROWS
 from ffsplat.errors import CheckpointError, UsageError
 from ffsplat.io.ply import with_norms
@@ -87,12 +87,13 @@ def embedding_of(name: str, space: str, width: int) -> Float32[np.ndarray, " wid
             vector = encoder.encode([name])[0]
     except (UsageError, CheckpointError):
         return None
-    fitted = np.zeros(max(width, len(vector)), np.float32)  # an older table has fewer rows
-    fitted[: len(vector)] = vector
-    length = np.linalg.norm(fitted)
-    if fitted[width:].any() or not length > 0:
+    if space == LEXICON:  # an older table has fewer rows
+        vector, beyond = vector[:width], vector[width:]
+        vector = np.pad(vector, (0, width - len(vector))) * (not beyond.any())
+    length = np.linalg.norm(vector)
+    if len(vector) != width or not length > 0:
         return None
-    return (fitted[:width] / length).astype(np.float32)
+    return (vector / length).astype(np.float32)
 
 
 def _with_row(codebook: Codebook, name: str, level: str) -> tuple[Codebook, int]:
