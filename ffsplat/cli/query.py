@@ -12,7 +12,8 @@ from ffsplat.errors import FFSplatError, UsageError
 
 if TYPE_CHECKING:
     from ffsplat.embeddings import TextEmbedding
-    from ffsplat.query import Hit, QueryResult
+    from ffsplat.hits import Hit
+    from ffsplat.query import QueryResult
     from ffsplat.text import TextSpace
     from ffsplat.types import Scene
 
@@ -22,9 +23,31 @@ HIT_COLOR = (1.0, 0.25, 0.0)
 TINT = 0.7
 
 
+def _list_strategies(context: click.Context, parameter: click.Parameter, value: bool) -> None:
+    """Print the table of strategies and their options, and leave."""
+    from ffsplat.query.options import describe
+    from ffsplat.query.strategies import STRATEGIES
+
+    if not value:
+        return
+    console: Console = context.find_root().obj
+    width = max(map(len, STRATEGIES))
+    for name, strategy in STRATEGIES.items():
+        console.result(f"{name:{width}}  {strategy.summary} ({strategy.source})")
+        if options := describe(strategy.option_type):
+            console.result(f"{'':{width}}  {options}")
+    context.exit()
+
+
 @click.command("query", short_help=COMMANDS["query"])
 @click.argument("scene", type=FILE)
 @click.argument("text", required=False)
+@click.option("--strategy", help="How to ask; --strategies lists them.")
+@click.option("--strategies", is_flag=True, is_eager=True, expose_value=False,
+              callback=_list_strategies, help="List ways to ask, and exit.")  # fmt: skip
+@click.option("--option", "-O", "pairs", multiple=True, metavar="NAME=VALUE",
+              help="An option of the strategy; may be given again.")  # fmt: skip
+@click.option("--labels", help="Tell these apart, such as chair,table,lamp; TEXT is one or none.")
 @click.option("--threshold", type=float, help="Score from which a Gaussian matches.")
 @click.option("--level", type=click.Choice(["whole", "part"]), help="Only things, or only parts.")
 @click.option("--space", help="Text space: lexicon, or open_clip:ARCH/TAG for any words.")
@@ -47,6 +70,9 @@ def command(
     console: Console,
     scene: Path,
     text: str | None,
+    strategy: str | None,
+    pairs: tuple[str, ...],
+    labels: str | None,
     space: str | None,
     clip: Path | None,
     offline: bool,
@@ -66,6 +92,10 @@ def command(
 
     for path in [*(scene_outputs(out) if out else ()), *filter(None, [save_embedding])]:
         check_output(path, overwrite)
+    if labels is not None:
+        strategy, pairs = strategy or "softmax", (*pairs, f"labels={labels}")
+        text = text if text or embedding else ""
+    options |= _options(strategy, pairs)
     question, encoder = _question(text, embedding), _encoder(space, clip)
     console.progress("reading the scene")
     loaded = load_scene(scene, codebook)
@@ -74,14 +104,27 @@ def command(
     loaded = _with_space(loaded, encoder)
     if save_embedding:
         question = _save_embedding(question, encoder, loaded, save_embedding, overwrite)
-    found = query(loaded, question, space=encoder, **options)
-    label = question if isinstance(question, str) else question.text
+    found = query(loaded, question, strategy=strategy, space=encoder, **options)
+    label = (question if isinstance(question, str) else question.text) or ", ".join(found.labels)
     if out:
         save_scene(_extract(loaded, found, label, out_mode), out, overwrite=overwrite)
+    for note in found.notes:
+        console.note(note)
     if as_json:
         console.json(_facts(label, found))
     else:
         _show(console, scene, label, found)
+
+
+def _options(strategy: str | None, pairs: tuple[str, ...]) -> dict[str, Any]:
+    """What `--option` says, which only a strategy that is named can know."""
+    from ffsplat.query.strategies import strategy_named
+
+    if strategy is not None:
+        return strategy_named(strategy).read(pairs)
+    if pairs:
+        raise UsageError("--option belongs to a strategy", "name it with --strategy")
+    return {}
 
 
 def _question(text: str | None, embedding: Path | None) -> "str | TextEmbedding":
@@ -177,6 +220,7 @@ def _extract(scene: "Scene", found: "QueryResult", text: str, mode: str) -> "Sce
 def _facts(text: str, found: "QueryResult") -> dict[str, Any]:
     return {
         "query": text,
+        "strategy": found.strategy,
         "threshold": float(found.threshold),
         "hits": [
             {

@@ -1,12 +1,13 @@
 """The table of strategies: how a text becomes a score a Gaussian."""
 
 import importlib
-from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, fields
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from ffsplat.errors import UsageError
 from ffsplat.hits import Match
+from ffsplat.query.options import make_options, read_options
 from ffsplat.query.question import Question
 
 
@@ -28,21 +29,12 @@ class Strategy:
         return self._loaded("Options")
 
     def options(self, given: Mapping[str, Any]) -> Any:
-        """The options with these values, all others as usual; UsageError for an unknown name."""
-        known = [field.name for field in fields(self.option_type)]
-        if unknown := [name for name in given if name not in known]:
-            raise UsageError(
-                f"strategy {self.name} has no option {', '.join(map(repr, unknown))}",
-                f"it has {', '.join(known)}" if known else "it has none",
-            )
-        required = [
-            field.name
-            for field in fields(self.option_type)
-            if field.default is MISSING and field.default_factory is MISSING
-        ]
-        if missing := [name for name in required if name not in given]:
-            raise UsageError(f"strategy {self.name} needs the option {', '.join(missing)}")
-        return self.option_type(**given)
+        """The options with these values, all others as usual; raises as `make_options`."""
+        return make_options(self.option_type, self.name, given)
+
+    def read(self, pairs: Iterable[str]) -> dict[str, Any]:
+        """Values for `options` from "name=value" texts; raises UsageError as `read_options`."""
+        return read_options(self.option_type, self.name, pairs)
 
     def match(self, question: Question, options: Any) -> Match:
         """Scores of all Gaussians, and how the hits among them are named and ranked."""

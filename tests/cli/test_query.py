@@ -59,6 +59,49 @@ def test_max_hits_and_threshold(scene_file):
     assert json.loads(run(*everything, "--threshold", 1.5).out)["hits"] == []
 
 
+def test_strategies_are_listed_with_their_options():
+    outcome = run("query", "--strategies")
+    assert outcome.code == 0
+    assert "relevancy" in outcome.out
+    assert "levels=together|best" in outcome.out
+
+
+def test_a_strategy_and_its_options(scene_file):
+    outcome = run(
+        "query", scene_file, "table", "--strategy", "two-step", "-O", "keep=best", "--json"
+    )
+    found = json.loads(outcome.out)
+    assert (found["strategy"], [hit["name"] for hit in found["hits"]]) == ("two-step", ["table"])
+    plain = json.loads(run("query", scene_file, "table", "--json").out)
+    assert plain["strategy"] == "lexicon"
+
+
+def test_labels_are_told_apart(scene_file):
+    everything = json.loads(run("query", scene_file, "--labels", "table,sofa,lamp", "--json").out)
+    assert {hit["name"] for hit in everything["hits"]} == {"table", "sofa"}
+    assert everything["strategy"] == "softmax"
+    one = json.loads(run("query", scene_file, "sofa", "--labels", "table,sofa", "--json").out)
+    assert [hit["name"] for hit in one["hits"]] == ["sofa"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message", "hint"),
+    [
+        (["--strategy", "cosines"], "unknown strategy 'cosines'", "lexicon, cosine"),
+        (["--strategy", "softmax", "-O", "size=3"], "no option 'size'", "labels, scale, rule"),
+        (["--strategy", "softmax", "-O", "scale"], "is no option", "--option"),
+        (["-O", "scale=3"], "belongs to a strategy", "--strategy"),
+        (["--labels", "sofa"], "two or more", "--labels"),
+    ],
+)
+def test_strategies_and_options_that_do_not_exist(scene_file, arguments, message, hint):
+    outcome = run("query", scene_file, "sofa", *arguments)
+    assert outcome.code == 2
+    problem, advice = outcome.err.splitlines()
+    assert message in problem
+    assert hint in advice
+
+
 def test_out_hit_writes_only_the_hit(scene, scene_file, tmp_path):
     out = tmp_path / "table.ply"
     assert run("query", scene_file, "table", "--out", out).code == 0
