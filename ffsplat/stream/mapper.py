@@ -158,8 +158,10 @@ class Mapper:
         None is lost or moving if the settings say that all frames show one place.
         """
         clock = clock or Clock()
-        window = see(self.predictor, self._past(arrivals), arrivals, self.settings.min_confidence)
-        clock.stop("network")
+        if self.atlas is not None:
+            self.atlas.submaps.advance()
+        past = self._past(arrivals)
+        window = see(self.predictor, past, arrivals, self.settings.min_confidence, clock)
         reason: Dropped | None = None
         if cancelled():
             reason = "timeout"
@@ -244,7 +246,7 @@ class Mapper:
         first = len(window.past)
         known = list(window.past)
         if self.revisits.candidate is not None:
-            window = self.revisits.close(self.atlas, window, first)
+            self.revisits.close(self.atlas, window, first)
             known.pop()
         rows = list(range(len(known)))
         verdicts = []
@@ -346,10 +348,16 @@ class Mapper:
         reason = "keyframe" if keyframe else "tracked"
         return Verdict(arrival.number, reason, pose, dict(clock.seconds))
 
+    def finish(self) -> None:
+        """Bring to its end what the next frames would: the correction by a loop just closed."""
+        if self.atlas is not None:
+            self.atlas.submaps.finish()
+
     def scene(self) -> Scene:
-        """The map as it is: Gaussians in the world, their codes, and the cameras of keyframes."""
+        """The map, finished: Gaussians in the world, their codes, and the cameras of keyframes."""
         if self.atlas is None:
             raise StreamError("nothing has been mapped yet", "the stream had no usable frame")
+        self.finish()
         metric = self.predictor.metric or self.anchored
         return scene_of(self.atlas, self.codebook, metric, dict(self.predictor.provenance))
 

@@ -1,7 +1,7 @@
 """A memory of places by what a network says of whole pictures: which old one is like this?"""
 
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 import numpy as np
 from jaxtyping import Float32
@@ -73,6 +73,17 @@ class PlaceMemory:
     def remove(self, key: int) -> None:
         """Forget a place, if it is remembered."""
         self._places.pop(key, None)
+
+    def state(self) -> dict[str, np.ndarray]:
+        """What was learnt of likeness, as arrays; the places themselves are for the caller."""
+        mean = np.zeros(0, np.float32) if self._mean is None else self._mean
+        return {"mean": mean, "seen": np.array(self._seen), "near": np.array(self._near, float)}
+
+    def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Know again what `state` gave; the places were added already."""
+        self._mean = arrays["mean"] if arrays["mean"].size else None
+        self._seen = int(arrays["seen"])
+        self._near = deque(arrays["near"].tolist(), maxlen=REMEMBERED)
 
     def likeness(self, descriptor: Float32[np.ndarray, " d"]) -> dict[int, float]:
         """How alike each place is to what is described, in [-1, 1]; 0 at random."""

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Float64
@@ -34,7 +33,7 @@ class Revisits:
     def choose(self, atlas: Atlas, window: Sequence[Keyframe]) -> None:
         """Choose an old keyframe that looks like the newest one, the last of the window."""
         self.pause = max(0, self.pause - 1)
-        if self.pause:
+        if self.pause or atlas.submaps.correction is not None:
             return
         newest = window[-1]
         recent = {newest.submap, *(one.submap for one in window)}
@@ -42,10 +41,10 @@ class Revisits:
         found = atlas.memory.candidates(newest.descriptor, near, 1)
         self.candidate = found[0][0] if found else None
 
-    def close(self, atlas: Atlas, window: Window, row: int) -> Window:
-        """Correct the map if the candidate, the last keyframe of the window, shows what `row` does.
+    def close(self, atlas: Atlas, window: Window, row: int) -> None:
+        """Close a loop if the candidate, the last keyframe of the window, shows what `row` does.
 
-        The window comes back as it lies then.
+        The map is corrected a few frames later.
         """
         old_row, submaps = len(window.past) - 1, atlas.submaps
         old, self.candidate = window.past[old_row], None
@@ -53,17 +52,15 @@ class Revisits:
             window.prediction, old_row, row, window.views.pixels, window.views.valid
         )
         if not evidence.ok:
-            return window
+            return
         by_old = lay(window, [old_row], submaps.poses)
         moved = by_old.similarity @ window.placed.similarity.inverse()
         depth = by_old.similarity.scale * window.middle(row)
         closed = submaps.close_loop(old.submap, submaps.current, moved, depth, by_old.agreement)
         _log.info("loop from %d to %d: %s", old.number, submaps.current, evidence)
-        if not closed:
-            return window
-        self.closed += 1
-        self.pause = PAUSE
-        return replace(window, placed=lay(window, range(old_row + 1), submaps.poses))
+        if closed:
+            self.closed += 1
+            self.pause = PAUSE
 
 
 def take_senders_world(atlas: Atlas) -> bool:

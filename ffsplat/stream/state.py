@@ -1,7 +1,7 @@
 """The whole state of a mapper as one safetensors file: what a stream goes on from after a crash.
 
-Arrays are named by what owns them ("map.", "keyframes.", "graph.", "way.", "model."); plain values
-are JSON in the file's metadata. Written whole or not at all.
+Arrays are named by what owns them ("map.", "keyframes.", "graph.", "correction.", "places.",
+"way.", "model."); plain values are JSON in the file's metadata. Written whole or not at all.
 """
 
 import json
@@ -14,11 +14,10 @@ import numpy as np
 import safetensors.numpy
 from safetensors import SafetensorError, safe_open
 
-from ffsplat.alignment import Similarity
 from ffsplat.errors import CheckpointError
 from ffsplat.io.atomic import atomic_output
 from ffsplat.stream.atlas import Atlas
-from ffsplat.stream.graph.graph import PoseGraph
+from ffsplat.stream.graph.graph import GraphFit, PoseGraph
 from ffsplat.stream.keyframes import Keyframe
 from ffsplat.stream.map import SplatMap
 from ffsplat.stream.settings import MapperSettings
@@ -29,7 +28,7 @@ from ffsplat.types import ViewSource
 if TYPE_CHECKING:
     from ffsplat.stream.mapper import Mapper
 
-VERSION = 1
+VERSION = 2
 KEY = "ffsplat"
 PLAIN = ("anchored", "_last", "_lost")
 """Attributes of a mapper that are numbers, and are kept as they are."""
@@ -107,14 +106,17 @@ def _atlas_arrays(atlas: Atlas) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         | _named("graph", atlas.submaps.graph.state())
         | _named("way", atlas.trajectory.state())
         | _named("keyframes", _stack(keyframes))
-        | _named("submaps", _poses(atlas.submaps.poses))
+        | _named("places", atlas.memory.state())
     )
+    if atlas.submaps.correction is not None:
+        arrays |= _named("correction", atlas.submaps.correction.state())
     values = {
         "now": atlas.now,
         "cell": atlas.splats.cell,
         "epoch": atlas.submaps.epoch,
         "current": atlas.submaps.current,
         "drift": atlas.submaps.drift,
+        "steps": atlas.submaps.steps,
         "last_seen": sorted(atlas.submaps.last_seen.items()),
         "names": [one.source.name for one in keyframes],
     }
@@ -128,31 +130,17 @@ def _atlas(
     atlas.now = values["now"]
     atlas.splats = SplatMap.from_state(settings, _part("map", arrays))
     atlas.submaps = Submaps(atlas.splats, PoseGraph.from_state(_part("graph", arrays)))
-    # The graph keeps turns as quaternions, which are the matrix to 16 digits only.
-    atlas.submaps.set_exactly(_similarities(_part("submaps", arrays)))
     atlas.submaps.epoch, atlas.submaps.current = values["epoch"], values["current"]
-    atlas.submaps.drift = values["drift"]
+    atlas.submaps.drift, atlas.submaps.steps = values["drift"], values["steps"]
+    if correction := _part("correction", arrays):
+        atlas.submaps.correction = GraphFit.from_state(correction)
     atlas.submaps.last_seen = {int(a): int(b) for a, b in values["last_seen"]}
     atlas.trajectory = Trajectory.from_state(settings.max_frames, _part("way", arrays))
     for keyframe in _unstack(_part("keyframes", arrays), values["names"]):
         atlas.keyframes.add(keyframe)
         atlas.memory.add(keyframe.number, keyframe.descriptor)
+    atlas.memory.restore(_part("places", arrays))
     return atlas
-
-
-def _poses(poses: Mapping[int, Similarity]) -> dict[str, np.ndarray]:
-    every = list(poses.values())
-    return {
-        "numbers": np.array(list(poses), np.int64),
-        "scales": np.array([one.scale for one in every], np.float64),
-        "rotations": np.array([one.rotation for one in every]).reshape(-1, 3, 3),
-        "translations": np.array([one.translation for one in every]).reshape(-1, 3),
-    }
-
-
-def _similarities(arrays: Mapping[str, np.ndarray]) -> dict[int, Similarity]:
-    rows = zip(arrays["scales"].tolist(), arrays["rotations"], arrays["translations"], strict=True)
-    return dict(zip(arrays["numbers"].tolist(), (Similarity(*row) for row in rows), strict=True))
 
 
 def _stack(keyframes: list[Keyframe]) -> dict[str, np.ndarray]:

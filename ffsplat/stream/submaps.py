@@ -2,6 +2,7 @@
 
 Gaussians and cameras live in the frames of submaps. When a place is seen again, the poses of all
 submaps are corrected by a pose graph; nothing inside of them changes, and the epoch counts up.
+No frame waits for the graph: it is fitted by a few steps a frame, and adopted when it fits.
 """
 
 from collections.abc import Mapping
@@ -11,7 +12,7 @@ from jaxtyping import Float64
 
 from ffsplat.alignment import Similarity
 from ffsplat.stream.graph.edges import PoseError
-from ffsplat.stream.graph.graph import PoseGraph
+from ffsplat.stream.graph.graph import GraphFit, PoseGraph
 from ffsplat.stream.map import SplatMap
 
 LEAST_TURN = 0.02
@@ -26,6 +27,9 @@ LOOP = (0.03, 0.05, 0.05)
 GIVEN = (0.01, 0.01, 0.001)
 """The same of a pose that was given."""
 
+STEPS, MOST_STEPS = 2, 30
+"""Steps of the graph's fit that a frame takes, and all that it may take in the end."""
+
 
 class Submaps:
     """World poses of the submaps of one map, with their pose graph."""
@@ -39,6 +43,10 @@ class Submaps:
         self.epoch = 0
         self.drift = 0.0
         """Variance of the turn, in square radians, that has come up since the last submap."""
+        self.correction: GraphFit | None = None
+        """What is on its way to where the submaps lie since a loop was closed."""
+        self.steps = 0
+        """Steps that it has taken."""
 
     def open(
         self, world_from_camera: Float64[np.ndarray, "4 4"], depth: float, now: int, given: bool
@@ -68,6 +76,8 @@ class Submaps:
         """Forget a submap and all its Gaussians; its neighbours stay tied to each other."""
         self.splats.remove_submap(number)
         self.graph.remove_node(number)
+        if self.correction is not None:
+            self.correction.forget(number)
         del self.poses[number], self.last_seen[number]
         if self.current == number:
             self.current = -1
@@ -80,26 +90,49 @@ class Submaps:
     def close_loop(
         self, old: int, new: int, moved: Similarity, depth: float, agreement: float
     ) -> bool:
-        """Take in that `new` lies otherwise to `old` than thought, and correct all poses.
+        """Take in that `new` lies otherwise to `old` than thought, and begin to correct all poses.
 
         `moved` takes the world as `new` has it to the world as `old` has it, `depth` is the median
-        one there, `agreement` how sure that is. False if the rest contradicts it.
+        one there, `agreement` how sure that is. False if the rest contradicts it. The poses are
+        corrected when `advance` has been called often enough, or by `finish`.
         """
+        self.finish()
         measured = self.poses[old].inverse() @ moved @ self.poses[new]
         error = _error(LOOP, depth / self.poses[old].scale / max(agreement, 0.1))
         if old == new or not self.graph.add_edge(old, new, measured, error, loop=True):
             return False
-        self.adopt(self.graph.optimize(fixed={next(iter(self.poses))}))
+        self.correction, self.steps = self.graph.fit(fixed={next(iter(self.poses))}), 0
         return True
+
+    def advance(self, steps: int = STEPS) -> None:
+        """Go on with the correction that is on its way, if any, and adopt it if it has arrived."""
+        if self.correction is None:
+            return
+        steps = min(steps, MOST_STEPS - self.steps)
+        self.correction.run(steps)
+        self.steps += steps
+        if self.correction.done or self.steps == MOST_STEPS:
+            arrived, self.correction = self.correction, None
+            self._follow(arrived)
+
+    def finish(self) -> None:
+        """Adopt the correction that is on its way, if any, now."""
+        self.advance(MOST_STEPS)
+
+    def _follow(self, correction: GraphFit) -> None:
+        """Move submaps to where a fit has them; younger ones go with the last that it knew."""
+        found = correction.found()
+        if not found:
+            return
+        last = max(found, key=lambda number: (self.last_seen[number], number))
+        along = found[last] @ self.poses[last].inverse()
+        younger = sorted(self.poses.keys() - set(correction.nodes.tolist()))
+        self.adopt(found | {number: along @ self.poses[number] for number in younger})
 
     def move_all(self, by: Similarity) -> None:
         """Another world: such as the sender's, when its poses tell where that is."""
+        self.finish()
         self.adopt({number: by @ pose for number, pose in self.poses.items()})
-
-    def set_exactly(self, poses: Mapping[int, Similarity]) -> None:
-        """Know the poses of the same submaps to the last bit, as they were saved."""
-        self.poses = dict(poses)
-        self.graph.set_poses(poses)
 
     def adopt(self, poses: Mapping[int, Similarity]) -> None:
         """Put submaps elsewhere; this is a new epoch."""

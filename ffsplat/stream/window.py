@@ -16,6 +16,7 @@ from ffsplat.chunks.place import FIRST, Placement, Shared, place
 from ffsplat.chunks.some import take_prediction
 from ffsplat.prediction import Prediction
 from ffsplat.stream.canvas import Picture, gather
+from ffsplat.stream.clock import Clock
 from ffsplat.stream.keyframes import Keyframe, choose_views, sight_distances
 from ffsplat.stream.map.grid import grid_points
 from ffsplat.stream.map.kept import kept_pixels
@@ -165,11 +166,14 @@ def see(
     past: Sequence[Keyframe],
     arrivals: Sequence[Arrival],
     min_confidence: float,
+    clock: Clock,
 ) -> Window:
     """Send keyframes and new frames through the network; the window is not placed yet."""
     pictures = [as_picture(one) for one in past] + [one.picture for one in arrivals]
     views = gather(pictures)
+    clock.stop("place")
     prediction = predictor.predict(views)
+    clock.stop("network")
     new = range(len(past), len(pictures))
     said, valid = take_prediction(prediction, new), views.valid[len(past) :]
     fresh = kept_pixels(said, valid, min_confidence, MIN_OPACITY)

@@ -228,6 +228,20 @@ def test_a_stream_goes_on_from_its_state(tmp_path):
     np.testing.assert_array_equal(a.cameras.world_from_camera, b.cameras.world_from_camera)
 
 
+def test_a_stream_goes_on_from_the_midst_of_a_correction(tmp_path):
+    one, number = mapper(Faults(turn=0.3, move=0.01, scale=0.02, depth=0.03)), 0
+    while one.atlas is None or one.atlas.submaps.correction is None:
+        follow(one, number, number + 1)
+        number += 1
+    other = Mapper.load(one.save(tmp_path / "state.safetensors"), one.predictor, SMALL)
+    for each in (one, other):
+        follow(each, number, number + 20)
+        assert each.epoch > 0
+    a, b = one.scene(), other.scene()
+    np.testing.assert_array_equal(a.gaussians.means, b.gaussians.means)
+    np.testing.assert_array_equal(a.cameras.world_from_camera, b.cameras.world_from_camera)
+
+
 def test_a_state_of_something_else_is_refused(tmp_path):
     one = mapper()
     follow(one, stop=8)

@@ -40,8 +40,9 @@ class Engine:
     network raises or hangs, costs itself, never the stream. All methods may be called from any
     thread. One engine takes the frames of one camera: numbers and stamps are compared.
 
-    A mapper may have `warm()`, called once before the first frame, and `statistics()`, names and
-    values for the metrics, called after each frame in the worker's thread: it must be cheap.
+    A mapper may have `warm()`, called once before the first frame, `finish()`, called once after
+    the last, and `statistics()`, names and values for the metrics, called after each frame in the
+    worker's thread: it must be cheap.
     """
 
     def __init__(self, mapper: OnlineMapper, settings: EngineSettings | None = None):

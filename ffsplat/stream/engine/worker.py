@@ -79,6 +79,7 @@ class Worker:
                 elif self._publisher.pending:
                     self._publish()
                 self._traffic.release()
+            self._finish()
             if self._publisher.pending:
                 self._publish()
             if self._checkpoints and self._checkpoints.behind:
@@ -94,6 +95,14 @@ class Worker:
             self.warm = True
         except Exception as error:  # noqa: BLE001 - a frame may still go through
             self._fail(error, "the network could not be warmed up")
+
+    def _finish(self) -> None:
+        """Let the mapper do what the frames that come no more would have let it do."""
+        try:
+            getattr(self._mapper, "finish", lambda: None)()
+            self._publisher.note_change()
+        except Exception as error:  # noqa: BLE001 - what is mapped can still be saved
+            self._fail(error, "the mapper could not be finished")
 
     def _process(self, ticket: Ticket) -> None:
         """One frame's way, from the queue to its verdict."""

@@ -19,6 +19,9 @@ from ffsplat.stream.graph.solver import Constraints, Fit
 WORLD = -1
 """The node that given poses are measured in; it is always there, and never moves."""
 
+GONE = -2
+"""What a fit knows a node as that was removed since it began."""
+
 PLAUSIBLE = 24.3
 """Squared error of a cycle up to which a loop is let in: 99.9 % of chi-squared with 7 degrees of
 freedom."""
@@ -239,9 +242,13 @@ class GraphFit:
         """Whether further steps would change nothing."""
         return self._fit.done
 
+    def forget(self, node: int) -> None:
+        """Say nothing of a node: it was removed, and its number may be given again."""
+        self.nodes[self.nodes == node] = GONE
+
     def found(self) -> dict[int, Similarity]:
         """The best poses so far of the nodes that may move."""
-        rows = np.flatnonzero(~self._fit.fixed)
+        rows = np.flatnonzero(~self._fit.fixed & (self.nodes != GONE))
         every = sim3.similarities(self._fit.poses[rows])
         return dict(zip(self.nodes[rows].tolist(), every, strict=True))
 

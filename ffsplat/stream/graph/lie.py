@@ -7,6 +7,7 @@ the sources. All functions write to the arrays that they are given last.
 import math
 
 from ffsplat.stream.map.compiled import lean
+from ffsplat.stream.map.shape import quaternion
 
 SERIES = 1e-2
 """Size of a rate below which its mean growth is a series: it is exact to 16 digits there."""
@@ -81,30 +82,6 @@ def logarithm(matrix, tangent):
         tangent[k] = angle * axis[k]
         tangent[3 + k] = move[k]
     tangent[6] = log_scale
-
-
-@lean
-def quaternion(matrix, scale):
-    """The unit quaternion of the rotation of a group element of this scale, w not negative.
-
-    Of the four ways to divide, the one with the largest divisor (Shepperd, 1978).
-    """
-    m = matrix
-    xx, yy, zz = m[0, 0] / scale, m[1, 1] / scale, m[2, 2] / scale
-    wx, wy, wz = m[2, 1] - m[1, 2], m[0, 2] - m[2, 0], m[1, 0] - m[0, 1]
-    xy, xz, yz = m[1, 0] + m[0, 1], m[2, 0] + m[0, 2], m[2, 1] + m[1, 2]
-    ww = scale * (1 + xx + yy + zz)
-    x2, y2, z2 = scale * (1 + xx - yy - zz), scale * (1 - xx + yy - zz), scale * (1 - xx - yy + zz)
-    if ww >= max(x2, y2, z2):
-        q = (ww, wx, wy, wz)
-    elif x2 >= max(y2, z2):
-        q = (wx, x2, xy, xz)
-    elif y2 >= z2:
-        q = (wy, xy, y2, yz)
-    else:
-        q = (wz, xz, yz, z2)
-    length = math.copysign(math.sqrt(q[0] ** 2 + q[1] ** 2 + q[2] ** 2 + q[3] ** 2), q[0])
-    return q[0] / length, q[1] / length, q[2] / length, q[3] / length
 
 
 @lean

@@ -8,11 +8,9 @@ Atchuthan, "A micro Lie theory for state estimation in robotics", 2018.
 from collections.abc import Iterable
 
 import numpy as np
-import torch
 from jaxtyping import Float64
 
 from ffsplat.alignment import Similarity
-from ffsplat.geometry import matrix_from_quaternion, quaternion_from_matrix
 from ffsplat.stream.graph import lie
 from ffsplat.stream.map.compiled import lean
 
@@ -42,22 +40,17 @@ def similarities(stack: Float64[np.ndarray, "n 4 4"]) -> list[Similarity]:
     return [Similarity(float(scale), turn, move) for scale, turn, move in parts]
 
 
-def rows(similarities: Iterable[Similarity]) -> Float64[np.ndarray, "n 8"]:
-    """Similarities as (scale, quaternion wxyz, translation), as a `MapDelta` has them."""
-    listed = list(similarities)
-    if not listed:
-        return np.zeros((0, 8))
-    turns = torch.from_numpy(np.stack([one.rotation for one in listed]))
-    scales = np.array([[one.scale] for one in listed])
-    moves = np.stack([one.translation for one in listed])
-    return np.concatenate([scales, quaternion_from_matrix(turns).numpy(), moves], axis=1)
+def rows(similarities: Iterable[Similarity]) -> Float64[np.ndarray, "n 13"]:
+    """Similarities as (scale, rotation by rows, translation), to the last bit."""
+    parts = [[one.scale, *one.rotation.ravel(), *one.translation] for one in similarities]
+    return np.array(parts, np.float64).reshape(-1, 13)
 
 
-def from_rows(table: Float64[np.ndarray, "n 8"]) -> list[Similarity]:
+def from_rows(table: Float64[np.ndarray, "n 13"]) -> list[Similarity]:
     """What `rows` made a table of."""
-    turns = matrix_from_quaternion(torch.from_numpy(table[:, 1:5].copy())).numpy()
-    parts = zip(table[:, 0], turns, table[:, 5:], strict=True)
-    return [Similarity(float(scale), turn, move.copy()) for scale, turn, move in parts]
+    return [
+        Similarity(float(row[0]), row[1:10].reshape(3, 3).copy(), row[10:].copy()) for row in table
+    ]
 
 
 def exponential(tangents: Float64[np.ndarray, "n 7"]) -> Float64[np.ndarray, "n 4 4"]:

@@ -63,3 +63,27 @@ def ranked(values):
     if c > a:
         return 2, 0, 1
     return (0, 2, 1) if c > b else (0, 1, 2)
+
+
+@lean
+def quaternion(matrix, scale):
+    """The unit quaternion of a matrix that is a rotation times this scale, w not negative.
+
+    Of the four ways to divide, the one with the largest divisor (Shepperd, 1978).
+    """
+    m = matrix
+    xx, yy, zz = m[0, 0] / scale, m[1, 1] / scale, m[2, 2] / scale
+    wx, wy, wz = m[2, 1] - m[1, 2], m[0, 2] - m[2, 0], m[1, 0] - m[0, 1]
+    xy, xz, yz = m[1, 0] + m[0, 1], m[2, 0] + m[0, 2], m[2, 1] + m[1, 2]
+    ww = scale * (1 + xx + yy + zz)
+    x2, y2, z2 = scale * (1 + xx - yy - zz), scale * (1 - xx + yy - zz), scale * (1 - xx - yy + zz)
+    if ww >= max(x2, y2, z2):
+        q = (ww, wx, wy, wz)
+    elif x2 >= max(y2, z2):
+        q = (wx, x2, xy, xz)
+    elif y2 >= z2:
+        q = (wy, xy, y2, yz)
+    else:
+        q = (wz, xz, yz, z2)
+    length = math.copysign(math.sqrt(q[0] ** 2 + q[1] ** 2 + q[2] ** 2 + q[3] ** 2), q[0])
+    return q[0] / length, q[1] / length, q[2] / length, q[3] / length

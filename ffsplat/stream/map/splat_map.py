@@ -65,8 +65,7 @@ class SplatMap:
 
     def move_submaps(self, numbers: Sequence[int], poses: Sequence[Similarity]) -> None:
         """Put submaps elsewhere, with all that is in them."""
-        for number, pose in zip(numbers, poses, strict=True):
-            self._submaps.move(number, pose)
+        self._submaps.move(numbers, poses)
 
     def submap_pose(self, number: int) -> Similarity:
         """world_from_submap."""

@@ -1,13 +1,16 @@
 """The frames that Gaussians live in: where each lies in the world, and which of them moved."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float64, UInt16
+from jaxtyping import Bool, Float64, Int64, UInt16
 
 from ffsplat.alignment import Similarity
+from ffsplat.stream.map.compiled import lean
+from ffsplat.stream.map.shape import quaternion
 from ffsplat.stream.map.table import MAX_SUBMAPS
-from ffsplat.stream.turns import quaternion_of, rotation_of
+from ffsplat.stream.turns import rotation_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,19 +45,27 @@ class SubmapPoses:
             raise ValueError(f"there are {len(self.used)} submaps already: remove one first")
         number = int(np.argmin(self.used))
         self.used[number] = True
-        self.move(number, pose)
+        try:
+            self.move([number], [pose])
+        except ValueError:
+            self.used[number] = False
+            raise
         return number
 
-    def move(self, number: int, pose: Similarity) -> None:
-        """Put a submap elsewhere; it has changed only if the pose has."""
-        self.check(number)
-        turn = quaternion_of(pose.rotation)
-        packed = np.concatenate([[pose.scale], turn, pose.translation])
-        if not (np.isfinite(packed).all() and pose.scale > 0):
-            raise ValueError(f"the pose of submap {number} is no similarity")
-        if not np.array_equal(packed, self.poses[number]):
-            self._place(number, packed)
-            self.moved[number] = True
+    def move(self, numbers: Sequence[int], poses: Sequence[Similarity]) -> None:
+        """Put submaps elsewhere; one has changed only if its pose has."""
+        self.check(*numbers)
+        if not len(numbers):
+            return
+        rows, packed = np.array(numbers, np.int64), np.empty((len(numbers), 8))
+        packed[:, 0] = [one.scale for one in poses]
+        packed[:, 5:] = [one.translation for one in poses]
+        pack_turns(np.array([one.rotation for one in poses], np.float64), packed)
+        good = np.isfinite(packed).all(1) & (packed[:, 0] > 0)
+        if not good.all():
+            raise ValueError(f"the pose of submap {rows[~good][0]} is no similarity")
+        self.moved[rows] |= (packed != self.poses[rows]).any(1)
+        self._place(rows, packed)
 
     def remove(self, number: int) -> None:
         """Free a number."""
@@ -103,19 +114,42 @@ class SubmapPoses:
         """Become what a `state` says."""
         for name in self.state():
             getattr(self, name)[:] = arrays[name]
-        for number in self.numbers():
-            self._place(number, self.poses[number].copy())
+        rows = np.flatnonzero(self.used)
+        self._place(rows, self.poses[rows])
 
-    def _place(self, number: int, packed: Float64[np.ndarray, "8"]) -> None:
-        pose = _unpacked(packed)
-        self.poses[number] = packed
-        self.into_world[number] = _matrix(pose)
-        self.into_local[number] = _matrix(pose.inverse())
+    def _place(self, rows: Int64[np.ndarray, " n"], packed: Float64[np.ndarray, "n 8"]) -> None:
+        self.poses[rows] = packed
+        write_matrices(self.poses, rows, self.into_world, self.into_local)
+
+
+@lean
+def pack_turns(rotations, packed):
+    """Write the quaternion of each rotation to its columns."""
+    for i in range(len(packed)):
+        turn = quaternion(rotations[i], 1.0)
+        for k in range(4):
+            packed[i, 1 + k] = turn[k]
+
+
+@lean
+def write_matrices(poses, numbers, into_world, into_local):
+    """Write the 3x4 matrices of some poses and of their inverses."""
+    for number in numbers:
+        scale, w, x, y, z = poses[number, :5]
+        turn = (
+            (1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)),
+            (2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)),
+            (2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)),
+        )
+        into_local[number, :, 3] = 0
+        for i in range(3):
+            move = poses[number, 5 + i]
+            into_world[number, i, 3] = move
+            for j in range(3):
+                into_world[number, i, j] = scale * turn[i][j]
+                into_local[number, j, i] = turn[i][j] / scale
+                into_local[number, j, 3] -= turn[i][j] * move / scale
 
 
 def _unpacked(packed: Float64[np.ndarray, "8"]) -> Similarity:
     return Similarity(float(packed[0]), rotation_of(packed[1:5]), packed[5:].copy())
-
-
-def _matrix(pose: Similarity) -> Float64[np.ndarray, "3 4"]:
-    return np.column_stack([pose.scale * pose.rotation, pose.translation])

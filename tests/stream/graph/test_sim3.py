@@ -72,8 +72,10 @@ def test_similarities_survive_matrices_and_rows():
     similarities = [sim3.similarity(one) for one in stack]
     np.testing.assert_allclose(sim3.matrices(similarities), stack, atol=1e-12)
     table = sim3.rows(similarities)
-    np.testing.assert_allclose(sim3.matrices(sim3.from_rows(table)), stack, atol=1e-12)
-    assert sim3.rows([]).shape == (0, 8)
+    for one, again in zip(similarities, sim3.from_rows(table), strict=True):
+        np.testing.assert_array_equal(sim3.rows([again]), sim3.rows([one]))
+        np.testing.assert_array_equal(again.rotation, one.rotation)
+    assert sim3.rows([]).shape == (0, 13)
 
 
 def test_composition_is_that_of_similarities():

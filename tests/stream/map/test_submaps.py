@@ -65,9 +65,9 @@ def test_changes_name_what_appeared_moved_and_went(rng):
     rotation = matrix_from_quaternion(torch.tensor(rest[:4])).numpy()
     np.testing.assert_allclose(rotation, second.rotation, atol=1e-12)
     assert (scale, *rest[4:]) == (second.scale, *second.translation)
-    submaps.move(1, second)  # where it is
+    submaps.move([1], [second])  # where it is
     assert submaps.take_changes().numbers.tolist() == []
-    submaps.move(1, first)
+    submaps.move([1], [first])
     submaps.remove(0)
     submaps.remove(submaps.add(first))  # came and went: 0 again
     changes = submaps.take_changes()

@@ -1,0 +1,104 @@
+import numpy as np
+import pytest
+
+from ffsplat.alignment import Similarity
+from ffsplat.stream.graph import sim3
+from ffsplat.stream.map import SplatMap
+from ffsplat.stream.settings import MapperSettings
+from ffsplat.stream.submaps import Submaps
+from tests.stream.graph.test_graph import assert_same, circle, drift
+
+COUNT = 12
+
+
+@pytest.fixture
+def submaps() -> Submaps:
+    """Submaps once round a circle that shrinks, so that the last is beside the first only truly."""
+    made = Submaps(SplatMap(MapperSettings(max_splats=8, max_submaps=COUNT + 2), 1.0))
+    truth, pose = circle(COUNT), circle(COUNT)[0]
+    for number in range(COUNT):
+        if number:
+            pose = pose @ truth[number - 1].inverse() @ truth[number] @ drift(scale=0.98)
+        open_at(made, pose, number)
+    return made
+
+
+def open_at(submaps: Submaps, pose: Similarity, now: int) -> int:
+    """A new submap at the place and in the direction of a pose."""
+    return submaps.open(sim3.matrices([rigid(pose)])[0], 1.0, now, given=False)
+
+
+def rigid(pose: Similarity) -> Similarity:
+    return Similarity(1.0, pose.rotation, pose.translation)
+
+
+def close(submaps: Submaps) -> bool:
+    """The last submap lies to the first as it truly does."""
+    truth = circle(COUNT)
+    first, last = submaps.poses[0], submaps.poses[COUNT - 1]
+    moved = first @ truth[0].inverse() @ truth[-1] @ last.inverse()
+    return submaps.close_loop(0, COUNT - 1, moved, 1.0, 1.0)
+
+
+def test_a_correction_is_what_the_graph_finds_and_comes_by_a_few_steps_a_frame(submaps):
+    before = dict(submaps.poses)
+    assert close(submaps)
+    expected = submaps.graph.optimize(fixed={0})
+    assert_same(submaps.poses, before, 0.0)
+    frames = 0
+    while submaps.correction is not None:
+        assert submaps.epoch == 0
+        submaps.advance()
+        frames += 1
+    assert 1 < frames <= 15
+    assert submaps.epoch == 1
+    assert_same(submaps.poses, expected, 0.0)
+    assert_same(dict(submaps.graph.poses), expected, 0.0)
+    for number, pose in expected.items():
+        np.testing.assert_allclose(
+            submaps.splats.submap_pose(number).translation, pose.translation, atol=1e-12
+        )
+
+
+def test_all_steps_at_once_are_the_same(submaps):
+    assert close(submaps)
+    expected = submaps.graph.optimize(fixed={0})
+    submaps.finish()
+    assert submaps.correction is None
+    assert_same(submaps.poses, expected, 0.0)
+    submaps.finish()
+    assert submaps.epoch == 1
+
+
+def test_what_was_opened_meanwhile_moves_with_the_last_that_was_there(submaps):
+    assert close(submaps)
+    submaps.advance()
+    last = submaps.poses[COUNT - 1]
+    young = open_at(submaps, last @ drift((0.0, 0.0, 0.1)), COUNT)
+    relative = last.inverse() @ submaps.poses[young]
+    submaps.finish()
+    found = submaps.poses[COUNT - 1].inverse() @ submaps.poses[young]
+    np.testing.assert_allclose(found.translation, relative.translation, atol=1e-12)
+    np.testing.assert_allclose(found.rotation, relative.rotation, atol=1e-12)
+    assert not np.allclose(submaps.poses[COUNT - 1].translation, last.translation)
+
+
+def test_a_number_given_again_meanwhile_is_another_submap(submaps):
+    assert close(submaps)
+    submaps.advance()
+    submaps.drop(5)
+    place = submaps.poses[COUNT - 1] @ drift((0.0, 0.0, 0.1))
+    assert open_at(submaps, place, COUNT) == 5
+    relative = submaps.poses[COUNT - 1].inverse() @ submaps.poses[5]
+    submaps.finish()
+    found = submaps.poses[COUNT - 1].inverse() @ submaps.poses[5]
+    np.testing.assert_allclose(found.translation, relative.translation, atol=1e-12)
+
+
+def test_another_world_waits_for_no_correction(submaps):
+    assert close(submaps)
+    expected = submaps.graph.optimize(fixed={0})
+    by = Similarity(2.0, np.eye(3), np.ones(3))
+    submaps.move_all(by)
+    assert submaps.correction is None
+    assert_same(submaps.poses, {number: by @ pose for number, pose in expected.items()}, 1e-12)
