@@ -59,6 +59,8 @@ def command(
     subject = _subject(scene, options)
     console.progress("asking and drawing")
     settings = _settings(subject, protocol, options)
+    if protocol != POINTS and (absent := len(truth) - len(subject.seen(truth))):
+        console.warning(f"{absent} of {len(truth)} labelled photos have no camera: left out")
     figures = rule.measure(subject, truth, **settings)
     if as_json:
         unknown = sorted(subject.unknown)

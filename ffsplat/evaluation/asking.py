@@ -1,6 +1,8 @@
 """A scene that is asked for many phrases and seen from many cameras, as a protocol wants it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 from jaxtyping import Bool, Float32
@@ -75,22 +77,32 @@ class Subject:
         book = meaning(self.scene)[1]
         return tuple(name for i, name in enumerate(LEVELS[:2]) if (book.levels == i).any())
 
-    def camera(self, view: LabelledView) -> Cameras:
-        """The camera of a labelled photo, with the size of its labels.
-
-        Raises UsageError if the scene has no camera of that name, or one of another shape.
-        """
+    @cached_property
+    def cameras(self) -> dict[str, Cameras]:
+        """The scene's cameras by the stems of their photos; UsageError if there are none."""
         cameras = self.scene.cameras
         if cameras is None:
             raise UsageError(
                 "the scene has no cameras", "--cameras takes what `infer --cameras-out` wrote"
             )
-        places = [i for i, name in enumerate(cameras.names) if stem(name) == view.name]
-        if not places:
+        return {stem(name): cameras[[i]] for i, name in enumerate(cameras.names)}
+
+    def seen(self, views: Sequence[LabelledView]) -> list[LabelledView]:
+        """The labelled photos that the scene has a camera of; UsageError if it is none of them."""
+        found = [view for view in views if view.name in self.cameras]
+        if not found:
             raise UsageError(
-                f"no camera is called {view.name!r}", f"they are {', '.join(cameras.names[:6])}"
+                f"no camera has the name of a labelled photo, such as {views[0].name}",
+                f"they are {', '.join(list(self.cameras)[:6])}",
             )
-        camera = cameras[places[:1]]
+        return found
+
+    def camera(self, view: LabelledView) -> Cameras:
+        """The camera of a labelled photo, with the size of its labels.
+
+        Raises UsageError if photo and labels have different shapes.
+        """
+        camera = self.cameras[view.name]
         size = np.array(view.size)
         scale = size / camera.sizes[0]
         if abs(scale[0] / scale[1] - 1) > 0.02:

@@ -36,7 +36,7 @@ class Protocol:
 def activated(subject: Subject, views: Sequence[LabelledView]) -> dict[str, float]:
     """Masks of rendered relevancy, and where it is highest, as LangSplat measures them."""
     ious, hits = [], []
-    for view in views:
+    for view in subject.seen(views):
         camera = subject.camera(view)
         for phrase, truth in view.masks.items():
             maps = subject.relevancies(phrase, camera)
@@ -48,7 +48,7 @@ def activated(subject: Subject, views: Sequence[LabelledView]) -> dict[str, floa
 def selected(subject: Subject, views: Sequence[LabelledView]) -> dict[str, float]:
     """IoU of the silhouettes of what matches each phrase, in space."""
     ious = []
-    for view in views:
+    for view in subject.seen(views):
         camera = subject.camera(view)
         for phrase, truth in view.masks.items():
             _, chosen = subject.matches(phrase)
@@ -59,7 +59,7 @@ def selected(subject: Subject, views: Sequence[LabelledView]) -> dict[str, float
 def named(subject: Subject, views: Sequence[LabelledView]) -> dict[str, float]:
     """Every pixel takes its best class; IoU of each class and image, accuracy of pixels."""
     ious, right = [], []
-    for view in views:
+    for view in subject.seen(views):
         called = best_class(subject, view, subject.camera(view))
         guess = [called == place for place in range(len(view.masks))]
         truth = list(view.masks.values())
@@ -73,7 +73,7 @@ def panoptic(subject: Subject, views: Sequence[LabelledView]) -> dict[str, float
     names = list(views[0].masks)
     counts = np.zeros((len(names), len(names) + 1), np.int64)
     matches = np.zeros((len(names), 4))
-    for view in views:
+    for view in subject.seen(views):
         camera = subject.camera(view)
         called, truth = best_class(subject, view, camera), true_class(view)
         counts += confusion(called.ravel(), truth.ravel(), len(names))

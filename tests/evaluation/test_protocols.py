@@ -61,13 +61,16 @@ def test_a_camera_takes_the_size_of_the_labels():
     assert camera.sizes.tolist() == [[64, 48]]
 
 
-@pytest.mark.parametrize(
-    ("name", "shape", "message"),
-    [("other", (48, 64), "no camera is called"), ("7", (64, 48), "48x64 pixels, its photo 32x24")],
-)
-def test_a_photo_without_its_camera_is_refused(name, shape, message):
-    with pytest.raises(UsageError, match=message):
-        subject().camera(view(name, table=np.zeros(shape, bool)))
+def test_labels_of_another_shape_are_refused():
+    with pytest.raises(UsageError, match="48x64 pixels, its photo 32x24"):
+        subject().camera(view("7", table=np.zeros((64, 48), bool)))
+
+
+def test_photos_without_a_camera_are_left_out_unless_all_are():
+    asked, views = subject(), [view("7", table=empty()), view("other", table=empty())]
+    assert [one.name for one in asked.seen(views)] == ["7"]
+    with pytest.raises(UsageError, match="such as other"):
+        asked.seen(views[1:])
 
 
 def test_a_scene_without_cameras_is_refused():
