@@ -31,6 +31,16 @@ ALLOWED = frozenset(
 )
 """What a pickle may name: none of it does more than to build a value."""
 
+NUMPY_SCALARS = frozenset(
+    {
+        "numpy.core.multiarray scalar",
+        "numpy._core.multiarray scalar",
+        "numpy dtype",
+        "_codecs encode",
+    }
+)
+"""What a pickle names to build a number of numpy, as checkpoints of training have them."""
+
 _KINDS = re.compile(r"torch (bfloat16|float16|float32|float64|u?int\d+|bool)")
 
 _INSTRUCTIONS = frozenset(
@@ -45,8 +55,11 @@ _INSTRUCTIONS = frozenset(
 """Instructions of pickles that `torch.save` writes. Others can call what they do not name."""
 
 
-def check_archive(path: Path) -> None:
-    """Raise CheckpointError unless the file is an archive of tensors that can be opened safely."""
+def check_archive(path: Path, more: frozenset[str] = frozenset()) -> None:
+    """Raise CheckpointError unless the file is an archive of tensors that can be opened safely.
+
+    `more` may be named by its pickle beside what is ALLOWED.
+    """
     size = path.stat().st_size
     with path.open("rb") as file:
         if file.read(4) != b"PK\3\4":
@@ -63,7 +76,7 @@ def check_archive(path: Path) -> None:
                 content = archive.read(pickle)
         except (zipfile.BadZipFile, NotImplementedError, OSError, ValueError) as error:
             raise CheckpointError(f"{path} is a broken archive: {shown(error)}") from error
-    _check_instructions(path, content)
+    _check_instructions(path, content, ALLOWED | more)
 
 
 def _directory_size(file: BinaryIO, size: int) -> int:
@@ -106,7 +119,7 @@ def _check_entries(path: Path, entries: list[zipfile.ZipInfo], size: int) -> zip
     return pickles[0]
 
 
-def _check_instructions(path: Path, content: bytes) -> None:
+def _check_instructions(path: Path, content: bytes, allowed: frozenset[str]) -> None:
     """Refuse a pickle that does more than to build tensors and tables of them."""
     try:
         for count, (instruction, argument, _) in enumerate(pickletools.genops(content)):
@@ -117,7 +130,7 @@ def _check_instructions(path: Path, content: bytes) -> None:
                     f"{path} is refused: its pickle uses {instruction.name}, which no tensor needs"
                 )
             name = str(argument)
-            if instruction.name == "GLOBAL" and name not in ALLOWED and not _KINDS.fullmatch(name):
+            if instruction.name == "GLOBAL" and name not in allowed and not _KINDS.fullmatch(name):
                 raise CheckpointError(
                     f"{path} is refused: it asks for {shown(name.replace(' ', '.'))},"
                     " which is no tensor and could run any code",

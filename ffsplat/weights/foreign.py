@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ffsplat.errors import CheckpointError, UsageError
 from ffsplat.io.atomic import atomic_output, check_output
-from ffsplat.weights.archive import check_archive
+from ffsplat.weights.archive import NUMPY_SCALARS, check_archive
 from ffsplat.weights.header import listing, shown
 
 TABLES = ("state_dict", "model")
@@ -79,16 +80,39 @@ def convert_weights(
     return Converted(target, len(kept), count, size, digest.hexdigest(), left_out)
 
 
-def _read(source: Path) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """The table of tensors of a checkpoint, mapped from disk, and the names of what else it has."""
+def load_restricted(source: Path, numpy_scalars: bool = False) -> Any:
+    """What a file of `torch.save` holds, if that is tensors and plain values: nothing else is run.
+
+    Tensors are mapped from disk; `check_tensors` looks at them. `numpy_scalars` may stand beside
+    them, as training leaves them. Raises CheckpointError for any other file.
+    """
     try:
-        check_archive(source)
-        loaded = torch.load(source, map_location="cpu", weights_only=True, mmap=True)
+        check_archive(source, NUMPY_SCALARS if numpy_scalars else frozenset())
+        with torch.serialization.safe_globals(_numpy_scalars() if numpy_scalars else []):
+            return torch.load(source, map_location="cpu", weights_only=True, mmap=True)
     except OSError as error:
         raise CheckpointError(f"cannot read {source}: {error.strerror or error}") from error
     except (pickle.UnpicklingError, RuntimeError, ValueError, TypeError, KeyError,
             AttributeError, IndexError, OverflowError, RecursionError) as error:  # fmt: skip
         raise CheckpointError(f"{source} is refused: {shown(error)}") from error
+
+
+def _numpy_scalars() -> list[Any]:
+    """What builds numbers of numpy, under the names that numpy 1 and 2 have for it."""
+    scalar = np.float32(0).__reduce__()[0]
+    kinds = [type(np.dtype(kind)) for kind in ("f4", "f8", "i4", "i8", "u1", "?")]
+    names = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")
+    return [*((scalar, name) for name in names), np.dtype, *kinds]
+
+
+def read_tensors(source: Path) -> dict[str, Tensor]:
+    """The table of tensors of a checkpoint, mapped from disk; CheckpointError if it is none."""
+    return _read(source)[0]
+
+
+def _read(source: Path) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """The table of tensors of a checkpoint, mapped from disk, and the names of what else it has."""
+    loaded = load_restricted(source)
     table, left_out = _table(loaded)
     if not isinstance(table, Mapping) or not table:
         raise CheckpointError(f"{source} holds {type(loaded).__name__}, not a table of tensors")
@@ -102,7 +126,7 @@ def _read(source: Path) -> tuple[dict[str, Tensor], tuple[str, ...]]:
             f"{source} holds more than tensors: {', '.join(others[:5])}",
             f"its table of tensors should stand under one of {', '.join(TABLES)}",
         )
-    _check_tensors(source, table)
+    check_tensors(source, table)
     return dict(table), left_out
 
 
@@ -114,7 +138,7 @@ def _table(loaded: Any) -> tuple[Any, tuple[str, ...]]:
     return loaded, ()
 
 
-def _check_tensors(source: Path, tensors: Mapping[str, Tensor]) -> None:
+def check_tensors(source: Path, tensors: Mapping[str, Tensor]) -> None:
     """Refuse tensors of kinds that safetensors lacks, and those that would expand when copied."""
     odd = [n for n, t in tensors.items() if t.layout != torch.strided or t.dtype not in NAMES]
     if odd:
