@@ -18,6 +18,7 @@ COMMANDS = {
     "view": "See a scene, or a growing map, in a browser.",
     "render": "Draw a scene as an image or an orbit.",
     "edit": "Remove, paint, move or name things in a scene.",
+    "merge": "Join scenes of one place to one.",
     "convert": "Hand a scene on in another format.",
     "export-teacher": "Write a training set for per-scene optimisation.",
     "eval": "Measure a scene against labels by a published protocol.",

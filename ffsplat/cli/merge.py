@@ -1,0 +1,192 @@
+"""`ffsplat merge`: scenes of one place, each in a world of its own, become one."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ffsplat.cli.app import COMMANDS
+from ffsplat.cli.console import FILE, Console, common_options, printable
+from ffsplat.errors import SceneFileError, UsageError
+
+if TYPE_CHECKING:
+    from ffsplat.alignment import Similarity
+    from ffsplat.edit import Merged, Placed
+    from ffsplat.types import Scene
+
+MAX_BYTES = 1 << 16
+"""Size of a file with a transform."""
+
+
+@click.command("merge", short_help=COMMANDS["merge"])
+@click.argument("scenes", metavar="SCENE...", type=FILE, nargs=-1, required=True)
+@click.option("-o", "--out", type=FILE, required=True, help="The scene to write (PLY).")
+@click.option("--cameras", type=FILE, multiple=True,
+              help="Cameras of each scene in order, from `infer --cameras-out`.")  # fmt: skip
+@click.option("--transform", "transforms", type=FILE, multiple=True,
+              help="For each other scene, a 4x4 similarity (JSON) into the first.")  # fmt: skip
+@click.option("--same-world", is_flag=True, help="All are in one world: nothing moves.")
+@click.option("--voxel", type=click.FloatRange(0, min_open=True),
+              help="Fuse Gaussians in cells of this side, in the first's units.")  # fmt: skip
+@click.option("--cameras-out", type=FILE, help="Also write the cameras of all (JSON).")
+@click.option("--overwrite", is_flag=True, help="Replace files that exist.")
+@click.option("--json", "as_json", is_flag=True, help="Print what was done as JSON.")
+@common_options
+@click.pass_obj
+def command(
+    console: Console,
+    scenes: tuple[Path, ...],
+    out: Path,
+    cameras: tuple[Path, ...],
+    transforms: tuple[Path, ...],
+    same_world: bool,
+    voxel: float | None,
+    cameras_out: Path | None,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Join SCENEs in the world of the first, placed by the photos that they share."""
+    from ffsplat.edit import merge
+    from ffsplat.io import check_output, save_scene, scene_outputs, write_cameras
+
+    _check_counts(scenes, cameras, transforms, same_world)
+    outputs = [*scene_outputs(out), *filter(None, [cameras_out])]
+    for path in outputs:
+        check_output(path, overwrite)
+    given = _given_transforms(transforms, len(scenes) if same_world else 0)
+    console.progress("reading the scenes")
+    loaded = _loaded(scenes, cameras)
+    if cameras_out and all(scene.cameras is None for scene in loaded):
+        raise UsageError("there are no cameras to write", "give those of each scene (--cameras)")
+    console.progress("joining the scenes")
+    merged = merge(loaded, given, voxel)
+    files = save_scene(merged.scene, out, overwrite=overwrite)
+    if cameras_out and merged.scene.cameras is not None:
+        write_cameras(merged.scene.cameras, cameras_out, overwrite=overwrite)
+        files.append(cameras_out)
+    facts = _facts(scenes, loaded, merged, files)
+    if as_json:
+        console.json(facts)
+    else:
+        _show(console, facts)
+    if merged.dropped:
+        spaces = ", ".join(merged.dropped)
+        console.warning(f"text spaces that not all rows could be embedded in are gone: {spaces}")
+
+
+def read_transform(path: Path) -> "Similarity":
+    """A similarity from a JSON file with four rows of four numbers.
+
+    Raises SceneFileError for another file, UsageError for a matrix that is no similarity.
+    """
+    import numpy as np
+
+    from ffsplat.edit import similarity_of
+    from ffsplat.io.header import read_limited
+
+    try:
+        rows = json.loads(read_limited(path, MAX_BYTES))
+        square = isinstance(rows, list) and [len(row) for row in rows] == [4] * 4
+        if not square or not all(type(v) in (int, float) for row in rows for v in row):
+            raise ValueError("it is not four rows of four numbers")
+        matrix = np.array(rows, np.float64)
+    except (ValueError, TypeError, RecursionError, OverflowError) as error:
+        raise SceneFileError(f"{path} is not a 4x4 matrix in JSON: {error}") from error
+    try:
+        return similarity_of(matrix)
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}", error.hint) from error
+
+
+def _check_counts(
+    scenes: Sequence[Path], cameras: Sequence[Path], transforms: Sequence[Path], same_world: bool
+) -> None:
+    if len(scenes) < 2:
+        raise UsageError("there is nothing to merge", "give two scenes or more")
+    if cameras and len(cameras) != len(scenes):
+        raise UsageError(
+            f"{len(cameras)} camera files for {len(scenes)} scenes",
+            "give --cameras once for each scene, in their order",
+        )
+    if transforms and same_world:
+        raise UsageError("--transform moves what --same-world leaves where it is")
+    if transforms and len(transforms) != len(scenes) - 1:
+        raise UsageError(
+            f"{len(transforms)} transforms for {len(scenes)} scenes",
+            "give --transform once for each scene but the first, which stays where it is",
+        )
+
+
+def _given_transforms(paths: Sequence[Path], still: int) -> "list[Similarity] | None":
+    """Transforms from files, or none at all for so many scenes, or None: photos tell them."""
+    if paths:
+        return [read_transform(path) for path in paths]
+    if not still:
+        return None
+    from ffsplat.alignment import Similarity
+
+    return [Similarity.identity()] * (still - 1)
+
+
+def _loaded(scenes: Sequence[Path], cameras: Sequence[Path]) -> "list[Scene]":
+    from ffsplat.io import load_scene, read_cameras
+
+    loaded = [load_scene(path) for path in scenes]
+    if not cameras:
+        return loaded
+    seen = [read_cameras(path) for path in cameras]
+    return [replace(scene, cameras=one) for scene, one in zip(loaded, seen, strict=True)]
+
+
+def _facts(
+    paths: Sequence[Path], scenes: "Sequence[Scene]", merged: "Merged", files: Sequence[Path]
+) -> dict[str, Any]:
+    """What was done as plain values."""
+    scene = merged.scene
+    placed = zip(paths[1:], merged.placed, strict=True)
+    return {
+        "files": [str(path) for path in files],
+        "gaussians": {"scenes": [len(one) for one in scenes], "merged": len(scene)},
+        "codebook": {
+            "scenes": [0 if one.codebook is None else len(one.codebook) for one in scenes],
+            "merged": 0 if scene.codebook is None else len(scene.codebook),
+            "completed": list(merged.completed),
+            "dropped": list(merged.dropped),
+        },
+        "placed": [_placement(path, one) for path, one in placed if one is not None],
+    }
+
+
+def _placement(path: Path, placed: "Placed") -> dict[str, Any]:
+    import numpy as np
+
+    return {
+        "scene": str(path),
+        "photos": list(placed.names),
+        "left_out": list(placed.left_out),
+        "scale": placed.similarity.scale,
+        "scale_from": placed.scale_from,
+        "degrees": float(np.degrees(np.median(placed.turns))),
+        "distance": float(np.median(placed.shifts)),
+        "depth": placed.depth,
+    }
+
+
+def _show(console: Console, facts: dict[str, Any]) -> None:
+    gaussians, rows = facts["gaussians"], facts["codebook"]
+    for one in facts["placed"]:
+        out = f", {len(one['left_out'])} left out" if one["left_out"] else ""
+        console.result(
+            printable(
+                f"{one['scene']}: by {len(one['photos'])} photos{out}, scale {one['scale']:.4g} "
+                f"(by {one['scale_from']}), cameras off by {one['degrees']:.2g} degrees and "
+                f"{one['distance'] / one['depth']:.2g} of the depth"
+            )
+        )
+    counted = " + ".join(map(str, gaussians["scenes"]))
+    console.result(f"Gaussians {counted} -> {gaussians['merged']}")
+    console.result(f"rows {' + '.join(map(str, rows['scenes']))} -> {rows['merged']}")
+    console.note(f"wrote {', '.join(facts['files'])}")
