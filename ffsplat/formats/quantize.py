@@ -8,6 +8,7 @@ ENTRIES = 256
 
 ROUNDS = 20
 BINS = 512
+VALUES_IN_BIN = 16
 SAMPLE = 1 << 17
 BRANCHES = 256
 TREE_ROUNDS = 4
@@ -23,7 +24,8 @@ def table_of(values: Float32[np.ndarray, "*shape"]) -> Float32[np.ndarray, " ent
     flat = values.ravel()
     ordered = np.sort(_sample(flat))
     low, high = float(flat.min()), float(flat.max())
-    counts, edges = np.histogram(ordered, BINS, (low, high) if high > low else (low, low + 1))
+    bins = int(np.clip(len(ordered) // VALUES_IN_BIN, 16, BINS))
+    counts, edges = np.histogram(ordered, bins, (low, high) if high > low else (low, low + 1))
     dense = np.concatenate([[0.0], np.cumsum(np.cbrt(counts))])
     table = np.interp(np.linspace(0, dense[-1], ENTRIES), dense, edges)
     sums = np.concatenate([[0.0], np.cumsum(ordered, dtype=np.float64)])
@@ -50,23 +52,24 @@ def palette_of(
 ) -> tuple[Float32[np.ndarray, "entries d"], Int[np.ndarray, " n"]]:
     """At most `size` vectors that stand for the rows, and which stands for each.
 
-    A tree of k-means with 256 branches, two levels where `size` is more: the cost of each row is
-    512 distances, not 65536. Source: Gersho & Gray, "Vector Quantization" (1992), section 12.4.
+    Rows that are few enough stand for themselves. Else a tree of k-means with 256 branches, two
+    levels where `size` is more, leaves shared out by the number of rows: a row costs some 512
+    distances, not 65536. Source: Gersho & Gray, "Vector Quantization" (1992), section 12.4.
     """
-    branches = min(size, BRANCHES)
-    centers = _k_means(rows, branches)
+    if len(rows) <= size:
+        return rows, np.arange(len(rows))
+    centers = _k_means(rows, min(size, BRANCHES))
     labels = _assign(rows, centers)
-    deeper = size // branches
-    if deeper <= 1:
+    if size <= BRANCHES:
         return centers, labels
     leaves, result, first = [], np.zeros(len(rows), np.int64), 0
     order = np.argsort(labels, kind="stable")
-    ends = np.cumsum(np.bincount(labels, minlength=branches))
-    for members in np.split(order, ends[:-1]):
+    counts = np.bincount(labels, minlength=len(centers))
+    for members in np.split(order, np.cumsum(counts)[:-1]):
+        share = 1 + (size - len(centers)) * len(members) // len(rows)
         if len(members):
-            group = rows[members]
-            leaf = _k_means(group, min(deeper, len(group)))
-            result[members] = _assign(group, leaf) + first
+            leaf = _k_means(rows[members], min(share, len(members)))
+            result[members] = _assign(rows[members], leaf) + first
             leaves.append(leaf)
             first += len(leaf)
     return np.concatenate(leaves), result

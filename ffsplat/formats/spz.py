@@ -1,7 +1,7 @@
 """SPZ by Niantic: some 20 bytes a Gaussian before compression, 15 after it.
 
-Versions 2 and 3 are one gzip stream (version 3 has the better rotations; it is the default since
-every reader in use takes it); version 4 is a plain header and one zstd stream for each attribute.
+Versions 2 and 3 are one gzip stream (version 3 has the better rotations; it is the default, since
+every reader in use takes it, while Spark 2.2 and gsply without zstd refuse 4); version 4 is a plain header and one zstd stream for each attribute.
 Attributes follow one another: positions as 24-bit fixed point, opacities, colours, log scales,
 rotations, higher SH, bytes all. The axes are those of the PLY: nothing is turned, as by the tools
 of Niantic and PlayCanvas. Source: github.com/nianticlabs/spz, README and load-spz.cc (2026).

@@ -73,7 +73,7 @@ FORMATS = _rows(
             Option(
                 "spz-version",
                 "3",
-                "3 is read by all; 2 by the oldest; 4 needs the extra spz.",
+                "3 is read by all; 4 by some, and needs ffsplat[spz].",
                 ("2", "3", "4"),
             ),
         ),

@@ -19,8 +19,8 @@ ROUNDED = {
     "sog": {"means": 2e-4, "scales": 0.5, "angles": 1.0, "opacities": BYTE, "colors": 0.02,
             "sh": 0.3},
 }  # fmt: skip
-"""A step of 11 bits is the extent of a chunk over 2047, of y over 1023. The table of SOG's scales has
-few entries where few Gaussians are: its mean error is in test_quantize."""
+"""A step of 11 bits is the extent of a chunk over 2047, of y over 1023. The table of SOG's scales
+has few entries where few Gaussians are: its mean error is in test_quantize."""
 
 SPZ2 = ROUNDED["spz"] | {"angles": float(np.degrees(2 * np.arcsin(np.sqrt(3 * 2 * BYTE))))}
 """Version 2 derives w from x, y, z in 8 bits: near w = 0 an error e moves it by sqrt(2 e)."""

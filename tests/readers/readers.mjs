@@ -1,5 +1,6 @@
-// Print the Gaussians that an npm reader finds in a PLY file, as JSON.
-// usage: node readers.mjs gsplat|gaussian-splats-3d FILE
+// Print what an npm reader finds in a file, as JSON.
+// usage: node readers.mjs gsplat|gaussian-splats-3d FILE.ply
+//        node readers.mjs three|gltf-validator FILE.glb
 import { readFileSync } from "node:fs";
 
 // Both packages expect a browser when they load; nothing of it is used to parse a file.
@@ -21,7 +22,37 @@ const READERS = {
             scales: splats.map((splat) => splat.slice(3, 6)),
         };
     },
+    async "three"(buffer) {
+        const { GLTFLoader } = await import("three/examples/jsm/loaders/GLTFLoader.js");
+        const { scene, cameras } = await new GLTFLoader().parseAsync(buffer, "");
+        scene.updateMatrixWorld(true);
+        const points = [];
+        scene.traverse((node) => node.isPoints && points.push(node));
+        const attributes = Object.entries(points[0].geometry.attributes);
+        return {
+            points: points.length,
+            matrix: points[0].matrixWorld.elements,
+            attributes: Object.fromEntries(attributes.map(([name, values]) => [name, rows(values)])),
+            cameras: cameras.map((camera) => ({
+                name: camera.name,
+                fov: camera.fov,
+                aspect: camera.aspect,
+                matrix: camera.matrixWorld.elements,
+            })),
+        };
+    },
+    async "gltf-validator"(buffer) {
+        delete globalThis.document; // it knows Node, unless it takes it for a browser
+        const { default: validator } = await import("gltf-validator");
+        return validator.validateBytes(new Uint8Array(buffer), { maxIssues: 0 });
+    },
 };
+
+// One row a vertex, normalised integers as numbers in [-1, 1].
+function rows(values) {
+    const get = ["getX", "getY", "getZ", "getW"].slice(0, values.itemSize);
+    return Array.from({ length: values.count }, (_, i) => get.map((name) => values[name](i)));
+}
 
 function rowsOf3(flat) {
     return Array.from({ length: flat.length / 3 }, (_, i) => Array.from(flat.slice(3 * i, 3 * i + 3)));
