@@ -16,7 +16,7 @@ ORDER = [
     "nn", "model", "refine",
     "voxels", "instances", "semantics", "consistency", "pruning", "fusion", "merge",
     "hits", "grouping", "query", "render", "io", "evaluation", "formats",
-    "zoo", "hub", "chunks", "edit", "stream", "predictor", "view", "api", "cli", "__main__",
+    "zoo", "hub", "chunks", "edit", "stream", "predictor", "page", "view", "api", "cli", "__main__",
 ]  # fmt: skip
 """Modules of ffsplat; each imports only those to its left, and the version from the root."""
 

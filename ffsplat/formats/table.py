@@ -124,6 +124,19 @@ FORMATS = _rows(
         source="github.com/huggingface/safetensors",
     ),
     Format(
+        name="html",
+        summary="one page that shows and finds things, without server and network",
+        suffixes=(".html",),
+        module="ffsplat.page.write",
+        reads=False,
+        writes=True,
+        carries=frozenset({"shapes", "codes", "instances", "cameras"}),
+        precision="8-bit colours and rotations",
+        options=(
+            Option("queries", "", "Texts to prepare, with ; between; the usual things if none."),
+        ),
+    ),
+    Format(
         name="colmap",
         summary="COLMAP model: a folder of cameras, views and points",
         suffixes=(),
@@ -210,6 +223,18 @@ FORMATS = _rows(
         writes=False,
         carries=_SPLAT | {"codes", "codebook"},
         source="ZhaoYujie2002/LangSplatV2, gaussian_model.py",
+    ),
+    Format(
+        name="mesh",
+        summary="the surface that the cameras see, as triangles (PLY, OBJ, GLB)",
+        suffixes=(".obj", ".mesh.ply", ".mesh.glb"),
+        module="ffsplat.formats.mesh",
+        reads=False,
+        writes=True,
+        carries=frozenset(),
+        precision="a surface for Gaussians",
+        options=(Option("mesh-voxels", 256, "Voxels along the longest side."),),
+        source="Curless and Levoy, 1996",
     ),
 )
 """Every format by name. Rows are added here."""
