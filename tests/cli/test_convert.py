@@ -125,7 +125,7 @@ def test_help_names_the_options_of_every_format():
 
 
 def test_help_and_list_load_nothing_heavy():
-    heavy = ("torch", "numba", "PIL", "safetensors", "scipy", "sklearn")
+    heavy = ("torch", "numba", "PIL", "scipy", "sklearn", "huggingface_hub")
     code = (
         "import sys; from ffsplat.cli import main; sys.argv[1:] = ['convert', '--list']\n"
         "try: main()\n"
