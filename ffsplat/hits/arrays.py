@@ -18,21 +18,22 @@ def sums(scores, threshold, groups, count):
     matched = groups[matching]
     sizes, totals = np.bincount(groups, minlength=count), np.bincount(groups, scores, count)
     counts = np.bincount(matched, minlength=count)
-    found = np.bincount(matched, scores[matching], count)
+    # Of nothing, NumPy counts in integers.
+    found = np.bincount(matched, scores[matching], count).astype(np.float64)
     groups[~matching] = -1
     return sizes, totals, counts, found
 
 
-def members(groups, place, starts):
-    """The Gaussians of the groups that have a place, one group after the other, each rising."""
+def gather(groups, place, starts, means, weights, ids, bits, halves, marked):
+    """What hits are made of: rows, centres, corners of boxes, and labels of their Gaussians."""
     places = np.append(place, -1)[groups]
     chosen = np.flatnonzero(places >= 0)
-    return chosen[np.argsort(places[chosen], kind="stable")]
-
-
-def extent(means, weights, rows):
-    """The mean of some Gaussians by weight (plain where all weights are 0), and their box."""
-    some, own = means[rows], weights[rows]
-    own = own if own.sum() > 0 else np.ones_like(own)
-    center = np.average(some.astype(np.float64), axis=0, weights=own)
-    return center, some.min(axis=0), some.max(axis=0)
+    rows = chosen[np.argsort(places[chosen], kind="stable")]
+    labels = [heaviest(ids, bits, halves, column, rows) for column in marked]
+    centers, low, high = (np.empty((len(starts) - 1, 3), kind) for kind in (float, "f4", "f4"))
+    for p, own in enumerate(np.split(rows, starts[1:])[:-1]):
+        share = weights[own]
+        share = share if share.sum() > 0 else np.ones_like(share)
+        centers[p] = np.average(means[own].astype(np.float64), axis=0, weights=share)
+        low[p], high[p] = means[own].min(axis=0), means[own].max(axis=0)
+    return rows, centers, low, high, np.array(labels, np.int32).reshape(len(marked), len(rows))

@@ -1,6 +1,6 @@
-"""The four passes over Gaussians that hits are made of, as loops for numba.
+"""The three passes over Gaussians that hits are made of, as loops for numba.
 
-`arrays` has the same four in numpy, for a process in which nothing else has loaded numba. Weights
+`arrays` has the same three in numpy, for a process in which nothing else has loaded numba. Weights
 are the bits of float16, which numba lacks on CPUs, and `halves` says the value of each.
 """
 
@@ -45,33 +45,40 @@ def sums(scores, threshold, groups, count):
 
 
 @exactly_compiled
-def members(groups, place, starts):
-    """The Gaussians of the groups that have a place, one group after the other, each rising.
+def gather(groups, place, starts, means, weights, ids, bits, halves, marked):
+    """What hits are made of: rows, centres, corners of boxes, and labels of their Gaussians.
 
-    Group g stands at `place[g]`, -1 for none, and the group at place p begins at `starts[p]`.
+    Group g stands at `place[g]`, -1 for none, and the rows of the group at place p begin at
+    `starts[p]`, each group's rising. A centre is weighted, or plain where all weights are 0. The
+    label is the heaviest row of each column of `marked`, or -1.
     """
-    rows = np.empty(starts[-1], np.int64)
+    count, columns = len(starts) - 1, len(marked)
+    rows, labels = np.empty(starts[-1], np.int64), np.full((columns, starts[-1]), -1, np.int32)
+    low, high = np.full((count, 3), np.inf, np.float32), np.full((count, 3), -np.inf, np.float32)
+    weighted, plain, total = np.zeros((count, 3)), np.zeros((count, 3)), np.zeros(count)
     cursors = starts.copy()
     for i in range(len(groups)):
-        if groups[i] >= 0:
-            p = place[groups[i]]
-            if p >= 0:
-                rows[cursors[p]] = i
-                cursors[p] += 1
-    return rows
-
-
-@exactly_compiled
-def extent(means, weights, rows):
-    """The mean of some Gaussians by weight (plain where all weights are 0), and their box."""
-    low, high = np.full(3, np.inf, np.float32), np.full(3, -np.inf, np.float32)
-    weighted, plain, total = np.zeros(3), np.zeros(3), 0.0
-    for i in rows:
-        total += weights[i]
+        p = place[groups[i]] if groups[i] >= 0 else -1
+        if p < 0:
+            continue
+        at = cursors[p]
+        rows[at] = i
+        cursors[p] += 1
+        total[p] += weights[i]
         for axis in range(3):
             value = means[i, axis]
-            low[axis] = min(low[axis], value)
-            high[axis] = max(high[axis], value)
-            weighted[axis] += np.float64(value) * weights[i]
-            plain[axis] += value
-    return weighted / total if total > 0 else plain / len(rows), low, high
+            low[p, axis] = min(low[p, axis], value)
+            high[p, axis] = max(high[p, axis], value)
+            weighted[p, axis] += np.float64(value) * weights[i]
+            plain[p, axis] += value
+        for column in range(columns):
+            best = np.float32(0)
+            for j in range(ids.shape[1]):
+                row, weight = ids[i, j], halves[bits[i, j]]
+                known = 0 <= row < marked.shape[1] and weight > best
+                if known and marked[column, row]:
+                    best, labels[column, at] = weight, row
+    for p in range(count):
+        size = starts[p + 1] - starts[p]
+        weighted[p] = weighted[p] / total[p] if total[p] > 0 else plain[p] / size
+    return rows, weighted, low, high, labels

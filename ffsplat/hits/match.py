@@ -3,13 +3,13 @@
 import importlib
 import sys
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int, Int32
+from jaxtyping import Bool, Float, Float32, Int, Int32
 
 from ffsplat.codes import half_values
-from ffsplat.types import NO_ID, Scene
+from ffsplat.types import NO_ID, Codebook, Scene
 
 SUPPORT = 0.002
 """Share of the scene's Gaussians with which a match's score counts half when matches are ranked:
@@ -78,33 +78,69 @@ def hits_of(
     """
     if scene.codes is None or scene.codebook is None or not len(scene):
         return ()
-    passes = _passes(backend)
-    namer = _Namer(scene, match, passes)
-    instances = _instances(scene)
+    code = scene.codes.ids, scene.codes.weights.view(np.uint16), half_values()
+    passes, instances = _passes(backend), _instances(scene)
     slots, count = slots_of(instances)
     groups = slots.astype(np.int32)  # of its own: the passes write into it
     bare = np.flatnonzero(instances < 0)
-    groups[bare] = count + 1 + namer.labels(0, bare)
+    own = None if match.label is None else match.label[bare]
+    called = passes.heaviest(*code, match.named[0], bare) if own is None else own
+    groups[bare] = count + 1 + called
+    names = len(match.named[0] if own is None else match.labels)
     limit = np.float32(threshold)
-    sizes, totals, counts, found = passes.sums(
-        match.scores, limit, groups, count + 1 + namer.names(0)
-    )
-    scores = {}
-    for g in np.flatnonzero(counts >= max(min_count, 1)).tolist():
-        voted = match.whole and g < count
-        if not voted or counts[g] >= MIN_SHARE * sizes[g]:
-            scores[g] = float(totals[g] / sizes[g] if voted else found[g] / counts[g])
-    few = SUPPORT * len(scene)
-    chosen = sorted(scores, key=lambda g: (-scores[g] * counts[g] / (counts[g] + few), g))
-    chosen = chosen[:max_hits]
-    place = np.full(len(counts), NO_ID, np.int64)
+    sums = _Sums(*passes.sums(match.scores, limit, groups, count + 1 + names))
+    chosen, scores = _ranked(sums, count if match.whole else 0, len(scene), max(min_count, 1))
+    chosen, scores = chosen[:max_hits], scores[:max_hits]
+    place = np.full(len(sums.sizes), NO_ID, np.int64)
     place[chosen] = np.arange(len(chosen))
-    starts = np.concatenate([[0], np.cumsum(counts[chosen])]).astype(np.int64)
-    rows = passes.members(groups, place, starts)
-    return tuple(
-        _hit(scene, one, scores[g], namer.name(one) or text, passes)
-        for g, one in zip(chosen, np.split(rows, starts[1:])[:-1], strict=True)
+    starts = np.concatenate([[0], np.cumsum(sums.counts[chosen])]).astype(np.int64)
+    marked = np.stack(match.named) if own is None else np.zeros((0, names), bool)
+    gaussians = scene.gaussians
+    rows, centers, low, high, labels = passes.gather(
+        groups, place, starts, gaussians.means, gaussians.opacities_of_meaning, *code, marked
     )
+    if match.label is not None:
+        labels = match.label[rows][None]
+    hits = []
+    for i, score in enumerate(scores.tolist()):
+        part = slice(starts[i], starts[i + 1])
+        name = _name(match, scene.codebook, labels[:, part]) or text
+        instance = max(int(instances[rows[starts[i]]]), NO_ID)
+        center, size = centers[i].astype(np.float32), int(starts[i + 1] - starts[i])
+        hits.append(Hit(name, instance, score, size, center, low[i], high[i], rows[part]))
+    return tuple(hits)
+
+
+class _Sums(NamedTuple):
+    """Size and total score of each group, and the same of its Gaussians that match."""
+
+    sizes: Int[np.ndarray, " g"]
+    totals: Float[np.ndarray, " g"]
+    counts: Int[np.ndarray, " g"]
+    found: Float[np.ndarray, " g"]
+
+
+def _ranked(
+    sums: _Sums, voting: int, scene: int, min_count: int
+) -> tuple[Int[np.ndarray, " some"], Float[np.ndarray, " some"]]:
+    """Groups that are matches, best first, and their scores; the first `voting` groups vote."""
+    voted = np.arange(len(sums.sizes)) < voting
+    enough = ~voted | (sums.counts >= MIN_SHARE * sums.sizes)
+    groups = np.flatnonzero((sums.counts >= min_count) & enough)
+    totals = np.where(voted, sums.totals, sums.found)[groups]
+    scores = totals / np.where(voted, sums.sizes, sums.counts)[groups]
+    support = sums.counts[groups] / (sums.counts[groups] + SUPPORT * scene)
+    order = np.argsort(-scores * support, kind="stable")
+    return groups[order], scores[order]
+
+
+def _name(match: Match, book: Codebook, labels: Int32[np.ndarray, "columns count"]) -> str:
+    """Colours, then the most frequent label of each level: "red chair leg"."""
+    words, names = list(match.prefix), book.names if match.label is None else match.labels
+    for column in labels:
+        label = int(np.bincount(column + 1).argmax()) - 1
+        words.append(names[label] if label >= 0 else "")
+    return " ".join(filter(None, words))
 
 
 def slots_of(instances: Int32[np.ndarray, " n"]) -> tuple[Int[np.ndarray, " n"], int]:
@@ -116,49 +152,6 @@ def slots_of(instances: Int32[np.ndarray, " n"]) -> tuple[Int[np.ndarray, " n"],
         return instances + 1, int(instances.max()) + 2
     values, slots = np.unique(instances, return_inverse=True)
     return slots, len(values)
-
-
-@dataclass(frozen=True, eq=False)
-class _Namer:
-    """What Gaussians are called: by the strategy's own labels, else by their codes."""
-
-    scene: Scene
-    match: Match
-    passes: Any
-
-    def names(self, column: int) -> int:
-        """How many labels there are."""
-        match = self.match
-        return len(match.labels) if match.label is not None else len(match.named[column])
-
-    def labels(self, column: int, rows: Int[np.ndarray, " some"]) -> Int32[np.ndarray, " some"]:
-        """The label of some Gaussians, -1 for none."""
-        if self.match.label is not None:
-            return self.match.label[rows]
-        code = self.scene.codes
-        assert code is not None  # `hits_of` looked
-        bits = code.weights.view(np.uint16)
-        return self.passes.heaviest(code.ids, bits, half_values(), self.match.named[column], rows)
-
-    def name(self, rows: Int[np.ndarray, " count"]) -> str:
-        """Colours, then the most frequent label of each level: "red chair leg"."""
-        book = self.scene.codebook
-        assert book is not None
-        words, own = list(self.match.prefix), self.match.label is not None
-        for column in range(1 if own else len(self.match.named)):
-            label = int(np.bincount(self.labels(column, rows) + 1).argmax()) - 1
-            names = self.match.labels if own else book.names
-            words.append(names[label] if label >= 0 else "")
-        return " ".join(filter(None, words))
-
-
-def _hit(
-    scene: Scene, rows: Int[np.ndarray, " count"], score: float, name: str, passes: Any
-) -> Hit:
-    weights = scene.gaussians.opacities_of_meaning
-    center, low, high = passes.extent(scene.gaussians.means, weights, rows)
-    instance = max(int(_instances(scene)[rows[0]]), NO_ID)
-    return Hit(name, instance, score, len(rows), center.astype(np.float32), low, high, rows)
 
 
 def _instances(scene: Scene) -> Int32[np.ndarray, " n"]:

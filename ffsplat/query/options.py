@@ -58,7 +58,7 @@ def read_options(kind: type, strategy: str, pairs: Iterable[str]) -> dict[str, A
 
 
 def describe(kind: type) -> str:
-    """Every option that `read_options` takes, the usual value first: "scale=1.0 rule=best|share"."""
+    """The options that `read_options` takes, the usual value first: "scale=1.0 rule=best|share"."""
     hints = get_type_hints(kind)
     return " ".join(
         f"{field.name}={_usual(field.default, _choices(hints[field.name]))}"

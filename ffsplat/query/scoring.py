@@ -9,13 +9,16 @@ from ffsplat import codes
 from ffsplat.codes import CHUNK, MAX_GRAM, half_values
 from ffsplat.types import NO_ID, SparseCode
 
+PAIRS = 4
+"""Pairs of a code that the loops for numba take; longer codes are scored by numpy."""
+
 
 def margins(code: SparseCode, row_scores: Float[np.ndarray, "rows t"]) -> Float32[np.ndarray, " n"]:
     """Cosine of the first text less the largest of the others; -inf where there is no evidence.
 
     `row_scores` are inner products of rows and texts. Raises SceneFileError as `codes.score`.
     """
-    if not _fast():
+    if not _fast(code):
         cosines = codes.cosine(code, row_scores)
         gap = cosines[:, 0] - cosines[:, 1:].max(axis=1)
         return np.where(code.norms > 0, gap, -np.inf).astype(np.float32)
@@ -31,7 +34,7 @@ def best(
 
     -1 and 0 where there is no evidence. Raises SceneFileError as `codes.score`.
     """
-    if _fast():
+    if _fast(code):
         from ffsplat.query import loops
 
         columns = _columns(code, row_scores)
@@ -52,12 +55,12 @@ def in_space(code: SparseCode, embeddings: Float32[np.ndarray, "rows d"]) -> Spa
 
     Raises SceneFileError if an ID lies outside the rows.
     """
-    if _fast() and len(embeddings) <= MAX_GRAM and len(code):
+    if "numba" in sys.modules and len(embeddings) <= MAX_GRAM and len(code):
         from ffsplat.query import loops
 
         codes.check_ids(code, len(embeddings))
-        ids, weights, _ = _bits(code)
-        norms = loops.lengths(ids, weights, half_values(), embeddings @ embeddings.T)
+        bits = code.weights.view(np.uint16)
+        norms = loops.lengths(code.ids, bits, half_values(), embeddings @ embeddings.T)
     else:
         norms = codes.norm_in(code, embeddings)
     return SparseCode(code.ids, code.weights, norms.astype(np.float16))
@@ -73,11 +76,17 @@ def only(code: SparseCode, counted: Bool[np.ndarray, " rows"]) -> SparseCode:
     return SparseCode(ids, np.where(kept, code.weights, np.float16(0)), code.norms)
 
 
-def _fast() -> bool:
-    return "numba" in sys.modules
+def _fast(code: SparseCode) -> bool:
+    return "numba" in sys.modules and code.ids.shape[1] <= PAIRS
 
 
 def _bits(code: SparseCode) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """IDs, and the bits of weights and norms, of codes with as many pairs as the loops take."""
+    lacking = max(PAIRS - code.ids.shape[1], 0)
+    if lacking:
+        more = ((0, 0), (0, lacking))
+        ids, weights = np.pad(code.ids, more, constant_values=NO_ID), np.pad(code.weights, more)
+        code = SparseCode(ids, weights, code.norms)
     return code.ids, code.weights.view(np.uint16), code.norms.view(np.uint16)
 
 

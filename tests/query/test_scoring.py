@@ -15,11 +15,11 @@ ROWS = unit(RANDOM.standard_normal((30, 12))).astype(np.float32)
 TEXTS = unit(RANDOM.standard_normal((5, 12))).astype(np.float32)
 
 
-@pytest.fixture
-def code():
-    ids = RANDOM.integers(-1, 30, (5000, 4))
+@pytest.fixture(params=[4, 2, 6], ids=lambda k: f"{k} pairs")
+def code(request):
+    ids = RANDOM.integers(-1, 30, (3000, request.param))
     ids[:7] = -1
-    return codes.from_pairs(ids, RANDOM.random((5000, 4)), 4, ROWS @ ROWS.T)
+    return codes.from_pairs(ids, RANDOM.random(ids.shape), request.param, ROWS @ ROWS.T)
 
 
 @pytest.fixture(params=["numpy", "numba"])
