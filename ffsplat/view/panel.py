@@ -21,7 +21,7 @@ LISTED = 12
 """Matches with a button of their own."""
 
 _HIT_COLOR = (92, 95, 102)
-_STYLE = "font-size:0.8em;line-height:1.4;padding:0.25em 0.75em;"
+_STYLE = "font-size:0.8em;line-height:1.4;min-height:2.8em;padding:0.25em 0.75em;"
 _ERROR_STYLE = "color:#ff8787;"
 
 Action = Callable[[Any], None]
@@ -34,6 +34,7 @@ class Panel:
         self._gui, self._viewer = server.gui, viewer
         self._buttons: list[viser.GuiButtonHandle] = []
         self.status = self._gui.add_html("")
+        self.say("Ask for something, or click a thing.")
         tabs = self._gui.add_tab_group()
         with tabs.add_tab("Find"):
             self._add_find()

@@ -43,9 +43,7 @@ class Packer:
         self._gaussians: Gaussians | None = None
         self._shapes: Words = nothing()
 
-    def parts(
-        self, picture: Picture, budget: int, eye: Float[np.ndarray, "3"]
-    ) -> dict[str, Words]:
+    def parts(self, picture: Picture, budget: int, eye: Float[np.ndarray, "3"]) -> dict[str, Words]:
         """The visible Gaussians by the name of their part; the most important if over budget."""
         rows = np.flatnonzero(picture.visible)
         shown, total = min(len(rows), budget), len(rows)

@@ -159,8 +159,8 @@ class Viewer:
 
     def save(self, name: str) -> None:
         """Write what is selected into the folder of the viewer."""
-        written = self.session.save(name)
-        self.panel.say(f"saved {written[-1].name} in {self.session.folder}")
+        names = " and ".join(path.name for path in self.session.save(name))
+        self.panel.say(f"saved {names} in {self.session.folder}")
 
     def take_screenshot(self, client: "viser.ClientHandle") -> None:
         """Send a page a picture of itself."""
