@@ -73,7 +73,7 @@ def from_logits(
 
 def to_dense(code: SparseCode, row_count: int) -> Float32[np.ndarray, "n rows"]:
     """The weights W as a full matrix, one column per codebook row."""
-    _check_ids(code, row_count)
+    check_ids(code, row_count)
     dense = np.zeros((len(code), row_count + 1), np.float32)
     np.add.at(dense, (np.arange(len(code))[:, None], code.ids), code.weights)
     return dense[:, :row_count]
@@ -131,14 +131,14 @@ def truncate(code: SparseCode, k: int, gram: Gram = None) -> SparseCode:
 
 def keep_rows(code: SparseCode, mask: Bool[np.ndarray, " rows"], gram: Gram = None) -> SparseCode:
     """The part of each code that lies on the marked codebook rows, rescaled: one level, say."""
-    _check_ids(code, len(mask))
+    check_ids(code, len(mask))
     ids = np.where(np.append(mask, False)[code.ids], code.ids, np.int16(NO_ID))
     return from_pairs(ids, code.weights, code.ids.shape[1], gram)
 
 
 def remap(code: SparseCode, row_map: Int16[np.ndarray, " old"], gram: Gram = None) -> SparseCode:
     """The code with every ID replaced by `row_map[id]`, for a codebook that was joined."""
-    _check_ids(code, len(row_map))
+    check_ids(code, len(row_map))
     ids = np.append(row_map, np.int16(NO_ID))[code.ids]
     return from_pairs(ids, code.weights, code.ids.shape[1], gram)
 
@@ -147,7 +147,7 @@ def norm(code: SparseCode, gram: Gram = None) -> Float32[np.ndarray, " n"]:
     """Length of each coded vector, sqrt(w G w^T); 0 where there is no evidence."""
     if gram is None:
         return np.sqrt(np.square(code.weights, dtype=np.float32).sum(axis=1))
-    _check_ids(code, len(gram))
+    check_ids(code, len(gram))
     squares = np.zeros(len(code), np.float32)
     for rows in _chunks(len(code)):
         ids, weights = code.ids[rows], code.weights[rows].astype(np.float32)
@@ -158,7 +158,7 @@ def norm(code: SparseCode, gram: Gram = None) -> Float32[np.ndarray, " n"]:
 
 def norm_in(code: SparseCode, embeddings: Float[np.ndarray, "rows d"]) -> Float32[np.ndarray, " n"]:
     """`norm` from the rows themselves: through their Gram matrix unless it would be large."""
-    _check_ids(code, len(embeddings))
+    check_ids(code, len(embeddings))
     table = embeddings.astype(np.float32)
     if len(table) <= MAX_GRAM:
         return norm(code, table @ table.T)
@@ -183,7 +183,7 @@ def score(
     that import, and both add in the same order, to the same bits.
     Raises SceneFileError if an ID lies outside the rows.
     """
-    _check_ids(code, len(row_scores))
+    check_ids(code, len(row_scores))
     fast = backend == "numba" or (backend == "auto" and "numba" in sys.modules)
     columns = row_scores.astype(np.float32).reshape(len(row_scores), -1)
     scores = np.empty((len(code), columns.shape[1]), np.float32)
@@ -205,6 +205,16 @@ def cosine(
     return np.divide(scores, norms, out=np.zeros_like(scores), where=norms > 0)
 
 
+def check_ids(code: SparseCode, row_count: int) -> None:
+    """Raise SceneFileError if an ID lies outside the rows of a codebook."""
+    if code.ids.size and not NO_ID <= code.ids.min() <= code.ids.max() < row_count:
+        raise SceneFileError(
+            f"codes use the IDs {code.ids.min()} to {code.ids.max()}, "
+            f"but the codebook has {row_count} rows",
+            "the codebook beside the file belongs to another scene",
+        )
+
+
 @cache
 def half_values() -> Float32[np.ndarray, " halves"]:
     """float32 value of each of the 65536 float16 bit patterns: numba has no float16 on CPUs."""
@@ -213,15 +223,6 @@ def half_values() -> Float32[np.ndarray, " halves"]:
 
 def _chunks(count: int) -> Iterator[slice]:
     return (slice(start, start + CHUNK) for start in range(0, count, CHUNK))
-
-
-def _check_ids(code: SparseCode, row_count: int) -> None:
-    if code.ids.size and not NO_ID <= code.ids.min() <= code.ids.max() < row_count:
-        raise SceneFileError(
-            f"codes use the IDs {code.ids.min()} to {code.ids.max()}, "
-            f"but the codebook has {row_count} rows",
-            "the codebook beside the file belongs to another scene",
-        )
 
 
 def _with_norms(
