@@ -6,7 +6,7 @@ ICML 2025), which trains a field of each scene for it; this needs no training, a
 does not understand.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import product
 
@@ -17,7 +17,7 @@ from ffsplat.hits import Match, hits_of
 from ffsplat.query.ask import usual_strategy
 from ffsplat.query.phrases import Description, parse
 from ffsplat.query.question import Question
-from ffsplat.query.relations import HOLDS, ORDERS, VIEWED, Thing, distance, thing
+from ffsplat.query.relations import HOLDS, ORDERS, ROUGHLY, VIEWED, Thing, distance, thing
 from ffsplat.query.strategies import strategy_named
 from ffsplat.query.viewpoint import Viewpoint, viewpoint
 from ffsplat.types import NO_ID
@@ -109,7 +109,9 @@ class _Resolver:
             raise _Refusal(f"the scene has no {asked.noun!r}", "ffsplat info lists what it has")
         for relation in asked.relations:
             every = tuple(self.resolve(anchor) for anchor in relation.anchors)
-            left = tuple(t for t in things if self._holds(relation.name, t, every))
+            left = _related(HOLDS[relation.name], things, every)
+            if not left and relation.name in ROUGHLY:
+                left = _related(ROUGHLY[relation.name], things, every)
             if not left:
                 words = " and ".join(anchor.noun for anchor in relation.anchors)
                 raise _Refusal(
@@ -141,14 +143,6 @@ class _Resolver:
                 rows = np.flatnonzero(scene.instances == hit.instance)
             yield thing(scene, self.view, hit.name, hit.instance, hit.score, rows)
 
-    def _holds(self, name: str, one: Thing, anchors: tuple[tuple[Thing, ...], ...]) -> bool:
-        """Does the relation hold to some of the anchors, none of them the thing or named twice?"""
-        return any(
-            HOLDS[name](one, *some)
-            for some in product(*anchors)
-            if len({_identity(t) for t in (one, *some)}) == len(some) + 1
-        )
-
     def _ranked(self, things: tuple[Thing, ...], asked: Description) -> tuple[Thing, ...]:
         """The thing at a place of an order; with several anchors, one for each that differs."""
         rank = asked.rank
@@ -179,6 +173,21 @@ _WORDS = {
     "above": "above", "below": "below", "on": "on", "in": "in", "near": "near",
     "between": "between",
 }  # fmt: skip
+
+
+def _related(
+    holds: Callable[..., bool], things: tuple[Thing, ...], anchors: tuple[tuple[Thing, ...], ...]
+) -> tuple[Thing, ...]:
+    """The things for which a relation holds to some anchors, none the thing or named twice."""
+    return tuple(
+        one
+        for one in things
+        if any(
+            holds(one, *some)
+            for some in product(*anchors)
+            if len({_identity(t) for t in (one, *some)}) == len(some) + 1
+        )
+    )
 
 
 def _identity(one: Thing) -> tuple[int, int]:

@@ -18,14 +18,23 @@ from ffsplat.types import Scene
 TOUCH = 0.15
 """Metres between what touches: `max_touch_distance` of Sr3D."""
 
+SLACK = 0.05
+"""Metres by which heights may be off."""
+
+SUPPORTED = 0.3
+"""Share of its footprint over what a thing rests on: `min_supported_area_ratio` of Sr3D."""
+
 REACH = 0.5
 """Metres between what is next to each other."""
 
 ASIDE = np.radians(2)
 """Least angle, from the viewpoint, between what is left and right of each other."""
 
-CONE = 0.5
-"""Cosine of the angle to the line of sight up to which a thing is before or behind another."""
+CONE = 0.7
+"""Cosine of the angle to the line of sight up to which a thing is roughly before or behind."""
+
+SHARED = 0.3
+"""Share of the narrower thing's width in a picture that lies within that of the other."""
 
 OUTLIERS = 1.0
 """Percent of a thing's Gaussians beyond either face of its box."""
@@ -65,6 +74,14 @@ class Thing:
         """Angle to the right of straight ahead, in (-pi, pi]."""
         return float(np.arctan2(self.center[0], self.center[1]))
 
+    @cached_property
+    def edges(self) -> tuple[float, float]:
+        """Angles from the bearing to the left and the right edge, without outliers."""
+        angles = np.arctan2(self.points[:, 0], self.points[:, 1]) - self.bearing
+        turned = (angles + np.pi) % (2 * np.pi) - np.pi
+        left, right = np.percentile(turned, [OUTLIERS, 100 - OUTLIERS])
+        return float(left), float(right)
+
     def under(self, other: "Thing", margin: float) -> Float64[np.ndarray, " k"]:
         """Heights of this thing's points within the footprint of another, widened by a margin."""
         low, high = other.box[0][:2] - margin, other.box[1][:2] + margin
@@ -82,8 +99,7 @@ def thing(
 
 def left(a: Thing, b: Thing) -> bool:
     """To the left in a picture taken from the viewpoint: by the order of bearings."""
-    turned = (a.bearing - b.bearing + np.pi) % (2 * np.pi) - np.pi
-    return bool(turned < -ASIDE)
+    return bool(_turn(a, b) < -ASIDE)
 
 
 def right(a: Thing, b: Thing) -> bool:
@@ -92,40 +108,64 @@ def right(a: Thing, b: Thing) -> bool:
 
 
 def front(a: Thing, b: Thing) -> bool:
-    """On the viewer's side of b, within 60 degrees of the line of sight to it."""
-    return _along_sight(a, b) < -CONE
+    """Nearer to the viewer than b, in the same part of a picture."""
+    return _shared_view(a, b) and _farness(a) < _farness(b) - TOUCH
 
 
 def behind(a: Thing, b: Thing) -> bool:
-    """On the far side of b, within 60 degrees of the line of sight to it."""
+    """Farther from the viewer than b, in the same part of a picture."""
+    return front(b, a)
+
+
+def roughly_front(a: Thing, b: Thing) -> bool:
+    """On the viewer's side of b, within 45 degrees of the line of sight to it."""
+    return _along_sight(a, b) < -CONE
+
+
+def roughly_behind(a: Thing, b: Thing) -> bool:
+    """On the far side of b, within 45 degrees of the line of sight to it."""
     return _along_sight(a, b) > CONE
 
 
 def above(a: Thing, b: Thing) -> bool:
-    """Its lowest points are higher than b, over b or not far beside it."""
+    """Higher than b and over it."""
     return below(b, a)
 
 
 def below(a: Thing, b: Thing) -> bool:
-    """All of b is higher than a, over it or not far beside it; or the part of b right over a is."""
+    """All of b is higher than a and over it, or the part of b that is right over a is higher."""
     top = a.box[1][2]
-    if b.box[0][2] >= top - TOUCH / 3 and _flat_gap(a, b) <= REACH:
+    if b.box[0][2] >= top - SLACK and _flat_gap(a, b) <= 0:
         return True
     over = b.under(a, 0.0)
-    lowest = np.percentile(over, 10) if len(over) >= len(b.points) / 20 and len(over) else -np.inf
-    return bool(lowest >= top - TOUCH / 3)
+    enough = len(over) >= max(len(b.points) / 20, 1)
+    return bool(enough and np.percentile(over, 10) >= top - SLACK)
+
+
+def roughly_above(a: Thing, b: Thing) -> bool:
+    """Higher than b and not far beside it: a picture above a bed."""
+    return roughly_below(b, a)
+
+
+def roughly_below(a: Thing, b: Thing) -> bool:
+    """All of b is higher than a and not far beside it."""
+    return bool(b.box[0][2] >= a.box[1][2] - SLACK and _flat_gap(a, b) <= REACH)
 
 
 def on(a: Thing, b: Thing) -> bool:
-    """It rests on b: its foot is where the surface of b under it ends."""
-    foot, middle = a.box[0], a.center
-    low, high = b.box[0][:2] - TOUCH, b.box[1][:2] + TOUCH
-    floor = min(b.box[0][2], b.box[1][2] - 2 * TOUCH) + TOUCH  # a rug is not on the table's feet
-    if foot[2] < floor or not ((middle[:2] >= low) & (middle[:2] <= high)).all():
+    """It rests on b: its foot is where the surface of b under it ends.
+
+    A third of its footprint is over b. What stands on the feet of b, as a table's on a rug, is not
+    on b.
+    """
+    foot, floor = a.box[0][2], min(b.box[0][2], b.box[1][2] - 2 * TOUCH) + TOUCH
+    low, high = np.maximum(a.box[0], b.box[0])[:2], np.minimum(a.box[1], b.box[1])[:2]
+    shared = np.maximum(high - low + TOUCH, 0).prod() / (a.size[:2] + TOUCH).prod()
+    if foot < floor or shared < SUPPORTED:
         return False
     heights = b.under(a, TOUCH)
-    beneath = heights[heights <= max(middle[2], foot[2] + TOUCH / 3)]
-    return bool(len(beneath) and abs(np.percentile(beneath, 90) - foot[2]) <= TOUCH)
+    beneath = heights[heights <= max(a.center[2], foot + SLACK)]
+    return bool(len(beneath) and abs(np.percentile(beneath, 90) - foot) <= TOUCH)
 
 
 def inside(a: Thing, b: Thing) -> bool:
@@ -173,6 +213,14 @@ HOLDS: Mapping[str, Callable[..., bool]] = {
 }
 """Whether a relation of `phrases.RELATIONS` holds between a thing and its anchors."""
 
+ROUGHLY: Mapping[str, Callable[..., bool]] = {
+    "front": roughly_front,
+    "behind": roughly_behind,
+    "above": roughly_above,
+    "below": roughly_below,
+}
+"""What a relation may mean where it strictly holds of nothing."""
+
 ORDERS: Mapping[str, Callable[[Thing], float]] = {
     "largest": lambda t: -float(np.prod(t.size)),
     "smallest": lambda t: float(np.prod(t.size)),
@@ -189,6 +237,24 @@ ORDERS: Mapping[str, Callable[[Thing], float]] = {
 
 VIEWED = frozenset({"left", "right", "front", "behind", "leftmost", "rightmost"})
 """Relations and superlatives that depend on the viewpoint; without an anchor, distances do too."""
+
+
+def _turn(a: Thing, b: Thing) -> float:
+    """Angle to the right from b to a, in [-pi, pi)."""
+    return float((a.bearing - b.bearing + np.pi) % (2 * np.pi) - np.pi)
+
+
+def _shared_view(a: Thing, b: Thing) -> bool:
+    """Do both cover the same angles from the viewpoint, by SHARED of the narrower?"""
+    turn = _turn(a, b)
+    low = max(a.edges[0] + turn, b.edges[0])
+    high = min(a.edges[1] + turn, b.edges[1])
+    return bool(high - low > SHARED * min(x.edges[1] - x.edges[0] for x in (a, b)))
+
+
+def _farness(one: Thing) -> float:
+    """Median level distance from the viewer."""
+    return float(np.median(np.linalg.norm(one.points[:, :2], axis=1)))
 
 
 def _along_sight(a: Thing, b: Thing) -> float:

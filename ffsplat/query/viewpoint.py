@@ -11,6 +11,15 @@ from ffsplat.types import Cameras, Scene
 LEVELNESS = 0.05
 """How much the cameras' mean upward axis counts beside the level of their horizons."""
 
+LEVEL_ROWS = ("floor", "ceiling")
+"""Names of rows whose Gaussians lie in level planes."""
+
+FLATNESS = 0.15
+"""Thickness of a level plane over its width, at most."""
+
+MOST_POINTS = 20_000
+"""Gaussians that a plane is fitted to, evenly drawn."""
+
 ROOM_HEIGHT = 2.5
 """What a scene without a metre is taken to be high, in metres: a room."""
 
@@ -37,24 +46,27 @@ def viewpoint(scene: Scene, camera: str = "") -> Viewpoint:
     """The viewpoint of a camera, by name or number, the first unless given.
 
     A scene without cameras is seen from the origin of its world, which is where the first photo was
-    taken. Raises UsageError for a camera that the scene does not have.
+    taken. Up is the normal of the floor where the codes name one, else that of the cameras.
+    Raises UsageError for a camera that the scene does not have.
     """
     if scene.cameras is None or not len(scene.cameras):
         if camera:
             raise UsageError("the scene has no cameras to look from")
-        axes = np.array([[1, 0, 0], [0, 0, 1], [0, -1, 0]], np.float64)
-        said = "seen from the origin of the scene; up is the upward axis of its first photo"
-        return Viewpoint(np.zeros(3), axes, _metre(scene, axes[2]), said)
-    cameras = scene.cameras
-    index = _camera_number(cameras, camera)
-    up = up_axis(cameras.world_from_camera.astype(np.float64))
-    pose = cameras.world_from_camera[index].astype(np.float64)
+        pose, up = np.eye(4), np.array([0.0, -1.0, 0.0])
+        place, leveled = "the origin of the scene", "the upward axis there"
+    else:
+        index = _camera_number(scene.cameras, camera)
+        pose = scene.cameras.world_from_camera[index].astype(np.float64)
+        up = up_axis(scene.cameras.world_from_camera.astype(np.float64))
+        place, leveled = f"camera {scene.cameras.names[index]}", "that of all cameras"
+    if (normal := level_normal(scene, up)) is not None:
+        up, leveled = normal, "the normal of the floor"
     ahead = pose[:3, 2] - up * (up @ pose[:3, 2])
     if np.linalg.norm(ahead) < 0.1:  # it looks straight up or down: what is above in its picture
         ahead = -pose[:3, 1] + up * (up @ pose[:3, 1])
     ahead /= np.linalg.norm(ahead)
     axes = np.stack([np.cross(ahead, up), ahead, up])
-    said = f"seen from camera {cameras.names[index]}; up is that of all cameras"
+    said = f"seen from {place}; up is {leveled}"
     return Viewpoint(pose[:3, 3], axes, _metre(scene, up), said)
 
 
@@ -71,6 +83,38 @@ def up_axis(world_from_camera: Float64[np.ndarray, "v 4 4"]) -> Float64[np.ndarr
     up = np.linalg.solve(level + LEVELNESS * np.eye(3), mean_up)
     length = np.linalg.norm(up)
     return up / length if length > 1e-9 else np.array([0.0, -1.0, 0.0])
+
+
+def level_normal(scene: Scene, up: Float64[np.ndarray, "3"]) -> Float64[np.ndarray, "3"] | None:
+    """The upward normal of the floor, else of the ceiling, by the plane through its Gaussians.
+
+    None where no row is so named, where few Gaussians (100) are mostly of it, and where they are
+    not flat or lie further than 60 degrees from what the cameras take for level. The plane is
+    fitted twice, without the farthest tenth of the points the second time.
+    """
+    if scene.codes is None or scene.codebook is None:
+        return None
+    leading = scene.codes.ids[:, 0]
+    for name in LEVEL_ROWS:
+        rows = [row for row, known in enumerate(scene.codebook.names) if known == name]
+        members = np.flatnonzero(np.isin(leading, rows))
+        if len(members) < 100:
+            continue
+        points = scene.gaussians.means[members[:: -(-len(members) // MOST_POINTS)]]
+        normal, _ = _plane(points.astype(np.float64))
+        far = np.abs((points - np.median(points, axis=0)) @ normal)
+        normal, thickness = _plane(points[far <= np.quantile(far, 0.9)].astype(np.float64))
+        normal *= np.sign(normal @ up) or 1.0
+        if thickness < FLATNESS and normal @ up > 0.5:
+            return normal
+    return None
+
+
+def _plane(points: Float64[np.ndarray, "n 3"]) -> tuple[Float64[np.ndarray, "3"], float]:
+    """The normal of the best plane, and the spread along it over the next smallest spread."""
+    centred = points - points.mean(axis=0)
+    values, vectors = np.linalg.eigh(centred.T @ centred)
+    return vectors[:, 0], float(np.sqrt(max(values[0], 0) / max(values[1], 1e-18)))
 
 
 def _camera_number(cameras: Cameras, camera: str) -> int:

@@ -18,9 +18,9 @@ def pick(
 ) -> Picked:
     """The Gaussians that make a pixel of one camera, heaviest first, with their blending weights.
 
-    `x` and `y` are in pixels from the left and the top. The pixel that holds them is drawn alone, so
-    that a click costs one projection; splats are then flattened for that pixel and not for the
-    whole picture, and weights differ from those of `contributors` by a percent or so.
+    `x` and `y` are in pixels from the left and the top. The pixel that holds them is drawn alone:
+    a click costs one projection. Splats are then flattened for that pixel and not for the whole
+    picture, so that weights differ from those of `contributors` by a percent or so.
     Raises UsageError for a camera that there is not and a pixel outside of its picture.
     """
     if not 0 <= index < len(cameras):

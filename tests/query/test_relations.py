@@ -4,7 +4,7 @@ from toyrooms import Box, room
 
 from ffsplat.query import relations
 from ffsplat.query.phrases import RANKS, RELATIONS
-from ffsplat.query.relations import HOLDS, ORDERS, VIEWED, thing
+from ffsplat.query.relations import HOLDS, ORDERS, ROUGHLY, VIEWED, thing
 from ffsplat.query.viewpoint import viewpoint
 
 
@@ -39,12 +39,29 @@ TABLE = Box("table", (0, 3, 0), (1.2, 0.8, 0.75))
         (Box("cup", (0.0, 3, 0.75), (0.1, 0.1, 0.1)), {"on", "near", "above"}),
         (Box("ceiling lamp", (0.0, 3, 2.0), (0.4, 0.4, 0.3)), {"above"}),
         (Box("rug", (0, 3, -0.01), (2.0, 1.6, 0.01)), {"below", "near"}),
-        (Box("picture", (0, 3.45, 1.3), (0.6, 0.02, 0.5)), {"above", "behind"}),
+        (Box("picture", (0, 3.45, 1.3), (0.6, 0.02, 0.5)), {"behind"}),
+        (Box("chair", (-1.2, 1.2, 0)), {"left"}),
     ],
     ids=lambda value: value.name if isinstance(value, Box) else "-".join(sorted(value)),
 )
 def test_a_thing_beside_a_table_has_just_these_relations(box, held):
     assert holding(box, TABLE) == held
+
+
+@pytest.mark.parametrize(
+    ("box", "name"),
+    [
+        (Box("picture", (0, 3.45, 1.3), (0.6, 0.02, 0.5)), "above"),
+        (Box("chair", (-1.0, 1.2, 0)), "front"),
+        (Box("chair", (-1.7, 5.2, 0)), "behind"),
+        (Box("box", (0, 2.3, -0.5), (0.4, 0.4, 0.4)), "below"),
+    ],
+)
+def test_what_strictly_holds_of_nothing_may_hold_roughly(box, name):
+    found, table = things(box, TABLE)
+    assert not HOLDS[name](found, table)
+    assert ROUGHLY[name](found, table)
+    assert not ROUGHLY[name](table, found)
 
 
 def test_from_the_other_side_left_is_right_and_behind_is_before():
@@ -106,3 +123,4 @@ def test_the_words_of_the_grammar_are_those_that_have_a_meaning():
     assert set(RELATIONS) == set(HOLDS)
     assert set(RANKS) == set(ORDERS)
     assert set(HOLDS) | set(ORDERS) > VIEWED
+    assert set(HOLDS) > set(ROUGHLY)

@@ -1,9 +1,12 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from toyrooms import Box, room
 
 from ffsplat.errors import UsageError
-from ffsplat.query.viewpoint import up_axis, viewpoint
+from ffsplat.query.viewpoint import level_normal, up_axis, viewpoint
+from ffsplat.types import Cameras
 
 CHAIR = Box("chair", (-1, 2, 0))
 
@@ -19,6 +22,14 @@ def pose(yaw, pitch, roll=0.0):
     made[:3, 1] = np.cos(roll) * down - np.sin(roll) * right
     made[:3, 2] = ahead
     return made
+
+
+def tilted(degrees):
+    """A turn about the camera's x axis, its picture downwards."""
+    angle = np.radians(degrees)
+    turn = np.eye(4, dtype=np.float32)
+    turn[1:3, 1:3] = [[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]]
+    return turn
 
 
 def test_up_is_found_from_cameras_that_look_down():
@@ -62,3 +73,24 @@ def test_a_scene_without_cameras_is_seen_from_its_origin():
 def test_an_unknown_camera_is_refused():
     with pytest.raises(UsageError, match="no camera '7'"):
         viewpoint(room(CHAIR), "7")
+
+
+def test_the_floor_says_what_is_up_where_cameras_all_look_down():
+    floor = Box("floor", (0, 3, -0.02), (5, 5, 0.02))
+    scene = room(floor, CHAIR)
+    turned = Cameras(
+        scene.cameras.world_from_camera[:1] @ tilted(40), scene.cameras.intrinsics[:1],
+        scene.cameras.sizes[:1], ("down",),
+    )  # fmt: skip
+    down = replace(scene, cameras=turned)
+    level = viewpoint(down)
+    assert level.axes[2] == pytest.approx([0, -1, 0], abs=1e-2)
+    assert level.statement == "seen from camera down; up is the normal of the floor"
+    assert up_axis(turned.world_from_camera.astype(np.float64))[1] > -0.8
+
+
+def test_a_floor_that_is_not_flat_or_stands_upright_is_not_believed():
+    up = np.array([0, -1.0, 0])
+    for floor in (Box("floor", (0, 3, 0), (2, 2, 2)), Box("floor", (0, 3, 0), (3, 0.01, 3))):
+        assert level_normal(room(floor), up) is None
+    assert level_normal(room(CHAIR), up) is None
