@@ -27,6 +27,12 @@ def scaled(cameras: Cameras, factor: float) -> Cameras:
     return resized(cameras, sizes)
 
 
+def at_most(cameras: Cameras, longest: int) -> Cameras:
+    """The same cameras, those with a longer side made smaller, shapes kept to a pixel."""
+    factor = np.minimum(1, longest / cameras.sizes.max(axis=1, keepdims=True))
+    return resized(cameras, np.maximum(1, np.rint(cameras.sizes * factor)).astype(np.int32))
+
+
 def resized(cameras: Cameras, sizes: Int32[np.ndarray, "v 2"]) -> Cameras:
     """The same cameras with images of these (width, height), each side by its own factor."""
     intrinsics = cameras.intrinsics.copy()

@@ -11,7 +11,13 @@ import numpy as np
 from jaxtyping import Bool, Float64
 
 from ffsplat.errors import OutputError, SceneFileError
-from ffsplat.formats.cameras import camera_from_world, cameras_of, quaternions_wxyz, rotations
+from ffsplat.formats.cameras import (
+    at_most,
+    camera_from_world,
+    cameras_of,
+    quaternions_wxyz,
+    rotations,
+)
 from ffsplat.formats.colmap_files import (
     CameraRecord,
     ImageRecord,
@@ -30,6 +36,9 @@ from ffsplat.types import Cameras, Scene
 
 SURFACE = 0.02
 """A point is seen where its depth differs from the rendered one by at most this share of it."""
+
+LONGEST = 640
+"""Pixels of the longer side of a view that is rendered to find what it sees."""
 
 PLACES = ("sparse/0", "sparse", ".")
 
@@ -170,11 +179,13 @@ def _sightings(scene: Scene, cameras: Cameras, points: Points) -> Sightings:
     poses = camera_from_world(cameras)
     means = points.places.astype(np.float64)
     views, numbers, pixels = [], [], []
+    small = at_most(cameras, LONGEST)
     for view, pose in enumerate(poses):
-        depth = render(scene, cameras[[view]], "depth")[0]
+        depth = render(scene, small[[view]], "depth")[0]
         local = means @ pose[:3, :3].T + pose[:3, 3]
         place = pixels_of(local, cameras.intrinsics[view].astype(np.float64))
-        seen = np.flatnonzero(_on_surface(place, local[:, 2], depth))
+        rendered = place * (small.sizes[view] / cameras.sizes[view])
+        seen = np.flatnonzero(_on_surface(rendered, local[:, 2], depth))
         views.append(np.full(len(seen), view))
         numbers.append(seen)
         pixels.append(place[seen])

@@ -61,9 +61,7 @@ def read(path: str | Path) -> Scene:
 def class_codebook() -> Codebook:
     """One row a class, in the lexicon: the row of its name, or 0 where the lexicon lacks it."""
     places = {row.name: place for place, row in enumerate(lexicon_rows())}
-    table: Float16[np.ndarray, "classes lexicon"] = np.zeros(
-        (len(CLASSES), len(places)), np.float16
-    )
+    table = np.zeros((len(CLASSES), len(places)), np.float16)
     for row, name in enumerate(CLASSES):
         place = places.get(LEXICON_NAMES.get(name, name))
         if place is not None:

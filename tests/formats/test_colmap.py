@@ -8,7 +8,7 @@ from posedroom import posed_room
 
 from ffsplat.errors import OutputError, SceneFileError, UsageError
 from ffsplat.formats import colmap, read_scene, write_scene
-from ffsplat.formats.cameras import quaternions_wxyz, rotations
+from ffsplat.formats.cameras import quaternions_wxyz, resized, rotations
 
 pycolmap = pytest.importorskip("pycolmap")
 
@@ -80,6 +80,18 @@ def test_the_wall_is_not_seen_through_the_table(room, folder):
             assert 1 not in tracks[row]
             hidden += 1
     assert hidden > 20
+
+
+def test_large_views_are_rendered_small_and_their_pixels_are_large(room, folder, tmp_path):
+    large = resized(room.cameras, 30 * room.cameras.sizes)
+    colmap.write(replace(room, cameras=large), tmp_path / "large")
+    model = pycolmap.Reconstruction(tmp_path / "large")
+    before = pycolmap.Reconstruction(folder).compute_num_observations()
+    assert before <= model.compute_num_observations() < 3 * before, "finer depth hides less"
+    image = by_name(model)[room.cameras.names[1]]
+    for point2d in image.points2D:
+        projected = image.project_point(model.points3D[point2d.point3D_id].xyz)
+        np.testing.assert_allclose(projected, point2d.xy, atol=0.03)
 
 
 def test_text_and_binary_say_the_same(room, folder, tmp_path):
