@@ -16,7 +16,7 @@ COMMANDS = {
     "stream": "A camera's frames in, a map that grows out.",
     "query": "Find things in a scene by text.",
     "view": "See a scene, or a growing map, in a browser.",
-    "render": "Draw a scene as an image or an orbit.",
+    "render": "Draw a scene as an image, an orbit or a figure sheet.",
     "edit": "Remove, paint, move or name things in a scene.",
     "merge": "Join scenes of one place to one.",
     "convert": "Hand a scene on in another format.",

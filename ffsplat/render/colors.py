@@ -108,7 +108,7 @@ def legend(
     height, width = image.shape[:2]
     line = max(12, min(24, height // max(len(entries), 1)))
     font = ImageFont.load_default(size=0.7 * line)
-    shown = [(_label(name), color) for name, color in list(entries)[: height // line]]
+    shown = [(short_label(name), color) for name, color in list(entries)[: height // line]]
     text = max((font.getlength(name) for name, _ in shown), default=0)
     panel = int(np.ceil(text)) + 2 * line if shown else 0
     canvas = Image.new("RGB", (width + panel, height), (24, 24, 24))
@@ -122,7 +122,7 @@ def legend(
     return np.asarray(canvas)
 
 
-def _label(name: str) -> str:
+def short_label(name: str) -> str:
     """The name on one line, cut where it is too long to draw."""
     plain = "".join(c if c.isprintable() else " " for c in name[: _LONGEST_NAME + 1])
     return plain if len(plain) <= _LONGEST_NAME else plain[: _LONGEST_NAME - 1] + "\u2026"

@@ -190,6 +190,14 @@ def test_a_drawing_that_fails_leaves_nothing(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "code", "told"),
     [
+        ([], 2, "--sheet"),
+        (["-o", "a.png", "--sheet", "b.png"], 2, "--sheet"),
+        (["--sheet", "a.gif"], 2, "one image"),
+        (["--sheet", "a.png", "--what", "depth"], 2, "everything"),
+        (["--sheet", "a.png", "--view", "0"], 2, "everything"),
+        (["--sheet", "a.png", "--photos", "."], 2, "--cameras"),
+        (["-o", "a.png", "--photos", "."], 2, "--sheet"),
+        (["-o", "a.png", "--query", "sofa", "--query", "table"], 2, "one --query"),
         (["-o", "a.bmp"], 2, ".webp"),
         (["-o", "a.png", "--what", "query"], 2, "--query"),
         (["-o", "a.png", "--what", "rgb", "--query", "sofa"], 2, "--query"),
@@ -240,3 +248,77 @@ def test_meaning_can_be_blended_by_the_opacity_for_colour(draw, scene, tmp_path)
     assert not np.array_equal(heat, draw("--query", "table"))
     heat = draw("--query", "table", "--opacity", "color", scene=file)
     np.testing.assert_array_equal(heat, draw("--query", "table"))
+
+
+@pytest.fixture
+def sheet(scene_file, tmp_path):
+    """Run `ffsplat render --sheet` and read the picture, its report, and where its tiles lie."""
+
+    def call(*arguments, width=96, height=72):
+        out = tmp_path / "sheet.png"
+        files = ("render", scene_file, "--sheet", out, "--overwrite", "--json")
+        outcome = run(*files, "--size", f"{width}x{height}", *arguments)
+        assert outcome.code == 0, outcome.err
+        with Image.open(out) as image:
+            return np.asarray(image.convert("RGB")).astype(int), json.loads(outcome.out)
+
+    return call
+
+
+def tiles_of(image: np.ndarray, tile: np.ndarray) -> int:
+    """How often a tile lies on a sheet, pixel by pixel."""
+    height, width = tile.shape[:2]
+    windows = np.lib.stride_tricks.sliding_window_view(image[..., 0], (height, width))
+    firsts = np.argwhere(windows[..., height // 2, width // 2] == tile[height // 2, width // 2, 0])
+    return sum(
+        np.array_equal(image[y : y + height, x : x + width], tile) for y, x in firsts.tolist()
+    )
+
+
+def test_a_sheet_has_the_very_pictures_of_single_renders(draw, sheet, cameras_file):
+    seen = ("--cameras", cameras_file)
+    image, report = sheet(*seen, "--columns", 2, "--query", "table", "--query", "sofa")
+    asked = ["\u201ctable\u201d", "\u201csofa\u201d"]
+    assert report["rows"] == ["Rendered", "Novel views", "Depth", "Codes", "Objects", *asked]
+    assert report["views"] == ["a", "b"]
+    for view in (0, 1):
+        for single in ((), ("--what", "depth"), ("--query", "table"), ("--query", "sofa")):
+            assert tiles_of(image, draw(*seen, "--view", view, *single)) == 1
+        # Labels share their colours over the views of a sheet; a single picture has its own legend.
+        assert tiles_of(image, draw(*seen, "--view", view, "--what", "codes")[:, :96]) >= 1
+        assert tiles_of(image, draw(*seen, "--view", view, "--what", "instance")) >= 1
+
+
+def test_photos_stand_above_their_views(sheet, cameras_file, tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    Image.new("RGB", (400, 200), (10, 200, 30)).save(folder / "a", "PNG")
+    image, report = sheet("--cameras", cameras_file, "--photos", folder)
+    assert report["rows"][0] == "Photos"
+    green = np.argwhere((image == [10, 200, 30]).all(-1))
+    # A photo of 400 x 200 pixels lies whole in a tile of 96 x 72: 96 x 48, 12 below its top.
+    assert np.ptp(green, axis=0).tolist() == [47, 95]
+    assert len(green) == 48 * 96
+    (folder / "b").write_bytes(b"no photo")
+    out = tmp_path / "c.png"
+    files = ("--cameras", cameras_file, "--photos", folder, "--sheet", out)
+    outcome = run("render", tmp_path / "in" / "room.ply", *files)
+    assert outcome.code == 1
+    assert "cannot read" in outcome.err
+    assert not out.exists()
+
+
+def test_a_sheet_without_cameras_shows_a_loop(sheet, draw):
+    image, report = sheet("--columns", 1)
+    assert report["rows"] == ["Rendered", "Depth", "Codes", "Objects"]
+    assert report["views"] == ["orbit-0000"]
+    assert image.shape[1] == 24 + 132 + 96 + 24
+
+
+def test_a_sheet_of_a_scene_without_meaning(scene, tmp_path):
+    save_scene(scene, tmp_path / "plain.ply", profile="plain")
+    out = tmp_path / "a.png"
+    files = ("render", tmp_path / "plain.ply", "--sheet", out, "--columns", 1, *SIZE, "--json")
+    outcome = run(*files)
+    assert outcome.code == 0, outcome.err
+    assert json.loads(outcome.out)["rows"] == ["Rendered", "Depth"]

@@ -1,0 +1,152 @@
+"""What a figure sheet of a scene shows: its rows, from the photos to the answers."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ffsplat.cli.viewpoints import camera_path, input_camera
+from ffsplat.render.colors import ramp
+from ffsplat.render.painting import Painter
+from ffsplat.render.sheet import PAPER, Row
+
+if TYPE_CHECKING:
+    from jaxtyping import UInt8
+
+    from ffsplat.types import Cameras
+
+MAX_MEGAPIXELS = 64
+MOST_NAMES = 24
+"""Codes in a legend; the others cover the fewest pixels."""
+
+
+@dataclass(frozen=True, eq=False)
+class Figure:
+    """The sheet of one scene: pictures of `size` (width, height) in so many columns.
+
+    With cameras it is seen from up to `columns` of them, evenly spaced, and from a loop of new
+    places; without, from the loop alone.
+    """
+
+    painter: Painter
+    size: tuple[int, int]
+    columns: int
+    texts: tuple[str, ...]
+    strategy: str | None = None
+
+    @cached_property
+    def chosen(self) -> list[int]:
+        """The input cameras that are shown."""
+        count = 0 if self.painter.scene.cameras is None else len(self.painter.scene.cameras)
+        return sorted({round(i) for i in np.linspace(0, count - 1, min(self.columns, count))})
+
+    @cached_property
+    def novel(self) -> "Cameras":
+        """A loop of places that no photo was taken from."""
+        return camera_path(self.painter.scene, None, self.columns, self.size)
+
+    @cached_property
+    def cameras(self) -> "Cameras":
+        """Where all rows but those of photos and novel views look from."""
+        if not self.chosen:
+            return self.novel
+        views = [input_camera(self.painter.scene, view, self.size) for view in self.chosen]
+        return replace(
+            views[0],
+            world_from_camera=np.concatenate([view.world_from_camera for view in views]),
+            intrinsics=np.concatenate([view.intrinsics for view in views]),
+            sizes=np.concatenate([view.sizes for view in views]),
+            names=tuple(view.names[0] for view in views),
+        )
+
+    def rows(self, photos: Path | None) -> list[Row]:
+        """All rows for which the scene has something to show.
+
+        `photos` is the folder of the photos, by the names of the cameras; without it those that lie
+        where their name says. Raises ImageError for a photo that cannot be read, and UsageError for
+        a folder without any of them.
+        """
+        rows = list(self._photos(photos))
+        captions = () if rows else self.cameras.names if self.chosen else ()
+        rows.append(
+            Row("Rendered", list(self.painter.plain("rgb", self.cameras)), captions=captions)
+        )
+        if self.chosen:
+            rows.append(Row("Novel views", list(self.painter.plain("rgb", self.novel))))
+        depth = list(self.painter.plain("depth", self.cameras))
+        rows.append(Row("Depth", depth, "bright is near,\nper view"))
+        scene = self.painter.scene
+        if scene.codes is not None and scene.codebook is not None:
+            rows.append(self._codes())
+        if scene.instances is not None:
+            rows.append(Row("Objects", self.painter.labels("instance", self.cameras)[0]))
+        return [*rows, *map(self._answer, self.texts)]
+
+    def title(self) -> str:
+        """How large the scene is."""
+        scene = self.painter.scene
+        views = "" if scene.cameras is None else f" from {len(scene.cameras)} photos"
+        return f"{len(scene):,} Gaussians{views}"
+
+    def footer(self) -> str:
+        """What made the scene, as far as it says so."""
+        said = self.painter.scene.provenance
+        parts = [said.get("model", ""), said.get("license", "")]
+        parts += [f"{key}: {said[key]}" for key in ("merged", "edited") if key in said]
+        return "  \u00b7  ".join(filter(None, parts))
+
+    def _codes(self) -> Row:
+        tiles, entries = self.painter.labels("codes", self.cameras)
+        more = f"\n{len(entries)} kinds" if len(entries) > MOST_NAMES else ""
+        level = self.painter.options.get("level", "whole")
+        return Row("Codes", tiles, f"{level} things{more}", entries[:MOST_NAMES])
+
+    def _answer(self, text: str) -> Row:
+        from ffsplat.query import query
+
+        found = query(self.painter.scene, text, strategy=self.strategy)
+        highest = max(float(found.scores.max(initial=0)), found.threshold)
+        count = len(found.hits)
+        note = f"{count or 'nothing'} found" if count != 1 else "one found"
+        steps = [(f"{share * highest:.2f}", ramp(np.array(0.35 + 0.65 * share)).tolist())
+                 for share in (0.25, 0.5, 0.75, 1.0)]  # fmt: skip
+        tiles = list(self.painter.heat(found, self.cameras))
+        return Row(f"\u201c{text}\u201d", tiles, f"{note},\nscore as heat", steps)
+
+    def _photos(self, folder: Path | None) -> Iterator[Row]:
+        """The row of photos, if there are any."""
+        from ffsplat.errors import UsageError
+
+        names = self.cameras.names if self.chosen else ()
+        paths = [(folder / Path(name).name) if folder else Path(name) for name in names]
+        found = [path if path.is_file() else None for path in paths]
+        if folder and not any(found):
+            raise UsageError(
+                f"{folder} has no photo of the scene's cameras",
+                "photos go by the names in --cameras" if names else "give the --cameras too",
+            )
+        if any(found):
+            tiles = [path and photo_tile(path, self.size) for path in found]
+            yield Row("Photos", tiles, captions=names)
+
+
+def photo_tile(path: Path, size: tuple[int, int]) -> "UInt8[np.ndarray, 'h w 3']":
+    """A photo, upright and whole, in the middle of a white tile of (width, height)."""
+    from PIL import Image
+
+    from ffsplat.decode import read_photo
+    from ffsplat.errors import ImageError
+
+    try:
+        photo = Image.fromarray(read_photo(path, max(size), 1, MAX_MEGAPIXELS).pixels)
+    except ImageError as error:
+        raise ImageError(f"cannot read {path}: {error}", error.hint) from error
+    scale = min(size[0] / photo.width, size[1] / photo.height)
+    fitted = max(1, round(photo.width * scale)), max(1, round(photo.height * scale))
+    tile = Image.new("RGB", size, PAPER)
+    corner = (size[0] - fitted[0]) // 2, (size[1] - fitted[1]) // 2
+    tile.paste(photo.resize(fitted, Image.Resampling.LANCZOS), corner)
+    return np.asarray(tile)

@@ -1,0 +1,171 @@
+"""Figure sheets: rows of pictures with a label each, on white; legends below their row."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image, ImageDraw, ImageFont
+
+from ffsplat.errors import UsageError
+from ffsplat.render.colors import short_label, to_bytes
+
+MARGIN = 24
+GAP = 8
+BETWEEN_ROWS = 20
+"""Pixels around the sheet, between tiles, and between rows."""
+
+LABEL_WIDTH = 132
+"""Pixels of the column with the rows' labels."""
+
+TEXT = 15
+SMALL = 12
+LINE = 20
+"""Sizes of letters and of a line, in pixels."""
+
+SWATCH = 12
+INK, GREY, PAPER = (20, 20, 20), (120, 120, 120), (255, 255, 255)
+LARGEST = 1 << 28
+"""Pixels of the largest sheet."""
+
+
+@dataclass(frozen=True, eq=False)
+class Row:
+    """Pictures of one kind, all of the sheet's tile size; None leaves a place empty.
+
+    `note` stands in small letters under the label, one line for each line in it; `legend` has names
+    and sRGB colours in [0, 1].
+    """
+
+    label: str
+    tiles: Sequence[UInt8[np.ndarray, "h w 3"] | None]
+    note: str = ""
+    legend: Sequence[tuple[str, Sequence[float]]] = ()
+    captions: Sequence[str] = field(default=())
+    """What stands above each tile, if anything does."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where things lie, in pixels from the top left: the whole, and each row's tiles and legend."""
+
+    width: int
+    height: int
+    tops: tuple[int, ...]
+    lefts: tuple[int, ...]
+    legends: tuple[tuple[tuple[int, int], ...], ...]
+    """Per row, the top left corner of each entry that is shown."""
+
+
+def sheet(
+    rows: Sequence[Row], title: str = "", footer: str = ""
+) -> UInt8[np.ndarray, "height width 3"]:
+    """Draw the rows under each other; every tile keeps its pixels.
+
+    Raises UsageError for no tile, tiles of several sizes, and a sheet beyond LARGEST.
+    """
+    size = tile_size(rows)
+    plan = layout(rows, size, bool(title), bool(footer))
+    canvas = Image.new("RGB", (plan.width, plan.height), PAPER)
+    draw = ImageDraw.Draw(canvas)
+    if title:
+        draw.text((MARGIN, MARGIN), short_label(title), INK, _font(TEXT + 3))
+    for row, top, corners in zip(rows, plan.tops, plan.legends, strict=True):
+        _draw_label(draw, row, top)
+        for tile, left in zip(row.tiles, plan.lefts, strict=False):
+            if tile is not None:
+                canvas.paste(Image.fromarray(tile), (left, top))
+        for caption, left in zip(row.captions, plan.lefts, strict=False):
+            text = _fitted(caption, size[0])
+            draw.text((left, top - 4), text, GREY, _font(SMALL), anchor="ls")
+        _draw_legend(draw, row, corners)
+    if footer:
+        text = _fitted(footer, plan.width - 2 * MARGIN)
+        place = MARGIN, plan.height - MARGIN
+        draw.text(place, text, GREY, _font(SMALL), anchor="ls")
+    return np.asarray(canvas)
+
+
+def tile_size(rows: Sequence[Row]) -> tuple[int, int]:
+    """Width and height of all tiles; UsageError if there are none, or of several sizes."""
+    sizes = {tile.shape[1::-1] for row in rows for tile in row.tiles if tile is not None}
+    if len(sizes) != 1:
+        raise UsageError(f"a sheet needs tiles of one size, not of {len(sizes)}")
+    width, height = sizes.pop()
+    return int(width), int(height)
+
+
+def layout(
+    rows: Sequence[Row], size: tuple[int, int], title: bool = False, footer: bool = False
+) -> Layout:
+    """Where the tiles of (width, height) go: a column for labels, then columns of equal tiles."""
+    columns = max((len(row.tiles) for row in rows), default=0)
+    start = MARGIN + LABEL_WIDTH
+    lefts = tuple(start + column * (size[0] + GAP) for column in range(columns))
+    right = start + columns * (size[0] + GAP) - GAP
+    y = MARGIN + (2 * LINE if title else 0)
+    tops, legends = [], []
+    for row in rows:
+        y += LINE if any(row.captions) else 0
+        tops.append(y)
+        words = y + LINE + (LINE - 3) * len(row.note.splitlines())
+        corners, end = _flow(row.legend, start, right, y + size[1])
+        legends.append(corners)
+        y = max(words, end) + BETWEEN_ROWS
+    height = y - BETWEEN_ROWS + MARGIN + (LINE + GAP if footer else 0)
+    width = right + MARGIN
+    if width * height > LARGEST:
+        raise UsageError(f"a sheet of {width} x {height} pixels is too large", "smaller tiles")
+    return Layout(width, height, tuple(tops), lefts, tuple(legends))
+
+
+def _flow(
+    entries: Sequence[tuple[str, Sequence[float]]], left: int, right: int, y: int
+) -> tuple[tuple[tuple[int, int], ...], int]:
+    """Corners of the entries, which flow from left to right in lines, and where they end."""
+    if not entries:
+        return (), y
+    corners, x, top = [], left, y + GAP
+    for name, _ in entries:
+        width = _entry_width(name)
+        if x > left and x + width > right:
+            x, top = left, top + LINE
+        corners.append((x, top))
+        x += width + 2 * GAP
+    return tuple(corners), top + LINE
+
+
+def _entry_width(name: str) -> int:
+    return SWATCH + 6 + int(np.ceil(_font(SMALL).getlength(short_label(name))))
+
+
+def _draw_label(draw: ImageDraw.ImageDraw, row: Row, top: int) -> None:
+    label = _fitted(row.label, LABEL_WIDTH - GAP, TEXT)
+    draw.text((MARGIN, top), label, INK, _font(TEXT))
+    for number, line in enumerate(row.note.splitlines(), 1):
+        place = MARGIN, top + 4 + number * (LINE - 3)
+        draw.text(place, _fitted(line, LABEL_WIDTH - GAP), GREY, _font(SMALL))
+
+
+def _draw_legend(draw: ImageDraw.ImageDraw, row: Row, corners: Sequence[tuple[int, int]]) -> None:
+    for (name, color), (x, y) in zip(row.legend, corners, strict=True):
+        top = y + (LINE - SWATCH) // 2
+        fill = tuple(int(value) for value in to_bytes(np.asarray(color, np.float64)))
+        draw.rectangle((x, top, x + SWATCH - 1, top + SWATCH - 1), fill=fill)
+        place = x + SWATCH + 6, y + LINE // 2
+        draw.text(place, short_label(name), INK, _font(SMALL), anchor="lm")
+
+
+def _fitted(text: str, width: int, size: int = SMALL) -> str:
+    """The text on one line, cut where it is wider than so many pixels."""
+    plain = "".join(c if c.isprintable() else " " for c in text[:300])
+    if _font(size).getlength(plain) <= width:
+        return plain
+    while plain and _font(size).getlength(plain + "\u2026") > width:
+        plain = plain[:-1]
+    return plain + "\u2026"
+
+
+def _font(size: int) -> Any:
+    return ImageFont.load_default(size=size)
