@@ -20,6 +20,9 @@ SCHEMES = ("ws://", "wss://")
 PATH = "/stream"
 """Where a server streams, if the address does not say."""
 
+PATIENCE = 60.0
+"""Seconds for a server that is away to come back."""
+
 BREATH_SECONDS = 0.5
 """Between two looks at the map: a picture costs more than a delta."""
 
@@ -115,7 +118,9 @@ class Follower:
 
     async def _talk(self) -> None:
         self._came = asyncio.current_task()
-        async with Client(self._url, token=self._token, role="viewer", want=("delta",)) as client:
+        async with Client(
+            self._url, token=self._token, role="viewer", want=("delta",), patience=PATIENCE
+        ) as client:
             self._replica = client.replica
             self._ready.set()
             async for _ in client:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from ffsplat.edit import Extract, Label, Operation, Recolor, Remove
 from ffsplat.hits import Hit
 from ffsplat.query import STRATEGIES
+from ffsplat.query.click import WHAT
 from ffsplat.view.paint import COLORINGS
-from ffsplat.view.pointing import WAYS
 
 if TYPE_CHECKING:
     import viser
@@ -81,7 +81,7 @@ class Panel:
 
     def _add_select(self, can_edit: bool) -> None:
         gui, session = self._gui, self._viewer.session
-        self.by = gui.add_dropdown("A click takes", WAYS, initial_value=WAYS[0])
+        self.by = gui.add_dropdown("A click takes", WHAT, initial_value=WHAT[0])
         self._button("Hide", session.hide, "Do not show what is selected.")
         self._button("Isolate", session.isolate, "Show nothing but what is selected.")
         self._button("Show all", session.show_all)

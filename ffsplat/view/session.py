@@ -10,10 +10,12 @@ from ffsplat.edit import Extract, History, Operation, Remove
 from ffsplat.errors import OutputError, UsageError
 from ffsplat.hits import Hit
 from ffsplat.query import QueryResult, query
+from ffsplat.query.click import Picked, along_ray, click
 from ffsplat.types import SH_C0, Scene
 from ffsplat.view.paint import COLORINGS, Look, paint
-from ffsplat.view.picking import pick
-from ffsplat.view.pointing import like
+
+SOLID = 0.1
+"""Opacity along a ray below which it meets nothing that anybody sees."""
 
 MAX_NAME = 100
 """Characters of the name of a file."""
@@ -116,17 +118,19 @@ class Session:
         return self.hits[number]
 
     def click(
-        self, origin: Float[np.ndarray, "3"], direction: Float[np.ndarray, "3"], by: str
-    ) -> int | None:
-        """Select what a ray meets and all that is alike by `by`; nothing where it meets nothing.
+        self, origin: Float[np.ndarray, "3"], direction: Float[np.ndarray, "3"], what: str
+    ) -> None:
+        """Select what a ray meets and all that `ffsplat.query.click` takes with it.
 
-        Returns the Gaussian that was met.
+        Selects nothing where the ray meets nothing. Raises UsageError for what has no such thing.
         """
-        row = pick(self.scene.gaussians, origin, direction, ~self.hidden)
-        self.selected = (
-            np.zeros(len(self.scene), bool) if row is None else like(self.scene, row, by)
-        )
-        return row
+        rows = np.flatnonzero(~self.hidden)
+        met = along_ray(self.scene.gaussians[rows], origin, direction)
+        if met.weights.sum() < SOLID:
+            self.clear()
+            return
+        found = click(self.scene, Picked(rows[met.rows], met.weights), what)
+        self.selected = found.scores >= found.threshold
 
     def clear(self) -> None:
         """Select nothing."""

@@ -23,9 +23,9 @@ def open_viewer(page: Page, url: str, width: int = 700, height: int = 500) -> No
 
 
 def press(page: Page, label: str) -> None:
-    """Click the button, or the control, that bears a label."""
+    """Click the button, or the control, that bears a label, once it can be clicked."""
     find = f"({_FIND})({json.dumps(label)})"
-    wait(page, find)
+    wait(page, f"{find} && !{find}.closest('button')?.disabled")
     page.get(f"{find}.click()")
 
 

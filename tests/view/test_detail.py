@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from ffsplat.types import Gaussians
 from ffsplat.view.detail import (
     FEWEST,
     FIRST,
@@ -15,7 +16,20 @@ from ffsplat.view.detail import (
     inflation,
     most_important,
 )
-from tests.view.test_picking import row_of
+
+
+def row_of(*places: float, opacity=0.9, scale=0.1) -> Gaussians:
+    """Gaussians on the z axis."""
+    n = len(places)
+    means = np.zeros((n, 3), np.float32)
+    means[:, 2] = places
+    return Gaussians(
+        means,
+        np.full((n, 3), scale, np.float32),
+        np.tile(np.array([1, 0, 0, 0], np.float32), (n, 1)),
+        np.broadcast_to(np.float32(opacity), n).copy(),
+        np.zeros((n, 1, 3), np.float32),
+    )
 
 
 def test_an_unknown_page_is_given_a_first_helping():

@@ -21,9 +21,9 @@ def server():
         yield running
 
 
-def first_message(port: int, **options) -> bytes:
+def first_message(port: int, url: str | None = None, **options) -> bytes:
     """What a client hears first, or ConnectionClosed."""
-    url = f"ws://127.0.0.1:{port}"
+    url = url or f"ws://127.0.0.1:{port}"
     with connect(url, subprotocols=[PROTOCOL], proxy=None, max_size=None, **options) as socket_:
         return socket_.recv(timeout=10)
 
@@ -45,9 +45,7 @@ def test_a_name_that_was_made_to_point_here_is_turned_away(server):
     port = server.get_port()
     evil = f"evil.example:{port}"
     with socket.create_connection(("127.0.0.1", port)) as raw, pytest.raises(ConnectionClosed):
-        url = f"ws://{evil}"
-        with connect(url, sock=raw, origin=f"http://{evil}", subprotocols=[PROTOCOL]) as socket_:
-            socket_.recv(timeout=10)
+        first_message(port, sock=raw, url=f"ws://{evil}", origin=f"http://{evil}")
 
 
 def test_nobody_can_have_a_public_address_made(server):

@@ -58,20 +58,25 @@ def test_a_hit_can_be_selected(session):
 
 
 def test_a_click_selects_the_instance_that_is_met(session):
-    assert session.click(np.zeros(3), AHEAD, "instance") is not None
+    session.click(np.zeros(3), AHEAD, "instance")
     assert (session.selected == TABLE).all()
-    assert session.click(np.zeros(3), -AHEAD, "instance") is None
+    session.click(np.zeros(3), -AHEAD, "instance")
     assert not session.selected.any()
 
 
 def test_what_is_hidden_cannot_be_clicked(session):
-    session.click(np.zeros(3), AHEAD, "code")
+    session.click(np.zeros(3), AHEAD, "row")
     session.hide()
     assert (session.hidden == TABLE).all()
     session.click(np.array([0.1, 0, 0]), AHEAD, "instance")
     assert not session.selected[TABLE].any()
     session.show_all()
     assert not session.hidden.any()
+
+
+def test_what_cannot_be_clicked_is_said(session):
+    with pytest.raises(UsageError, match="has no part"):
+        session.click(np.zeros(3), AHEAD, "part")
 
 
 def test_isolating_hides_all_else(session):
