@@ -75,16 +75,32 @@ def best(ids, weights, norms, halves, rows, scale):
 
 
 @exactly_compiled
-def lengths(ids, weights, halves, gram):
-    """Length of each coded vector, sqrt(w G w^T)."""
+def nearest(ids, weights, norms, halves, rows, found):
+    """Raise each `found` to the largest cosine with a text."""
+    for i in range(len(ids)):
+        places, values = four(ids, weights, halves, i)
+        norm = halves[norms[i]]
+        for t in range(len(rows)):
+            if norm > 0:
+                found[i] = max(found[i], total(rows, t, places, values) / norm)
+
+
+@exactly_compiled
+def cut(ids, weights, halves, counted, gram):
+    """The codes on the counted rows: IDs, weights, and the lengths sqrt(w G w^T)."""
+    kept, shares = np.full_like(ids, -1), np.zeros_like(weights)
     found = np.empty(len(ids), np.float32)
     for i in range(len(ids)):
         square = np.float32(0)
         for j in range(ids.shape[1]):
-            if ids[i, j] >= 0:
-                for m in range(ids.shape[1]):
-                    if ids[i, m] >= 0:
-                        product = halves[weights[i, j]] * halves[weights[i, m]]
-                        square += product * gram[ids[i, j], ids[i, m]]
+            row = ids[i, j]
+            if row < 0 or not counted[row]:
+                continue
+            kept[i, j], shares[i, j] = row, weights[i, j]
+            value = halves[weights[i, j]]
+            for m in range(j):
+                if kept[i, m] >= 0:
+                    square += 2 * value * halves[weights[i, m]] * gram[row, kept[i, m]]
+            square += value * value * gram[row, row]
         found[i] = math.sqrt(max(square, np.float32(0)))
-    return found
+    return kept, shares, found

@@ -17,7 +17,7 @@ from ffsplat.hits import Match
 from ffsplat.query.canonical import RELEVANCY_THRESHOLD, TEMPERATURE, relevancy
 from ffsplat.query.labels import softmax
 from ffsplat.query.question import Question
-from ffsplat.query.scoring import in_space, only
+from ffsplat.query.scoring import in_space
 from ffsplat.types import LEVELS, SparseCode
 
 
@@ -58,7 +58,7 @@ def prefixes(question: Question) -> list[SparseCode]:
     levels = question.codebook.levels
     present = [i for i in range(len(LEVELS)) if (levels == i).any()]
     code = question.code
-    return [in_space(only(code, levels <= level), question.embeddings) for level in present]
+    return [in_space(code, question.embeddings, levels <= level) for level in present]
 
 
 def compose(cosines: Float[np.ndarray, "n prefixes t"]) -> Float32[np.ndarray, "n t"]:

@@ -18,7 +18,7 @@ from ffsplat.hits import Match
 from ffsplat.query.evidence import evidence
 from ffsplat.query.question import Question
 from ffsplat.query.regions import instance_regions
-from ffsplat.query.scoring import in_space, only
+from ffsplat.query.scoring import in_space
 from ffsplat.text import LexiconSpace
 from ffsplat.types import LEVELS, NO_ID, SparseCode
 
@@ -88,9 +88,9 @@ def moved(question: Question, weight: float) -> tuple[Question, SparseCode]:
         rows = deviate(question.embeddings, book.parents, weight).astype(np.float16)
         book = replace(book, spaces={**book.spaces, question.space_name: rows})
         asked = replace(question, scene=replace(question.scene, codebook=book))
-        return asked, in_space(only(code, book.levels == LEVELS.index("part")), asked.embeddings)
+        return asked, in_space(code, asked.embeddings, book.levels == LEVELS.index("part"))
     levels = np.append(book.levels, np.int8(-1))[code.ids]
-    alone = [in_space(only(code, book.levels == i), question.embeddings) for i in (0, 1)]
+    alone = [in_space(code, question.embeddings, book.levels == i) for i in (0, 1)]
     lengths = [one.norms.astype(np.float32) for one in alone]
     both = (lengths[0] > 0) & (lengths[1] > 0)
     factors = np.zeros(code.ids.shape, np.float32)

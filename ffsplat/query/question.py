@@ -10,7 +10,7 @@ from ffsplat.clip import OPEN_CLIP
 from ffsplat.codebook import LEXICON
 from ffsplat.embeddings import TextEmbedding
 from ffsplat.errors import SceneFileError, UsageError
-from ffsplat.query.scoring import in_space, only
+from ffsplat.query.scoring import in_space
 from ffsplat.text import LexiconSpace, TextSpace, add_text_space, embed, text_space
 from ffsplat.types import LEVELS, Codebook, Scene, SparseCode
 
@@ -88,7 +88,7 @@ class Question:
         code, codebook = meaning(self.scene)
         if self.level is None and self.space_name == next(iter(codebook.spaces)):
             return code
-        return in_space(code if self.level is None else only(code, self.counted), self.embeddings)
+        return in_space(code, self.embeddings, None if self.level is None else self.counted)
 
     def at_level(self, level: str) -> "Question":
         """The same question about one level; the text is not embedded again."""

@@ -50,30 +50,43 @@ def best(
     return np.where(known, label, np.int32(NO_ID)), np.where(known, share, np.float32(0))
 
 
-def in_space(code: SparseCode, embeddings: Float32[np.ndarray, "rows d"]) -> SparseCode:
-    """The same codes with the lengths that they have over these rows.
-
-    Raises SceneFileError if an ID lies outside the rows.
-    """
-    if "numba" in sys.modules and len(embeddings) <= MAX_GRAM and len(code):
+def raise_to_cosines(
+    found: Float32[np.ndarray, " n"], code: SparseCode, row_scores: Float[np.ndarray, "rows t"]
+) -> None:
+    """Raise each number to the largest cosine of its code with a text, where that is larger."""
+    if _fast(code):
         from ffsplat.query import loops
 
-        codes.check_ids(code, len(embeddings))
-        bits = code.weights.view(np.uint16)
-        norms = loops.lengths(code.ids, bits, half_values(), embeddings @ embeddings.T)
+        loops.nearest(*_bits(code), half_values(), _columns(code, row_scores), found)
     else:
-        norms = codes.norm_in(code, embeddings)
-    return SparseCode(code.ids, code.weights, norms.astype(np.float16))
+        for column in row_scores.T:
+            np.maximum(found, codes.cosine(code, column), out=found)
 
 
-def only(code: SparseCode, counted: Bool[np.ndarray, " rows"]) -> SparseCode:
-    """The pairs of each code that lie on the counted rows: `codes.keep_rows`, but not rescaled.
+def in_space(
+    code: SparseCode,
+    embeddings: Float32[np.ndarray, "rows d"],
+    counted: Bool[np.ndarray, " rows"] | None = None,
+) -> SparseCode:
+    """The codes, or their pairs on the counted rows, with the lengths that they have there.
 
-    Its norms mean nothing until `in_space`; scale does not matter to a cosine.
+    Weights are not scaled again as `codes.keep_rows` does: that does not matter to a cosine.
+    Raises SceneFileError if an ID lies outside the rows.
     """
-    kept = np.append(counted, False)[code.ids]
-    ids = np.where(kept, code.ids, np.int16(NO_ID))
-    return SparseCode(ids, np.where(kept, code.weights, np.float16(0)), code.norms)
+    codes.check_ids(code, len(embeddings))
+    if "numba" in sys.modules and len(embeddings) <= MAX_GRAM:
+        from ffsplat.query import loops
+
+        every = np.ones(len(embeddings), bool) if counted is None else counted
+        bits, gram = code.weights.view(np.uint16), embeddings @ embeddings.T
+        ids, shares, norms = loops.cut(code.ids, bits, half_values(), every, gram)
+        return SparseCode(ids, shares.view(np.float16), norms.astype(np.float16))
+    if counted is not None:
+        kept = np.append(counted, False)[code.ids]
+        ids = np.where(kept, code.ids, np.int16(NO_ID))
+        code = SparseCode(ids, np.where(kept, code.weights, np.float16(0)), code.norms)
+    norms = codes.norm_in(code, embeddings)
+    return SparseCode(code.ids, code.weights, norms.astype(np.float16))
 
 
 def _fast(code: SparseCode) -> bool:

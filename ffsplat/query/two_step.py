@@ -16,6 +16,10 @@ from ffsplat.hits import Match
 from ffsplat.query.evidence import evidence
 from ffsplat.query.question import Question
 from ffsplat.query.regions import Regions, instance_regions, row_regions
+from ffsplat.query.scoring import raise_to_cosines
+
+AT_ONCE = 256
+"""Regions that are compared at a time."""
 
 ALIKE = 0.8
 """Cosine of a Gaussian and its region from which it belongs to it."""
@@ -71,12 +75,11 @@ def alike(
 ) -> Float32[np.ndarray, " n"]:
     """The largest cosine of each Gaussian with one of the kept regions."""
     largest = np.zeros(len(question.scene), np.float32)
-    for start in range(0, len(kept), 8):
-        some = regions.code[kept[start : start + 8]]
+    for start in range(0, len(kept), AT_ONCE):
+        some = regions.code[kept[start : start + AT_ONCE]]
         vectors = codes.to_dense(some, len(question.codebook)) @ question.embeddings
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-        cosines = codes.cosine(question.code, question.row_scores(vectors))
-        np.maximum(largest, cosines.max(axis=1), out=largest)
+        raise_to_cosines(largest, question.code, question.row_scores(vectors))
     return largest
 
 

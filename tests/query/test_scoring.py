@@ -69,12 +69,20 @@ def test_lengths_are_those_of_the_coded_vectors(code):
 @pytest.mark.usefixtures("way")
 def test_a_cut_code_has_the_cosines_of_the_rescaled_one(code):
     counted = np.arange(30) < 15
-    ours = scoring.in_space(scoring.only(code, counted), ROWS)
+    ours = scoring.in_space(code, ROWS, counted)
     theirs = codes.keep_rows(code, counted, ROWS @ ROWS.T)
     row_scores = ROWS @ TEXTS.T
     np.testing.assert_allclose(
         codes.cosine(ours, row_scores), codes.cosine(theirs, row_scores), atol=4e-3
     )
+
+
+@pytest.mark.usefixtures("way")
+def test_numbers_are_raised_to_the_largest_cosine(code):
+    found = np.full(len(code), 0.1, np.float32)
+    scoring.raise_to_cosines(found, code, ROWS @ TEXTS.T)
+    expected = np.maximum(cosines(code).max(axis=1), 0.1)
+    np.testing.assert_allclose(found, expected, atol=2e-3)
 
 
 @pytest.mark.usefixtures("way")
