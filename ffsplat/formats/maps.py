@@ -46,16 +46,20 @@ def write(
 
     `map_scale` is the size of a map in sizes of its camera. Features are those of `space`, the
     codebook's first one by default. Raises UsageError without cameras, for a scene without codes
-    or such a space, and for features larger than `max_gigabytes`; OutputError as `atomic_folder`.
+    or such a space, and for maps larger than `max_gigabytes`; OutputError as `atomic_folder`.
     """
     cameras = scaled(cameras_of(scene), map_scale)
     match maps:
         case "depth":
+            _check_size(cameras, maps, 1, 4, max_gigabytes)
             _write_depth(scene, Path(path), cameras, overwrite)
         case "normals":
+            _check_size(cameras, maps, 3, 3, max_gigabytes)
             _write_normals(scene, Path(path), cameras, overwrite)
         case "features":
-            _write_features(scene, Path(path), cameras, overwrite, space, max_gigabytes)
+            name, rows = rows_of(scene, space)[1:]
+            size = _check_size(cameras, maps, rows.shape[1], 2, max_gigabytes)
+            _write_features(scene, Path(path), cameras, overwrite, name, rows, size)
         case _:
             raise UsageError(f"there are no maps {maps!r}", "depth, normals or features")
 
@@ -139,17 +143,27 @@ def _write_normals(scene: Scene, path: Path, cameras: Cameras, overwrite: bool) 
         _write_index(folder, index)
 
 
-def _write_features(
-    scene: Scene, path: Path, cameras: Cameras, overwrite: bool, space: str, limit: float
-) -> None:
-    _, name, rows = rows_of(scene, space)
-    size = 2 * rows.shape[1] * int(cameras.sizes.astype(np.int64).prod(axis=1).sum())
-    facts = f"{len(cameras)} maps of {rows.shape[1]} features need {size / 1e9:.3g} GB"
+def _check_size(cameras: Cameras, kind: str, channels: int, wide: int, limit: float) -> int:
+    """Bytes that maps of so many numbers of so many bytes take; UsageError if over `limit` GB."""
+    size = channels * wide * int(cameras.sizes.astype(np.int64).prod(axis=1).sum())
+    facts = f"{len(cameras)} maps of {kind} ({channels} a pixel) need {size / 1e9:.3g} GB"
     if size > limit * 1e9:
         raise UsageError(
             f"{facts}, more than {limit:g}", "raise --max-gigabytes, or lower --map-scale"
         )
     _log.info("%s", facts)
+    return size
+
+
+def _write_features(
+    scene: Scene,
+    path: Path,
+    cameras: Cameras,
+    overwrite: bool,
+    name: str,
+    rows: Float32[np.ndarray, "rows d"],
+    size: int,
+) -> None:
     files = [f"{view:04d}.npy" for view in range(len(cameras))]
     check_folder(path, [*files, INDEX], overwrite)
     with atomic_folder(path, [*files, INDEX], overwrite, size) as folder:

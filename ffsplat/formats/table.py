@@ -176,7 +176,7 @@ FORMATS = _rows(
             Option("maps", "depth", "What to write.", ("depth", "normals", "features")),
             Option("map-scale", 1.0, "Size of a map in sizes of its camera."),
             Option("space", "", "Text space of features; the codebook's first by default."),
-            Option("max-gigabytes", 8.0, "Refuse features that need more."),
+            Option("max-gigabytes", 8.0, "Refuse maps that need more."),
         ),
     ),
     Format(
@@ -232,7 +232,6 @@ FORMATS = _rows(
         reads=False,
         writes=True,
         carries=frozenset(),
-        precision="a surface for Gaussians",
         options=(Option("mesh-voxels", 256, "Voxels along the longest side."),),
         source="Curless and Levoy, 1996",
     ),

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import zipfile
 from dataclasses import replace
 
 import numpy as np
@@ -328,6 +329,23 @@ def test_logits_that_underflow_still_have_four_rows():
     found, _ = sparse_codes(logits, RANDOM.normal(size=(1, 64, 8)).astype(np.float32))
     np.testing.assert_array_equal(found.ids[:, 0], [5, 5])
     assert (found.weights[:, 1:] == 0).all()
+
+
+def test_numbers_of_an_older_numpy_are_read_too(tmp_path, gaussians):
+    """numpy 1 calls the module that builds them numpy.core, numpy 2 numpy._core."""
+    path = tmp_path / "chkpnt1.pth"
+    books = RANDOM.normal(size=(1, 64, 8)).astype(np.float32)
+    for extent in (np.float32(3), np.float64(3)):
+        langsplat_v2(path, gaussians, np.zeros((COUNT, 64), np.float32), books, extent)
+        with zipfile.ZipFile(path) as archive:
+            entries = {entry.filename: archive.read(entry) for entry in archive.infolist()}
+        (table,) = [name for name in entries if name.endswith("data.pkl")]
+        assert b"numpy._core.multiarray\nscalar" in entries[table]
+        entries[table] = entries[table].replace(b"numpy._core.multi", b"numpy.core.multi")
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, content in entries.items():
+                archive.writestr(name, content)
+        assert len(read_scene(path)) == COUNT
 
 
 class Hostile:

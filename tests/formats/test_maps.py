@@ -87,9 +87,11 @@ def test_the_index_names_views_and_space(room, features):
 
 def test_the_size_is_told_before_anything_is_made(room, tmp_path):
     with pytest.raises(
-        UsageError, match=r"3 maps of 150 features need 0.00156 GB, more than 0.001"
+        UsageError, match=r"3 maps of features \(150 a pixel\) need 0.00156 GB, more"
     ):
         write(room, tmp_path / "out", maps="features", max_gigabytes=0.001)
+    with pytest.raises(UsageError, match="maps of depth"):
+        write(room, tmp_path / "out", max_gigabytes=1e-6)
     assert list(tmp_path.iterdir()) == []
     write(room, tmp_path / "out", maps="features", max_gigabytes=0.001, map_scale=0.5)
     assert np.load(tmp_path / "out" / "0000.npy").shape == (18, 24, SIZE)
