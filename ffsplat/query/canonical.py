@@ -71,7 +71,7 @@ def scores_of(question: Question, code: SparseCode, options: Options) -> Float32
     if options.canon != CANON:
         canon = question.encoder.encode(options.canon)
     gaps = margins(code, question.row_scores(np.vstack([text.vector, canon])))
-    return _sigmoid(options.temperature * gaps)
+    return of_margin(gaps, options.temperature)
 
 
 def relevancy(
@@ -85,7 +85,15 @@ def relevancy(
     sigmoid(temperature * (positive - largest canon)). Source: Kerr et al., "LERF: Language Embedded
     Radiance Fields", 2023, section 3.4.
     """
-    return _sigmoid(temperature * (positive - canon.max(axis=-1)))
+    return of_margin(positive - canon.max(axis=-1), temperature)
+
+
+def of_margin(
+    margins: Float[np.ndarray, " *n"], temperature: float = TEMPERATURE
+) -> Float32[np.ndarray, " *n"]:
+    """The relevancy of a cosine that is so much above the largest of a canonical phrase."""
+    with np.errstate(over="ignore"):  # of -inf, where there is no evidence: 0
+        return (1 / (1 + np.exp(-temperature * margins))).astype(np.float32)
 
 
 def stretched(scores: Float32[np.ndarray, " n"], known: np.ndarray) -> Float32[np.ndarray, " n"]:
@@ -94,8 +102,3 @@ def stretched(scores: Float32[np.ndarray, " n"], known: np.ndarray) -> Float32[n
         return np.zeros_like(scores)
     low, high = scores[known].min(), scores[known].max()
     return np.where(known, (scores - low) / (high - low + np.float32(1e-9)), 0).astype(np.float32)
-
-
-def _sigmoid(values: Float[np.ndarray, " *n"]) -> Float32[np.ndarray, " *n"]:
-    with np.errstate(over="ignore"):  # of -inf, where there is no evidence: 0
-        return (1 / (1 + np.exp(-values))).astype(np.float32)

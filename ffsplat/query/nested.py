@@ -14,10 +14,10 @@ from jaxtyping import Float, Float32
 from ffsplat import codes
 from ffsplat.errors import UsageError
 from ffsplat.hits import Match
-from ffsplat.query.canonical import RELEVANCY_THRESHOLD, TEMPERATURE, relevancy
+from ffsplat.query.canonical import RELEVANCY_THRESHOLD, TEMPERATURE, of_margin, relevancy
 from ffsplat.query.labels import softmax
 from ffsplat.query.question import Question
-from ffsplat.query.scoring import in_space
+from ffsplat.query.scoring import in_space, margins
 from ffsplat.types import LEVELS, SparseCode
 
 
@@ -43,14 +43,14 @@ def match(question: Question, options: Options) -> Match:
         raise UsageError("a relevancy needs canonical phrases", "--space open_clip:ARCH/TAG")
     rows = question.row_scores(np.vstack([text.vector, text.canon]))
     parts = prefixes(question)
-    cosines = np.stack([codes.cosine(code, rows) for code in parts], axis=1)
-    if options.pick == "composite":
-        cosines = compose(cosines)[:, None]
-    scores = relevancy(cosines[..., 0], cosines[..., 1:], options.temperature)
     if options.pick == "largest":
-        scores[np.stack([code.norms for code in parts], axis=1) == 0] = 0
-    best = np.where(parts[-1].norms > 0, scores.max(axis=1), np.float32(0))
-    return Match(best, (question.counted,), (), True, RELEVANCY_THRESHOLD)
+        gaps = np.max([margins(code, rows) for code in parts], axis=0)
+        scores = of_margin(gaps, options.temperature)
+    else:
+        cosines = compose(np.stack([codes.cosine(code, rows) for code in parts], axis=1))
+        scores = relevancy(cosines[:, 0], cosines[:, 1:], options.temperature)
+        scores = np.where(parts[-1].norms > 0, scores, np.float32(0))
+    return Match(scores, (question.counted,), (), True, RELEVANCY_THRESHOLD)
 
 
 def prefixes(question: Question) -> list[SparseCode]:

@@ -104,15 +104,17 @@ def moved(question: Question, weight: float) -> tuple[Question, SparseCode]:
 
 def _both(question: Question, options: Options) -> tuple[Question, Question]:
     """The question for the whole, at its level, and that for the part."""
-    text, space = question.label, question.encoder
+    text, space = question.label.strip(), question.encoder
+    found = _OF_WHOLE.fullmatch(text) or _WHOLES_PART.fullmatch(text)
     if options.whole and options.part:
         words = {"whole": options.whole, "part": options.part}
+    elif found:
+        words = found.groupdict()
     elif space.name == LEXICON:
         rows = LexiconSpace().parse(text).rows
         words = {level: text for level in LEVELS[:2] if level in rows}
     else:
-        found = _OF_WHOLE.fullmatch(text.strip()) or _WHOLES_PART.fullmatch(text.strip())
-        words = found.groupdict() if found else {}
+        words = {}
     if len(words) < 2:
         raise UsageError(
             f"{text!r} does not name a part and its whole", 'ask such as "leg of the chair"'

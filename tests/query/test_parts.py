@@ -85,6 +85,14 @@ def test_in_the_lexicon_a_leg_of_the_chair_needs_no_evidence_of_its_own():
     found = query(room, "leg of the chair", strategy="part-in-whole", min_count=1)
     assert [hit.rows.tolist() for hit in found.hits] == [[2]]
     assert not query(room, "chair leg", strategy="lexicon").scores.any()
+    same = query(room, "chair leg", strategy="part-in-whole")
+    np.testing.assert_array_equal(same.scores, found.scores)
+
+
+def test_a_pot_of_the_plant_is_no_pot_plant():
+    room = lexicon_room([{"plant": 1}, {"plant": 0.5, "pot": 0.5}], [0, 0])
+    found = query(room, "the pot of the plant", strategy="part-in-whole")
+    np.testing.assert_allclose(found.scores, [0, 1], atol=1e-3)
 
 
 @pytest.mark.parametrize(
