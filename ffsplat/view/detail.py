@@ -17,7 +17,7 @@ REST_SECONDS = 1.0
 FIRST = 100_000
 """Gaussians for a page of which nothing is known yet."""
 
-FEWEST = 20_000
+FEWEST = 10_000
 """Gaussians however slow a page is."""
 
 STILL_SECONDS = 0.4

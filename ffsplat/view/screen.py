@@ -45,10 +45,13 @@ class Packer:
 
     def parts(self, picture: Picture, budget: int, eye: Float[np.ndarray, "3"]) -> dict[str, Words]:
         """The visible Gaussians by the name of their part; the most important if over budget."""
-        rows = np.flatnonzero(picture.visible)
-        shown, total = min(len(rows), budget), len(rows)
+        total = int(picture.visible.sum())
+        shown = min(total, budget)
+        # All of them are taken as they lie: a million rows are slow to gather.
+        rows = slice(None) if shown == len(picture.visible) else np.flatnonzero(picture.visible)
         if shown < total:
-            rows = rows[most_important(importance(picture.gaussians[rows], eye), shown)]
+            values = importance(picture.gaussians[rows], eye)
+            rows = np.flatnonzero(picture.visible)[most_important(values, shown)]
         words = colored(
             self._shapes_of(picture.gaussians)[rows], picture.colors[rows], picture.opacities[rows]
         )

@@ -1,0 +1,168 @@
+"""The viewer at a million Gaussians: `python -m tests.bench.bench_view [--count N] [--page N]`.
+
+Prints seconds (best of several runs) of what the viewer does for a click or a word, and of new
+colours beside viser's own. Then, in Chromium, pictures a second while the camera is dragged:
+as the viewer shows a scene of `--page` Gaussians to this browser, and with all of them at every
+moment; a browser without a GPU draws in software. `--page 0` leaves that out.
+"""
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ffsplat import codes
+from ffsplat.codebook import lexicon_codebook
+from ffsplat.types import SH_C0, Gaussians, Scene
+from ffsplat.view import Viewer, viewing
+from ffsplat.view.packing import shapes
+from ffsplat.view.paint import COLORINGS
+from ffsplat.view.screen import Packer, Picture
+from ffsplat.view.session import Session
+from tests.stream.server.browser import Page, browser
+from tests.view.pages import open_viewer, until
+
+THINGS = ("table", "chair", "sofa", "wall", "floor", "bed")
+HALF = np.array([3.0, 1.5, 3.0])
+SIZE = (700, 400)
+DRAG_SECONDS = 10.0
+PATIENCE = 600.0
+
+
+def room(count: int) -> Scene:
+    """The six walls of a box of 6 x 3 x 6, seen from within; each wall is a thing."""
+    random = np.random.default_rng(0)
+    axes, sides = random.integers(0, 3, count), random.integers(0, 2, count)
+    means = random.uniform(-1, 1, (count, 3))
+    means[np.arange(count), axes] = 2 * sides - 1
+    labels = 2 * axes + sides
+    spacing = np.sqrt(2 * (6 * 6 + 2 * 6 * 3) / count)
+    book = lexicon_codebook()
+    ids = np.array([book.names.index(name) for name in THINGS])[labels]
+    colors = 0.5 + 0.4 * np.sin(3 * means)
+    quaternions = random.standard_normal((count, 4))
+    gaussians = Gaussians(
+        (means * HALF).astype(np.float32),
+        random.uniform(0.3 * spacing, spacing, (count, 3)).astype(np.float32),
+        (quaternions / np.linalg.norm(quaternions, axis=1, keepdims=True)).astype(np.float32),
+        random.uniform(0.3, 1, count).astype(np.float32),
+        ((colors - 0.5) / SH_C0).astype(np.float32)[:, None],
+    )
+    code = codes.from_pairs(ids[:, None].astype(np.int16), np.ones((count, 1)), 4)
+    return Scene(gaussians, code, labels.astype(np.int32), book, provenance={"model": "bench"})
+
+
+def best(action: Callable[[], object], times: int = 3) -> float:
+    """Seconds of the quickest run."""
+    seconds = []
+    for _ in range(times):
+        start = time.perf_counter()
+        action()
+        seconds.append(time.perf_counter() - start)
+    return min(seconds)
+
+
+def viser_recolors(words: np.ndarray, scene: Scene) -> np.ndarray:
+    """New colours in viser's own handle, which also copies what it sends: the rival."""
+    from viser import GaussianSplatHandle
+
+    GaussianSplatHandle._pack_rgba(words, scene.gaussians.colors)
+    return words.copy()
+
+
+def time_server(count: int) -> None:
+    """What a word, a click or a move costs on the server."""
+    scene = room(count)
+    session, packer = Session(scene, Path()), Packer()
+    gaussians, visible = scene.gaussians, np.ones(count, bool)
+    session.ask("table")
+
+    def parts(budget: int) -> object:
+        picture = Picture(gaussians, colors, gaussians.opacities, visible)
+        return packer.parts(picture, budget, np.zeros(3))
+
+    print(f"{count} Gaussians, seconds:")
+    for coloring in COLORINGS:
+        session.show_as(coloring)
+        say(f"colour by {coloring}", best(session.colors))
+    colors = session.colors()
+    say("ask", best(lambda: session.ask("table")))
+    say("click", best(lambda: session.click(np.zeros(3), np.array([0.0, 0, 1]), "instance")))
+    say("shapes, once", best(lambda: shapes(gaussians)))
+    say("pack a tenth (moving)", best(lambda: parts(count // 10)))
+    ours, words = best(lambda: parts(count)), shapes(gaussians)
+    rival = best(lambda: viser_recolors(words, scene))
+    say("pack all in new colours", ours)
+    print(f"  viser recolours them in  {rival:.3f} ({rival / ours:.1f} times that)")
+
+
+def say(what: str, seconds: float) -> None:
+    """One line of a table."""
+    print(f"  {what:24} {seconds:.3f}")
+
+
+def drag(page: Page, seconds: float) -> float:
+    """Pictures a second while the mouse drags the camera to and fro."""
+    page.get("window.pictures = 0; (function next() { window.pictures += 1;"
+             "requestAnimationFrame(next) })()")  # fmt: skip
+    start, mark, x, y = time.monotonic(), page.get("window.pictures"), 150, 200
+    page.call("Input.dispatchMouseEvent", type="mousePressed", x=x, y=y, button="left", buttons=1)
+    while time.monotonic() - start < seconds:
+        x = 100 + int(50 * (1 + np.sin(2 * (time.monotonic() - start))))
+        page.call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y, button="left", buttons=1)
+        time.sleep(0.02)
+    page.call("Input.dispatchMouseEvent", type="mouseReleased", x=x, y=y, button="left")
+    return (page.get("window.pictures") - mark) / (time.monotonic() - start)
+
+
+def time_page(scene: Scene, everything: bool) -> None:
+    """What a browser does with it."""
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        viewing(scene, port=0) as (viewer, url),
+        browser(Path(folder)) as page,
+    ):
+        if everything:
+            viewer.screen.pace.budget = lambda moving: len(scene)
+        start = time.monotonic()
+        open_viewer(page, url, *SIZE)
+        rest(viewer)
+        opened = time.monotonic() - start
+        rate = [drag(page, DRAG_SECONDS) for _ in range(2)][-1]
+        name = "all, always" if everything else "as it is shown"
+        told = f"{viewer.screen.drawn[0]} of {viewer.screen.drawn[1]} at rest"
+        print(f"  {name:15} {rate:6.2f} pictures a second; opened in {opened:.1f} s; {told}")
+
+
+def rest(viewer: Viewer) -> None:
+    """Wait until the page has drawn what it was given."""
+    wanted = viewer.screen
+    until(lambda: wanted.drawn[0] > 0, "nothing was drawn", PATIENCE)
+    until(lambda: bool(viewer._server.get_clients()), "no page came", PATIENCE)
+    (client,) = viewer._server.get_clients().values()
+    client.get_render(16, 16, timeout=PATIENCE)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--count", type=int, default=1_000_000, help="Gaussians of the server")
+    parser.add_argument("--page", type=int, default=200_000, help="Gaussians of the page; 0: none")
+    options = parser.parse_args()
+    time_server(options.count)
+    if options.page:
+        scene = room(options.page)
+        print(f"{options.page} Gaussians in Chromium, {SIZE[0] - 300} x {SIZE[1]} pixels:")
+        try:
+            time_page(scene, everything=False)
+            time_page(scene, everything=True)
+        except pytest.skip.Exception as reason:
+            print(f"  skipped: {reason}")
+
+
+if __name__ == "__main__":
+    main()
