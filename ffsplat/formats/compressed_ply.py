@@ -14,10 +14,10 @@ from jaxtyping import Float, Float32, UInt8, UInt32
 from ffsplat.errors import SceneFileError
 from ffsplat.formats.packing import (
     Parts,
+    along_morton_curve,
     dc_of,
     drop_largest,
     level,
-    morton_order,
     readable,
     restore_largest,
     writable,
@@ -50,7 +50,7 @@ def write(scene: Scene, path: str | Path, *, overwrite: bool = False) -> None:
     Raises OutputError as `atomic_output`, and for Gaussians that are not finite.
     """
     gaussians = writable(scene)
-    gaussians = gaussians[morton_order(gaussians.means)]
+    gaussians = along_morton_curve(gaussians)
     logs = np.clip(np.log(gaussians.scales), -LOG_SCALE, LOG_SCALE)
     colors = np.float32(SH_C0) * gaussians.sh[:, 0] + np.float32(0.5)
     places, bounds = zip(*map(_in_chunks, (gaussians.means, logs, colors)), strict=True)

@@ -11,7 +11,7 @@ import numpy as np
 
 from ffsplat.errors import SceneFileError
 from ffsplat.formats.columns import SHAPES, check_columns, columns_of, scene_of
-from ffsplat.formats.packing import MAX_RATIO
+from ffsplat.formats.packing import check_promise
 from ffsplat.io.atomic import atomic_output
 from ffsplat.io.header import open_regular
 from ffsplat.types import Scene
@@ -54,8 +54,7 @@ def _read(archive: zipfile.ZipFile, path: Path) -> Scene:
     names = [entry.filename.removesuffix(".npy") for entry in entries]
     if len(entries) > len(SHAPES) or len(set(names)) != len(names):
         raise SceneFileError(f"{path.name} is not a scene: {len(entries)} arrays")
-    budget = path.stat().st_size * MAX_RATIO
-    found, headers = {}, {}
+    found, headers, promised = {}, {}, 0
     for name, entry in zip(names, entries, strict=True):
         with archive.open(entry) as stream:
             shape, fortran, kind = _array_header(stream)
@@ -63,10 +62,9 @@ def _read(archive: zipfile.ZipFile, path: Path) -> Scene:
             raise SceneFileError(f"{path.name}: {name[:40]} is in Fortran order")
         found[name] = kind.str, shape
         headers[name] = kind, shape
-        budget -= _size(kind, shape)
+        promised += _size(kind, shape)
     check_columns(found, path.name)
-    if budget < 0:
-        raise SceneFileError(f"{path.name} promises more than it can hold")
+    check_promise(promised, path.stat().st_size)
     columns = {}
     for name, entry in zip(names, entries, strict=True):
         with archive.open(entry) as stream:

@@ -18,7 +18,7 @@ from jaxtyping import Float32, UInt8
 from PIL import Image
 
 from ffsplat.errors import OutputError
-from ffsplat.formats.packing import byte, drop_largest, morton_order, writable
+from ffsplat.formats.packing import along_morton_curve, byte, drop_largest, writable
 from ffsplat.formats.quantize import nearest, palette_of, table_of
 from ffsplat.io.atomic import atomic_output
 from ffsplat.io.layout import MAX_THREADS
@@ -33,6 +33,9 @@ ROW_OF_PALETTE = 64
 FIRST_TAG = 252
 """Alpha of a rotation whose largest component is w; x, y, z follow."""
 
+EFFORT = 20
+"""Of 100: at 50 the images take 0.8 % less, and twice the time."""
+
 LEVELS16 = 65535
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 _ROOT2 = np.float32(np.sqrt(2))
@@ -46,7 +49,7 @@ def write(scene: Scene, path: str | Path, *, overwrite: bool = False) -> None:
     gaussians = writable(scene)
     if len(gaussians) > (MAX_SIDE - 3) ** 2:
         raise OutputError(f"{len(gaussians)} Gaussians are more than SOG holds")
-    gaussians = gaussians[morton_order(gaussians.means)]
+    gaussians = along_morton_curve(gaussians)
     images, meta = _images(gaussians)
     side = 4 * int(np.ceil(np.sqrt(len(gaussians)) / 4))
     with ThreadPoolExecutor(MAX_THREADS) as pool:
@@ -138,5 +141,7 @@ def _webp(pixels: UInt8[np.ndarray, "..."], side: int) -> bytes:
         image[: len(pixels)] = pixels
         pixels = image.reshape(height, side, -1)
     stream = io.BytesIO()
-    Image.fromarray(pixels).save(stream, "WEBP", lossless=True, quality=50, method=2, exact=True)
+    Image.fromarray(pixels).save(
+        stream, "WEBP", lossless=True, quality=EFFORT, method=2, exact=True
+    )
     return stream.getvalue()

@@ -12,15 +12,15 @@ from jaxtyping import Float, Float32, UInt8, UInt16
 from PIL import Image, UnidentifiedImageError
 
 from ffsplat.errors import SceneFileError
-from ffsplat.formats.packing import MAX_GAUSSIANS, Parts, readable, restore_largest
+from ffsplat.formats.packing import MAX_GAUSSIANS, Parts, check_promise, readable, restore_largest
 from ffsplat.formats.quantize import ENTRIES
 from ffsplat.formats.sog import FIRST_TAG, LEVELS16, MAX_SIDE, ROW_OF_PALETTE
 from ffsplat.io.header import open_regular
 from ffsplat.types import Scene
 
 MAX_META = 1 << 20
-MAX_RATIO = 64
-"""Gaussians that a byte of a file may hold: real files hold 0.1, flat ones a few."""
+PIXEL_BYTES = 24
+"""Bytes that a Gaussian takes in all images as they are decoded."""
 
 FREE_PIXELS = 1 << 16
 COEFFICIENTS = {1: 3, 2: 8, 3: 15}
@@ -51,9 +51,9 @@ class _Bundle:
         if not isinstance(self.meta, dict) or self.meta.get("version") != 2:
             raise ValueError("meta.json is not that of version 2")
         self.count = self.meta["count"]
-        limit = min(MAX_GAUSSIANS, self.size * MAX_RATIO)
-        if type(self.count) is not int or not 0 < self.count <= limit:
-            raise ValueError(f"{str(self.count)[:20]} Gaussians are not in {self.size} bytes")
+        if type(self.count) is not int or not 0 < self.count <= MAX_GAUSSIANS:
+            raise ValueError(f"it has {str(self.count)[:20]} Gaussians")
+        check_promise(self.count * PIXEL_BYTES, self.size)
 
     def parts(self) -> Parts:
         """The Gaussians, not checked yet."""

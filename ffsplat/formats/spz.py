@@ -1,7 +1,7 @@
 """SPZ by Niantic: some 20 bytes a Gaussian before compression, 15 after it.
 
-Versions 2 and 3 are one gzip stream (version 3 has the better rotations; it is the default, since
-every reader in use takes it, while Spark 2.2 and gsply without zstd refuse 4); version 4 is a plain header and one zstd stream for each attribute.
+Version 3 is the default, since every reader in use takes it: version 2 has coarser rotations, and
+Spark 2.2 and gsply without zstd refuse version 4.
 Attributes follow one another: positions as 24-bit fixed point, opacities, colours, log scales,
 rotations, higher SH, bytes all. The axes are those of the PLY: nothing is turned, as by the tools
 of Niantic and PlayCanvas. Source: github.com/nianticlabs/spz, README and load-spz.cc (2026).
@@ -10,15 +10,13 @@ of Niantic and PlayCanvas. Source: github.com/nianticlabs/spz, README and load-s
 import struct
 import zlib
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Float32, UInt8
 
-from ffsplat.errors import OutputError, SceneFileError, UsageError
+from ffsplat.errors import OutputError, SceneFileError
 from ffsplat.formats.packing import (
     MAX_GAUSSIANS,
-    MAX_RATIO,
     Parts,
     byte,
     drop_largest,
@@ -26,40 +24,28 @@ from ffsplat.formats.packing import (
     restore_largest,
     writable,
 )
+from ffsplat.formats.spz_container import (
+    COEFFICIENTS,
+    MAGIC,
+    POSITION_BITS,
+    Packed,
+    framed,
+    unframed,
+    unzipped,
+    zipped,
+)
 from ffsplat.io.atomic import atomic_output
 from ffsplat.io.header import read_limited
 from ffsplat.types import Gaussians, Scene
 
-MAGIC = b"NGSP"
-HEADER = struct.Struct("<4sIIBBBB")
-"""Magic, version, Gaussians, SH degree, fractional bits, flags, streams (0 before version 4)."""
-
 COLOR_SCALE = 0.15
-POSITION_BITS = 24
-COEFFICIENTS = (0, 3, 8, 15)
 SH_STEPS = (8, 16, 16)
 """Steps of the SH of each degree in 1/128: five bits of degree 1, four of the others."""
 
-EXTENSION_BLOCKS = 16
-"""MiB that may follow the attributes: extensions of vendors."""
-
-_LONG_HEADER = 32
-_GZIP = 16 + zlib.MAX_WBITS
 _XYZW = [1, 2, 3, 0]
 _WXYZ = [3, 0, 1, 2]
 _TOP = (1 << 9) - 1
 _HALF_ROOT = np.float32(np.sqrt(0.5))
-
-
-class Packed(NamedTuple):
-    """The attributes as bytes, in the order of the file."""
-
-    positions: UInt8[np.ndarray, "n 3 3"]
-    alphas: UInt8[np.ndarray, " n"]
-    colors: UInt8[np.ndarray, "n 3"]
-    scales: UInt8[np.ndarray, "n 3"]
-    rotations: UInt8[np.ndarray, "n _"]
-    sh: UInt8[np.ndarray, "n k 3"]
 
 
 def write(
@@ -76,7 +62,7 @@ def write(
     degree = COEFFICIENTS.index(packed.sh.shape[1])
     parts = [np.ascontiguousarray(part).data.cast("B") for part in packed if part.size]
     fields = (MAGIC, version, len(gaussians), degree, bits, 0)
-    content = _framed(fields, parts) if version >= 4 else _zipped(fields, parts)
+    content = framed(fields, parts) if version >= 4 else zipped(fields, parts)
     with atomic_output(path, overwrite, len(content)) as file:
         file.write(content)
 
@@ -86,138 +72,11 @@ def read(path: str | Path) -> Scene:
     path = Path(path)
     content = read_limited(path, 20 * MAX_GAUSSIANS)
     try:
-        header, packed = _unframed(content) if content[:4] == MAGIC else _unzipped(content)
+        header, packed = unframed(content) if content[:4] == MAGIC else unzipped(content)
         parts = _unpack(packed, header.bits)
     except (ValueError, struct.error, zlib.error) as error:
         raise SceneFileError(f"{path.name} is not an SPZ file: {error}") from error
     return Scene(readable(parts, path.name))
-
-
-class _Header(NamedTuple):
-    version: int
-    gaussians: int
-    degree: int
-    bits: int
-    streams: int
-
-    @classmethod
-    def parse(cls, content: bytes, size: int) -> "_Header":
-        """The fields, if a file of `size` bytes can hold so many Gaussians."""
-        magic, version, count, degree, bits, _, streams = HEADER.unpack(content)
-        if magic != MAGIC or not 2 <= version <= 4:
-            raise ValueError(f"it is marked {magic!r}, version {version}, not NGSP 2 to 4")
-        if degree > 3:
-            raise ValueError(f"it has SH of degree {degree}, and 3 is the highest read here")
-        if not 0 < count <= min(MAX_GAUSSIANS, size * MAX_RATIO // 19):
-            raise ValueError(f"{count} Gaussians are not in {size} bytes")
-        if bits > POSITION_BITS:
-            raise ValueError(f"{bits} fractional bits of {POSITION_BITS}")
-        return cls(version, count, degree, bits, streams)
-
-    @property
-    def shapes(self) -> list[tuple[int, ...]]:
-        """The shape of each attribute, those that are there."""
-        rotation = 3 if self.version == 2 else 4
-        shapes = [(3, 3), (), (3,), (3,), (rotation,), (COEFFICIENTS[self.degree], 3)]
-        return [(self.gaussians, *shape) for shape in shapes]
-
-
-def _zipped(fields: tuple, parts: list[memoryview]) -> bytes:
-    """One gzip stream without a time, so that the same scene is the same file."""
-    packer = zlib.compressobj(6, zlib.DEFLATED, _GZIP)
-    pieces = [packer.compress(HEADER.pack(*fields, 0)), *map(packer.compress, parts)]
-    return b"".join([*pieces, packer.flush()])
-
-
-def _unzipped(content: bytes) -> tuple[_Header, Packed]:
-    if content[:2] != b"\x1f\x8b":
-        raise ValueError("it starts with neither NGSP nor gzip's mark")
-    unpacker = zlib.decompressobj(_GZIP)
-    start = unpacker.decompress(content, HEADER.size)
-    header = _Header.parse(start, len(content))
-    if header.version > 3:
-        raise ValueError(f"version {header.version} in a gzip stream")
-    sizes = [int(np.prod(shape)) for shape in header.shapes]
-    body = unpacker.decompress(unpacker.unconsumed_tail, sum(sizes) + 1)
-    _finish(unpacker)
-    if len(body) < sum(sizes):
-        raise ValueError(f"{sum(sizes) - len(body)} of its bytes are missing")
-    ends = np.cumsum(sizes)
-    return header, _packed(
-        header, [body[end - size : end] for size, end in zip(sizes, ends, strict=True)]
-    )
-
-
-def _finish(unpacker: Any) -> None:
-    """Go to the end of a stream, past extensions that are not read, for its checksum."""
-    for _ in range(EXTENSION_BLOCKS):
-        if unpacker.eof:
-            return
-        if not unpacker.decompress(unpacker.unconsumed_tail, 1 << 20) and not unpacker.eof:
-            raise ValueError("its end is missing")
-    raise ValueError("it goes on after its last Gaussian")
-
-
-def _framed(fields: tuple, parts: list[memoryview]) -> bytes:
-    compress = _zstd().compress
-    streams = [compress(part, 12) for part in parts]
-    head = HEADER.pack(*fields, len(parts)) + struct.pack("<I12x", _LONG_HEADER)
-    table = [struct.pack("<QQ", len(s), len(p)) for s, p in zip(streams, parts, strict=True)]
-    return b"".join([head, *table, *streams])
-
-
-def _unframed(content: bytes) -> tuple[_Header, Packed]:
-    header = _Header.parse(content[: HEADER.size], len(content))
-    if header.version < 4:
-        raise ValueError(f"version {header.version} without a gzip stream")
-    (table,) = struct.unpack_from("<I", content, HEADER.size)
-    sizes = [int(np.prod(shape)) for shape in header.shapes]
-    expected = [size for size in sizes if size]
-    if table < _LONG_HEADER or header.streams != len(expected):
-        raise ValueError(f"{header.streams} streams where {len(expected)} belong")
-    place, bodies = table + 16 * len(expected), []
-    for i, size in enumerate(expected):
-        packed, plain = struct.unpack_from("<QQ", content, table + 16 * i)
-        if plain != size or place + packed > len(content):
-            raise ValueError(f"stream {i} has {packed} bytes for {plain}, not {size}")
-        bodies.append(_decompress(content[place : place + packed], size))
-        place += packed
-    return header, _packed(header, [*bodies, *[b""] * (len(sizes) - len(bodies))])
-
-
-def _decompress(stream: bytes, size: int) -> bytes:
-    zstd = _zstd()
-    try:
-        body = zstd.ZstdDecompressor().decompress(stream, size)
-    except zstd.ZstdError as error:
-        raise ValueError(str(error)) from error
-    if len(body) != size:
-        raise ValueError(f"a stream holds {len(body)} bytes, not {size}")
-    return body
-
-
-def _zstd() -> Any:
-    """The standard library's zstd, or its backport."""
-    try:
-        try:
-            from compression import zstd  # pyright: ignore[reportMissingImports] - Python 3.14
-        except ImportError:
-            from backports import zstd
-    except ImportError as error:
-        raise UsageError(
-            "version 4 of SPZ needs a zstd library",
-            'pip install "ffsplat[spz]", or --spz-version 3 to write',
-        ) from error
-    return zstd
-
-
-def _packed(header: _Header, bodies: list[bytes]) -> Packed:
-    return Packed(
-        *(
-            np.frombuffer(body, np.uint8).reshape(shape)
-            for body, shape in zip(bodies, header.shapes, strict=True)
-        )
-    )
 
 
 def _fractional_bits(means: Float32[np.ndarray, "n 3"]) -> int:

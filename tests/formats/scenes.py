@@ -5,11 +5,20 @@ from dataclasses import replace
 
 import numpy as np
 
+from ffsplat.formats import FORMATS
 from ffsplat.types import Cameras, Gaussians, Scene
 from tests.io.scenes import random_scene
 
+SPLATS = ("ply", "compressed-ply", "splat", "spz", "sog", "gltf", "npz", "safetensors")
+"""Formats that hold whole Gaussians, read and written."""
+
 COUNT = 600
 """Not a multiple of 256, and more than two chunks of it."""
+
+
+def name_of(format_: str) -> str:
+    """A file name of that format."""
+    return "scene" + FORMATS[format_].suffixes[0]
 
 
 def small_scene(sh: int = 1, codes: int = 4, count: int = COUNT) -> Scene:

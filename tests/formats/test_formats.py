@@ -20,16 +20,11 @@ from ffsplat.formats.packing import morton_order
 from ffsplat.io import load_scene
 from ffsplat.types import Scene
 from tests.formats.limits import EXACT, FLOAT, ROUNDED, SPZ2
-from tests.formats.scenes import assert_near, small_scene
+from tests.formats.scenes import SPLATS, assert_near, name_of, small_scene
 
 SORTED = ("compressed-ply", "sog")
-SPLATS = ("ply", "compressed-ply", "splat", "spz", "sog", "gltf", "npz", "safetensors")
 WHOLE = ("gltf", "npz", "safetensors")
 LIMITS = {"ply": FLOAT, "gltf": EXACT, "npz": EXACT, "safetensors": EXACT, **ROUNDED}
-
-
-def name_of(format_: str) -> str:
-    return "scene" + FORMATS[format_].suffixes[0]
 
 
 def in_order(scene: Scene, format_: str) -> Scene:
