@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 MAX_BYTES = 1 << 16
 """Size of a file with a transform."""
 
+UNLIKE = 0.3
+"""Correlation of shared photos in two scenes below which they are hardly the same photos."""
+
 
 @click.command("merge", short_help=COMMANDS["merge"])
 @click.argument("scenes", metavar="SCENE...", type=FILE, nargs=-1, required=True)
@@ -72,8 +75,19 @@ def command(
         console.json(facts)
     else:
         _show(console, facts)
-    if merged.dropped:
-        spaces = ", ".join(merged.dropped)
+    _warn(console, facts)
+
+
+def _warn(console: Console, facts: dict[str, Any]) -> None:
+    for one in facts["placed"]:
+        alike = one["likeness"]
+        if alike is not None and alike < UNLIKE:
+            console.warning(
+                f"the shared photos look different in {one['scene']} (correlation {alike:.2f}): "
+                "are they the same photos?"
+            )
+    if dropped := facts["codebook"]["dropped"]:
+        spaces = ", ".join(dropped)
         console.warning(f"text spaces that not all rows could be embedded in are gone: {spaces}")
 
 
@@ -172,6 +186,7 @@ def _placement(path: Path, placed: "Placed") -> dict[str, Any]:
         "degrees": float(np.degrees(np.median(placed.turns))),
         "distance": float(np.median(placed.shifts)),
         "depth": placed.depth,
+        "likeness": placed.likeness,
     }
 
 

@@ -15,6 +15,7 @@ from ffsplat.alignment import (
     Similarity,
     camera_similarity,
 )
+from ffsplat.edit.comparing import depth_ratios, likeness
 from ffsplat.errors import FFSplatError, UsageError
 from ffsplat.types import Cameras, Scene
 
@@ -24,18 +25,12 @@ FEWEST = 2
 GUESSES = 500
 """Pairs of shared photos that are tried to begin with, evenly spaced among all of them."""
 
-LARGEST_ERROR = 0.25
+LARGEST_ERROR = 0.2
 """Median of a camera's turn in radians plus its shift over depth, from which photos of one name
 are taken for different ones."""
 
 SURE = 0.01
 """Relative error of the scale by camera centres below which depths are not asked."""
-
-JUDGED = 8
-"""Shared photos whose depths are compared, evenly spaced."""
-
-DEPTH_WIDTH = 128
-"""Pixels across the depth maps that are compared."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +40,8 @@ class Placed:
     `names` are the photos that count, `left_out` those that contradict them. `turns` are the angles
     in radians and `shifts` the distances, in the unit of the target, by which the cameras that
     count are off; `depth` is what they see in the median, in that unit. `scale_from` says what told
-    the scale: "centers" of the cameras or "depths".
+    the scale: "centers" of the cameras or "depths". `likeness` is that of the photos in both scenes
+    (`ffsplat.edit.comparing.likeness`).
     """
 
     similarity: Similarity
@@ -55,6 +51,7 @@ class Placed:
     shifts: Float64[np.ndarray, " v"]
     depth: float
     scale_from: str
+    likeness: float | None = None
 
 
 def shared_views(a: Cameras | None, b: Cameras | None) -> Int64[np.ndarray, "v 2"]:
@@ -95,7 +92,9 @@ def place_by_views(source: Scene, target: Scene) -> Placed:
             f"{np.median(placed.shifts) / depth:.0%} of the depth",
             "are they the same photos? else give a --transform",
         )
-    return placed
+    kept = [cameras[1].names.index(name) for name in placed.names]
+    alike = likeness(source, target, (cameras[0][kept], cameras[1][kept]))
+    return replace(placed, likeness=alike)
 
 
 def _by_centers(source: Cameras, target: Cameras, depth: float) -> Placed | None:
@@ -113,7 +112,7 @@ def _by_depths(
     by_centers: Placed | None,
 ) -> Placed:
     """With the scale of the depths, unless that of the camera centres is surer."""
-    ratios = _depth_ratios((source, target), cameras)
+    ratios = depth_ratios(source, target, cameras)
     if len(ratios):
         middle = float(np.median(ratios))
         error = float(np.abs(ratios / middle - 1).mean()) if len(ratios) > 1 else SURE
@@ -182,37 +181,6 @@ def _usual_depth(scene: Scene, cameras: Cameras) -> float:
     depths = (centers @ forward.T - np.einsum("vi,vi->v", places, forward)).ravel()
     before = depths[depths > 0]
     return float(np.median(before)) if len(before) else 1.0
-
-
-def _depth_ratios(
-    scenes: tuple[Scene, Scene], cameras: tuple[Cameras, Cameras]
-) -> Float64[np.ndarray, " r"]:
-    """How much deeper the second scene is than the first, the median over each shared photo."""
-    width, height = (int(side) for side in cameras[1].sizes[0])
-    size = DEPTH_WIDTH, max(1, round(DEPTH_WIDTH * height / width))
-    some = slice(None, None, -(-len(cameras[0]) // JUDGED))
-    first, second = (
-        _depth_maps(scene, seen[some], size) for scene, seen in zip(scenes, cameras, strict=True)
-    )
-    both = (first > 0) & (second > 0)
-    views = zip(first, second, both, strict=True)
-    return np.array([np.median(b[where] / a[where]) for a, b, where in views if where.any()])
-
-
-def _depth_maps(
-    scene: Scene, cameras: Cameras, size: tuple[int, int]
-) -> Float64[np.ndarray, "v h w"]:
-    """Depth maps of (width, height), 0 where less than half of the light is stopped."""
-    from ffsplat.render import render
-
-    ratio = np.array([*size, 1.0]) / np.column_stack([cameras.sizes, np.ones(len(cameras))])
-    small = replace(
-        cameras,
-        intrinsics=(ratio[:, :, None] * cameras.intrinsics).astype(np.float32),
-        sizes=np.tile(np.array(size, np.int32), (len(cameras), 1)),
-    )
-    depth, opacity = (render(scene, small, what) for what in ("depth", "opacity"))
-    return np.where(opacity > 0.5, depth, 0).astype(np.float64)
 
 
 def _unique_names(cameras: Cameras) -> dict[str, int]:

@@ -48,6 +48,7 @@ def test_shared_photos_place_the_second_scene(folder):
     assert placed["scale"] == pytest.approx(TRUTH.scale, rel=1e-4)
     assert placed["degrees"] < 0.01
     assert placed["distance"] < 1e-4
+    assert placed["likeness"] is None  # the scenes show different things
     assert read_cameras("c.json").names == walk(6).names
     assert scene.provenance["merged"] == "2 scenes"
 
@@ -76,6 +77,23 @@ def test_the_report_in_words(folder):
     assert placed.startswith("b.ply: by 6 photos, scale 1.7 (by centers), cameras off by ")
     assert (gaussians, rows) == ("Gaussians 600 + 400 -> 1000", "rows 131 + 131 -> 131")
     assert outcome.err.startswith("wrote all.ply")
+
+
+def test_photos_that_look_different_are_warned_of(folder):
+    room = replace(small_room(), cameras=walk(6))
+    colors = room.gaussians.sh.copy()
+    colors[:500], colors[500:] = -1, 1  # the wall was the brightest, and still is
+    other = replace(room, gaussians=replace(room.gaussians, sh=colors))
+    for name, one in zip("ab", (room, moved(other)), strict=True):
+        save_scene(one, f"{name}.ply", overwrite=True)
+    files = ("--cameras", "a.json", "--cameras", "b.json", "-o", "all.ply", "--overwrite")
+    outcome = run("merge", "a.ply", "b.ply", *files)
+    assert outcome.code == 0
+    assert "look different in b.ply" not in outcome.err
+    colors[:500], colors[500:] = 1, -1
+    save_scene(moved(other), "b.ply", overwrite=True)
+    outcome = run("merge", "a.ply", "b.ply", *files)
+    assert "warning: the shared photos look different in b.ply (correlation -" in outcome.err
 
 
 @pytest.mark.parametrize(
