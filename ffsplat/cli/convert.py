@@ -35,30 +35,30 @@ def _format_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _click_option(option: Option, formats: list[str]) -> Callable[..., Any]:
-    flag = f"--{option.name}"
-    settings: dict[str, Any] = {"default": None, "show_default": str(option.default)}
-    settings["help"] = f"[{', '.join(formats)}] {option.help}"
-    if isinstance(option.default, bool):
-        flag = f"{flag}/--no-{option.name}"
-        settings["show_default"] = "yes" if option.default else "no"
+    """An option whose value is None unless it is given: only then must the format know it."""
+    flag, default = f"--{option.name}", option.default
+    if isinstance(default, bool):
+        flag, default = f"{flag}/--no-{option.name}", "yes" if default else "no"
+        kind: Any = None
     else:
-        choices = click.Choice(option.choices) if option.choices else None
-        settings["type"] = choices or TYPES[type(option.default)]
-    if option.default == "":
-        settings["show_default"] = False
-    return click.option(flag, option.keyword, **settings)
+        kind = click.Choice(option.choices) if option.choices else TYPES[type(default)]
+    text = f"[{', '.join(formats)}] {option.help}" + (f"  [default: {default}]" if default else "")
+    return click.option(flag, option.keyword, type=kind, default=None, help=text)
 
 
 def _list_formats(context: click.Context, parameter: click.Parameter, value: bool) -> None:
     if not value or context.resilient_parsing:
         return
     console: Console = context.find_root().obj
-    row = "{:14} {:5} {:26} {}"
-    console.result(row.format("format", "", "files", "what"))
+    rows = [("format", "", "files", "what")]
     for format_ in FORMATS.values():
         abilities = ("r" if format_.reads else "-") + ("w" if format_.writes else "-")
         files = " ".join(format_.suffixes) or "a folder"
-        console.result(row.format(format_.name, abilities, files, format_.summary))
+        rows.append((format_.name, abilities, files, format_.summary))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        console.result("  ".join(cells).rstrip())
     context.exit()
 
 

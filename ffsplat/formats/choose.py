@@ -158,7 +158,7 @@ def lost(scene: Scene, format_: Format) -> list[str]:
     if "sh" in format_.carries and degree > format_.sh_degree:
         phrases.append(f"SH above degree {format_.sh_degree}")
     if format_.precision:
-        phrases.append(f"full precision ({format_.precision})")
+        phrases.append(f"precision beyond {format_.precision}")
     if scene.codes is not None and format_.code_precision:
-        phrases.append(f"every bit of the codes ({format_.code_precision})")
+        phrases.append(f"precision beyond {format_.code_precision}")
     return phrases

@@ -144,7 +144,7 @@ FORMATS = _rows(
         reads=True,
         writes=True,
         carries=frozenset({"cameras"}),
-        precision="colours in 8 bits",
+        precision="8-bit colours",
         options=(
             Option("colmap-files", "bin", "Binary or text files.", ("bin", "txt")),
             _MIN_OPACITY,
@@ -160,7 +160,7 @@ FORMATS = _rows(
         reads=True,
         writes=True,
         carries=frozenset({"cameras"}),
-        precision="colours in 8 bits",
+        precision="8-bit colours",
         options=(_MIN_OPACITY,),
         source="nerfstudio-project/nerfstudio, docs/quickstart/data_conventions.md",
     ),

@@ -156,12 +156,12 @@ def test_spz_of_a_large_scene_gives_up_bits_and_then_refuses(tmp_path):
 def test_lost_says_what_the_scene_has_and_the_format_has_not():
     scene = small_scene(16)
     assert lost(scene, FORMATS["gltf"]) == []
-    assert lost(scene, FORMATS["npz"]) == ["every bit of the codes (8-bit code weights)"]
+    assert lost(scene, FORMATS["npz"]) == ["precision beyond 8-bit code weights"]
     assert lost(scene, FORMATS["ply"]) == ["cameras"]
     assert lost(scene, FORMATS["splat"]) == [
         *(TRAITS[key] for key in ("sh", "codes", "codebook", "instances", "meaning")),
         *(TRAITS[key] for key in ("cameras", "provenance")),
-        "full precision (8-bit colours and rotations)",
+        "precision beyond 8-bit colours and rotations",
     ]
     bare = Scene(replace(small_scene(1).gaussians, meaning_opacities=None))
     assert lost(bare, FORMATS["gltf"]) == lost(bare, FORMATS["npz"]) == []
