@@ -5,20 +5,24 @@ Gaussians, itself among them, at length 1. Its code overwrites features while la
 averaged, ten thousand at a time, so that its result depends on their order; this does not.
 """
 
+from typing import Literal
 from weakref import WeakKeyDictionary
 
 import numpy as np
-from jaxtyping import Float32, Int32
+from jaxtyping import Float16, Float32, Int16, Int32
 
 from ffsplat import codes
 from ffsplat.grouping.neighbors import nearest
-from ffsplat.types import NO_ID, Gaussians, Scene, SparseCode
+from ffsplat.types import Gaussians, Scene, SparseCode
 
 NEIGHBORS = 10
 """Gaussians that are averaged, itself among them."""
 
 KEPT = 8
 """Pairs of a smoothed code: the heaviest. Ten neighbours mostly share their rows."""
+
+MANY = 2**18
+"""Gaussians up to which numpy smooths them sooner than numba is loaded."""
 
 _smoothed: WeakKeyDictionary[SparseCode, tuple[Gaussians, SparseCode]] = WeakKeyDictionary()
 """The last smoothed codes of each scene that is still in use: every text asks for the same."""
@@ -39,24 +43,47 @@ def smoothed_codes(scene: Scene, code: SparseCode) -> SparseCode:
     return found[1]
 
 
-def smooth(code: SparseCode, neighbors: Int32[np.ndarray, "n m"], kept: int = KEPT) -> SparseCode:
+def smooth(
+    code: SparseCode,
+    neighbors: Int32[np.ndarray, "n m"],
+    kept: int = KEPT,
+    backend: Literal["auto", "numba", "numpy"] = "auto",
+) -> SparseCode:
     """The direction of the mean unit vector of each Gaussian's neighbours, `kept` pairs of it.
 
     The norms of the code must be those of its rows' space; those of the result are not: see
-    `query.scoring.in_space`. Neighbours without evidence do not count.
+    `query.scoring.in_space`. Neighbours without evidence do not count. `auto` takes
+    numba for more than `MANY` Gaussians: fewer are quicker than its compilation.
     """
     lengths = code.norms.astype(np.float32)
     unit: Float32[np.ndarray, "n k"] = np.divide(
         code.weights, lengths[:, None], out=np.zeros(code.weights.shape, np.float32),
         where=lengths[:, None] > 0,
     )  # fmt: skip
-    ids = np.full((len(code), kept), NO_ID, np.int16)
-    weights = np.zeros((len(code), kept), np.float16)
-    for start in range(0, len(code), codes.CHUNK):
-        rows = slice(start, start + codes.CHUNK)
-        near = neighbors[rows]
-        pairs = code.ids[near].reshape(len(near), -1), unit[near].reshape(len(near), -1)
-        part = codes.from_pairs(pairs[0], pairs[1], kept)
-        ids[rows], weights[rows] = part.ids, part.weights
+    fast = len(code) > MANY if backend == "auto" else backend == "numba"
+    ids, weights = (_by_numba if fast else _by_numpy)(code.ids, unit, neighbors, kept)
     bare = SparseCode(ids, weights, np.zeros(len(ids), np.float16))
     return SparseCode(ids, weights, codes.norm(bare).astype(np.float16))
+
+
+def _by_numba(
+    ids: Int16[np.ndarray, "n k"],
+    unit: Float32[np.ndarray, "n k"],
+    neighbors: Int32[np.ndarray, "n m"],
+    kept: int,
+) -> tuple[Int16[np.ndarray, "n kept"], Float16[np.ndarray, "n kept"]]:
+    from ffsplat.grouping.loops import heaviest_of_neighbors
+
+    best, weights = heaviest_of_neighbors(ids, unit, neighbors, kept)
+    return best, weights.astype(np.float16)
+
+
+def _by_numpy(
+    ids: Int16[np.ndarray, "n k"],
+    unit: Float32[np.ndarray, "n k"],
+    neighbors: Int32[np.ndarray, "n m"],
+    kept: int,
+) -> tuple[Int16[np.ndarray, "n kept"], Float16[np.ndarray, "n kept"]]:
+    near = ids[neighbors].reshape(len(ids), -1), unit[neighbors].reshape(len(ids), -1)
+    found = codes.from_pairs(*near, kept)
+    return found.ids, found.weights

@@ -33,6 +33,15 @@ def test_a_smoothed_code_is_the_direction_of_the_mean_of_its_neighbours():
     assert (kept * wanted).sum(axis=1).mean() > 0.95  # of rows that no neighbours share
 
 
+def test_compiled_and_plain_smoothing_agree():
+    generator = np.random.default_rng(1)
+    code = codes.from_pairs(generator.integers(-1, 9, (200, 4)), generator.random((200, 4)))
+    near = generator.integers(0, 200, (200, 10)).astype(np.int32)
+    fast, plain = (smooth(code, near, backend=backend) for backend in ("numba", "numpy"))
+    assert (fast.ids == plain.ids).mean() > 0.99  # sums in another order may tie otherwise
+    assert fast.weights.astype(float) == pytest.approx(plain.weights.astype(float), abs=2e-3)
+
+
 def test_neighbours_without_evidence_do_not_count():
     code = codes.from_pairs(np.array([[3], [-1], [-1]]), np.array([[1.0], [0.0], [0.0]]))
     near = np.array([[0, 1], [1, 0], [1, 2]], np.int32)
