@@ -25,9 +25,6 @@ from ffsplat.types import NO_ID
 MOST_THINGS = 64
 """Things that a noun may mean."""
 
-SCRAP = 0.1
-"""Share of the Gaussians of the largest thing of a noun below which another is none."""
-
 
 @dataclass(frozen=True)
 class Options:
@@ -140,8 +137,6 @@ class _Resolver:
         scene, threshold = self.question.scene, match.threshold
         hits = hits_of(scene, match, noun, threshold, 5, MOST_THINGS)
         objects = [hit for hit in hits if hit.instance != NO_ID] or hits  # the rest are scraps
-        most = max((hit.count for hit in objects), default=0)
-        objects = [hit for hit in objects if hit.count >= SCRAP * most]
         for hit in [hit for hit in objects if hit.score >= threshold] or objects:
             rows = hit.rows
             if match.whole and hit.instance != NO_ID and scene.instances is not None:

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from toyrooms import Box, room
@@ -118,6 +120,14 @@ def test_two_readings_with_different_answers_are_refused():
     with pytest.raises(UsageError, match="can be read in 2 ways"):
         refer(scene, "chair left of a table near the lamp")
     assert refer(scene, "chair left of a table and near the lamp") == [3]
+
+
+def test_gaussians_of_no_instance_are_no_thing_beside_those_of_one(scene):
+    scraps = scene.instances.copy()
+    scraps[scene.instances == SMALL] = -1
+    loose = replace(scene, instances=scraps)
+    assert refer(loose, "chairs") == [LEFT, RIGHT]
+    assert refer(replace(scene, instances=np.full_like(scraps, -1)), "the table") == [-1]
 
 
 def test_a_saved_text_is_no_phrase(scene):
