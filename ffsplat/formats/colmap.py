@@ -30,7 +30,7 @@ from ffsplat.formats.colmap_files import (
     text_points,
 )
 from ffsplat.formats.colmap_model import Model, Sightings, binary_files, text_files
-from ffsplat.formats.points import Points, pixels_of, points_of, small_gaussians
+from ffsplat.formats.points import FAR, Points, pixels_of, points_of, small_gaussians
 from ffsplat.io.folder import atomic_folder
 from ffsplat.types import Cameras, Scene
 
@@ -77,8 +77,8 @@ def read(path: str | Path) -> Scene:
     if not len(points.places):
         raise SceneFileError(f"{path} has cameras, but no points")
     found = Points(points.places.astype(np.float32), points.colors)
-    if not np.isfinite(found.places).all():
-        raise SceneFileError(f"{path} has points that are not finite")
+    if not (np.abs(found.places) < FAR).all():
+        raise SceneFileError(f"{path} has points that are not finite, or too far")
     return Scene(small_gaussians(found, cameras), cameras=cameras)
 
 
@@ -110,7 +110,7 @@ def _cameras(images: list[ImageRecord], records: dict[int, CameraRecord], where:
     quaternions = np.stack([image.quaternion_wxyz for image in images])
     translations = np.stack([image.translation for image in images])
     lengths = np.linalg.norm(quaternions, axis=1)
-    if not (np.isfinite(lengths).all() and np.isfinite(translations).all() and lengths.all()):
+    if not (np.isfinite(lengths).all() and lengths.all() and (np.abs(translations) < FAR).all()):
         raise SceneFileError(f"{where} has an image without a pose")
     poses = np.tile(np.eye(4), (len(images), 1, 1))
     turned = rotations(quaternions).transpose(0, 2, 1)

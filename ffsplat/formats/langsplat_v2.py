@@ -26,6 +26,9 @@ TOP = 4
 """Rows of a layer that a Gaussian keeps (its --topk)."""
 
 CAPTURED = 14
+LARGEST = 1e15
+"""Of any number: squares of it are still finite in float32."""
+
 MAX_CODES = 16
 
 
@@ -94,8 +97,8 @@ def _check(path: Path, arrays: list[np.ndarray]) -> None:
         raise SceneFileError(f"{path}: its tensors do not fit together")
     if TOP * len(books) > MAX_CODES:
         raise SceneFileError(f"{path} has {len(books)} layers of codes, over {MAX_CODES // TOP}")
-    if not all(np.isfinite(array).all() for array in arrays):
-        raise SceneFileError(f"{path} has values that are not finite")
+    if not all((np.abs(array) < LARGEST).all() for array in arrays):
+        raise SceneFileError(f"{path} has values that are not finite, or too large")
     if not np.linalg.norm(rotation, axis=1).all() or scaling.max() > 88:
         raise SceneFileError(f"{path} has Gaussians without a shape")
 

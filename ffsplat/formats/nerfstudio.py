@@ -15,7 +15,7 @@ from jaxtyping import Float64
 
 from ffsplat.errors import SceneFileError
 from ffsplat.formats.cameras import cameras_of
-from ffsplat.formats.points import ply_bytes, points_of, read_points, small_gaussians
+from ffsplat.formats.points import FAR, ply_bytes, points_of, read_points, small_gaussians
 from ffsplat.io.atomic import atomic_outputs
 from ffsplat.io.text import OPENGL, matrix, read_object
 from ffsplat.types import Cameras, Scene
@@ -137,6 +137,6 @@ def _check(
     if not (1 <= width < MAX_SIDE and 1 <= height < MAX_SIDE and fx > 0 and fy > 0):
         raise SceneFileError(f"{where} has an impossible lens")
     turn = pose[:3, :3]
-    rigid = np.isfinite(pose).all() and np.allclose(turn @ turn.T, np.eye(3), atol=1e-2)
+    rigid = (np.abs(pose) < FAR).all() and np.allclose(turn @ turn.T, np.eye(3), atol=1e-2)
     if not rigid or np.linalg.det(turn) < 0 or not np.array_equal(pose[3], [0, 0, 0, 1]):
         raise SceneFileError(f"{where} has no rigid transform_matrix")

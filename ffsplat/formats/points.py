@@ -17,6 +17,9 @@ POINT_PIXELS = 1.0
 GRAY = 128
 """The colour of a point that has none."""
 
+FAR = 1e15
+"""Places that lie farther are damage: their distances are still finite in float32."""
+
 _ROW = np.dtype([("place", "<f4", 3), ("color", "u1", 3)])
 _COLORS = ("red", "green", "blue")
 
@@ -77,8 +80,8 @@ def read_points(path: Path) -> Points:
     if not {"x", "y", "z"} <= set(names):
         raise SceneFileError(f"{path.name} has no points")
     places = np.stack([rows[axis] for axis in "xyz"], axis=1).astype(np.float32)
-    if not np.isfinite(places).all():
-        raise SceneFileError(f"{path.name} has points that are not finite")
+    if not (np.abs(places) < FAR).all():
+        raise SceneFileError(f"{path.name} has points that are not finite, or too far")
     if not all(color in names and rows[color].dtype == np.uint8 for color in _COLORS):
         return Points(places, np.full(places.shape, GRAY, np.uint8))
     return Points(places, np.stack([rows[color] for color in _COLORS], axis=1))

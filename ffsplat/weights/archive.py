@@ -74,7 +74,7 @@ def check_archive(path: Path, more: frozenset[str] = frozenset()) -> None:
                 entries = archive.infolist()
                 pickle = _check_entries(path, entries, size)
                 content = archive.read(pickle)
-        except (zipfile.BadZipFile, NotImplementedError, OSError, ValueError) as error:
+        except (zipfile.BadZipFile, NotImplementedError, EOFError, OSError, ValueError) as error:
             raise CheckpointError(f"{path} is a broken archive: {shown(error)}") from error
     _check_instructions(path, content, ALLOWED | more)
 

@@ -267,6 +267,18 @@ def test_a_table_of_many_tables_of_tables_is_counted(source):
         convert(source)
 
 
+def test_a_table_that_ends_beyond_the_file_is_refused(tmp_path):
+    """Sizes in the directory add up to less than the file, and yet the last entry leaves it."""
+    path = tmp_path / "last.ckpt"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a/data/0", b"0" * 10_000)
+        archive.writestr("a/data.pkl", b"N.")
+        archive.filelist[0].file_size = archive.filelist[0].compress_size = 0
+        archive.filelist[1].file_size = archive.filelist[1].compress_size = 9_000
+    with pytest.raises(CheckpointError, match="broken archive"):
+        convert_weights(path, tmp_path / "out")
+
+
 def test_files_that_are_not_there(tmp_path):
     with pytest.raises(CheckpointError, match="cannot read"):
         convert_weights(tmp_path / "absent.pth", tmp_path / "out")
