@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,10 +60,12 @@ class Step:
 
     def __str__(self) -> str:
         """As it was given: `--select chair`."""
-        shown = ",".join(f"{v:g}" for v in self.value) if isinstance(self.value, tuple) else None
-        text = f"{self.value}" if shown is None else shown
         option = "--all" if self.name == "everything" else f"--{self.name}"
-        return option if self.value is True else f"{option} {text}"
+        if self.value is True:
+            return option
+        values = self.value if isinstance(self.value, tuple) else (self.value,)
+        shown = (f"{value:g}" if isinstance(value, float) else f"{value}" for value in values)
+        return f"{option} {','.join(shown)}"
 
 
 def steps_in_order(order: Sequence[str], values: dict[str, Any]) -> list[Step]:
@@ -71,7 +74,7 @@ def steps_in_order(order: Sequence[str], values: dict[str, Any]) -> list[Step]:
     Raises UsageError for an operation with nothing chosen before it, a selection without an
     operation after it, and for nothing to do.
     """
-    given = {name: iter(_listed(values[name])) for name in (*SELECTIONS, *OPERATIONS)}
+    given = {name: _each(values[name]) for name in (*SELECTIONS, *OPERATIONS)}
     steps = [Step(name, next(given[name])) for name in order if name in given]
     if not any(step.name in OPERATIONS for step in steps):
         raise UsageError("nothing to do", "add an operation such as --remove or --recolor COLOR")
@@ -210,5 +213,6 @@ def _warnings(scene: "Scene", step: Step) -> list[str]:
     ]
 
 
-def _listed(value: Any) -> Sequence[Any]:
-    return value if isinstance(value, tuple) else [value] * 1000
+def _each(value: Any) -> Iterator[Any]:
+    """The values of an option that can be given several times; a flag is the same every time."""
+    return iter(value) if isinstance(value, tuple) else repeat(value)

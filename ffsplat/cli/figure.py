@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from ffsplat.types import Cameras
 
 MAX_MEGAPIXELS = 64
+MOST_HITS = 20
 MOST_NAMES = 24
-"""Codes in a legend; the others cover the fewest pixels."""
+"""Matches that are counted, and codes in a legend; the others cover the fewest pixels."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,10 +108,10 @@ class Figure:
     def _answer(self, text: str) -> Row:
         from ffsplat.query import query
 
-        found = query(self.painter.scene, text, strategy=self.strategy)
+        found = query(self.painter.scene, text, strategy=self.strategy, max_hits=MOST_HITS)
         highest = max(float(found.scores.max(initial=0)), found.threshold)
         count = len(found.hits)
-        note = f"{count or 'nothing'} found" if count != 1 else "one found"
+        note = f"{count or 'nothing'} found" if count < MOST_HITS else f"{count} or more found"
         steps = [(f"{share * highest:.2f}", ramp(np.array(0.35 + 0.65 * share)).tolist())
                  for share in (0.25, 0.5, 0.75, 1.0)]  # fmt: skip
         tiles = list(self.painter.heat(found, self.cameras))

@@ -122,7 +122,7 @@ def test_the_report_in_words(scene_file, tmp_path):
         (["--remove"], 2, "--remove of what?", "--select"),
         (["--remove", "--select", "table"], 2, "--remove of what?", "--select"),
         (["--all", "--hue", "9", "--select", "sofa"], 2, "nothing is done with", "operation"),
-        (["--select", "sofa", "--remove", "--hue", "9"], 2, "--hue 9.0 of what was", "choose"),
+        (["--select", "sofa", "--remove", "--hue", "9"], 2, "--hue 9 of what was", "choose"),
         (["--all", "--recolor", "reddish"], 2, "unknown colour", "brown"),
         (["--all", "--move", "1,2"], 2, "3 numbers", "--help"),
         (["--all", "--move", "1,2,nan"], 2, "3 numbers", "--help"),
