@@ -2,6 +2,7 @@
 
 import importlib.util
 from collections.abc import Iterable
+from io import BytesIO
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -20,7 +21,7 @@ def has_mp4() -> bool:
 
 
 def write_animation(
-    frames: Iterable[UInt8[np.ndarray, "h w 3"]], file: BinaryIO, ending: str
+    frames: Iterable[UInt8[np.ndarray, "h w 3"]], file: BinaryIO | BytesIO, ending: str
 ) -> None:
     """Write all frames, at least one, as an endless animation of a kind in ANIMATIONS.
 

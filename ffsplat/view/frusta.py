@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Float, Float64, UInt8
+from jaxtyping import Float, Float32, Float64, UInt8
 
 from ffsplat.decode import read_photo
 from ffsplat.errors import ImageError
+from ffsplat.stream.replica.scene import matrices
 from ffsplat.types import Cameras, Scene
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ MOST = 200
 THUMBNAIL = 256
 """Pixels of the longer side of a photo in its frustum."""
 
-_SIZE = 0.06
+_SIZE = 0.03
 """Length of a frustum over the extent of the scene."""
 
 _COLOR = (250, 160, 40)
@@ -101,7 +102,7 @@ class Frusta:
         width, height = (int(side) for side in camera.sizes[0])
         handle = self._server.scene.add_camera_frustum(
             key,
-            fov=2 * float(np.arctan(height / 2 / camera.intrinsics[0, 1, 1])),
+            fov=vertical_fov(camera),
             aspect=width / height,
             scale=size,
             thickness=2.0,
@@ -114,6 +115,21 @@ class Frusta:
         )
         handle.on_click(lambda event: self._fly(event.client, self._poses[key]))
         self._handles[key], self._poses[key] = handle, pose
+
+
+def vertical_fov(cameras: Cameras) -> float:
+    """Of the first camera, in radians."""
+    return 2 * float(np.arctan(cameras.sizes[0, 1] / 2 / cameras.intrinsics[0, 1, 1]))
+
+
+def pose_of(
+    wxyz: Float[np.ndarray, "4"], position: Float[np.ndarray, "3"]
+) -> Float32[np.ndarray, "4 4"]:
+    """The pose of a quaternion (w, x, y, z) and a place."""
+    pose = np.eye(4, dtype=np.float32)
+    pose[:3, :3] = matrices(np.asarray(wxyz, np.float64)[None])[0]
+    pose[:3, 3] = position
+    return pose
 
 
 def wxyz_of(pose: Float[np.ndarray, "4 4"]) -> Float64[np.ndarray, "4"]:

@@ -199,7 +199,7 @@ class Screen:
             if motion.rest(now):
                 if motion.seconds is not None:
                     self.pace.told(self.drawn[0], motion.seconds)
-                self._wanted = True
+                self._wanted = self._stale = True  # depth is measured from where the camera rests
 
     def _patience(self, now: float) -> float | None:
         """Seconds until a motion may end, None for no end."""

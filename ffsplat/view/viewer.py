@@ -5,16 +5,17 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Float32, Int
 
 from ffsplat.errors import FFSplatError
 from ffsplat.types import Scene
 from ffsplat.view.detail import FIRST
-from ffsplat.view.frusta import Frusta, Photo, extent_of, wxyz_of
+from ffsplat.view.frusta import Frusta, Photo, extent_of, pose_of, vertical_fov, wxyz_of
 from ffsplat.view.outputs import ORBIT_FRAMES, orbit_video, screenshot
 from ffsplat.view.panel import Panel
 from ffsplat.view.screen import Picture, Screen
@@ -30,7 +31,10 @@ MOST = 2_000_000
 PANEL_WIDTH = 300
 """Pixels of the controls."""
 
-STEP_BACK = 0.25
+FIELD_OF_VIEW = 0.8
+"""Vertical, in radians, where no camera says otherwise."""
+
+STEP_BACK = 0.12
 """Of the depth before the first camera: from behind it, its photo does not fill the page."""
 
 _TRIAL_SECONDS = 20.0
@@ -57,6 +61,7 @@ class Viewer:
         self.groups: Int[np.ndarray, " n"] | None = None
         self._server = server
         self._lock = threading.RLock()
+        self._pose: Float32[np.ndarray, "4 4"] | None = None
         self.screen = Screen(server, self._picture, max_splats)
         self.frusta = Frusta(server, photos, self._fly)
         self.panel = Panel(server, self, can_edit)
@@ -186,6 +191,7 @@ class Viewer:
         page = client.client_id
 
         def moved(camera: "viser.CameraHandle") -> None:
+            self._pose = pose_of(camera.wxyz, camera.position)
             self.screen.note_camera(page, camera.position)
 
         client.camera.on_update(moved)
@@ -216,6 +222,7 @@ class Viewer:
     def _picture(self) -> Picture:
         with self._lock:
             session, gaussians = self.session, self.session.scene.gaussians
+            session.look = replace(session.look, world_from_camera=self._pose)
             plain = session.look.coloring in ("color", "depth")
             return Picture(
                 gaussians,
@@ -233,9 +240,10 @@ class Viewer:
         A scene that is not around the origin is seen from outside.
         """
         scene, camera = self.session.scene, self._server.initial_camera
-        pose = np.eye(4)
+        pose, camera.fov = np.eye(4), FIELD_OF_VIEW
         if scene.cameras is not None and len(scene.cameras):
             pose = scene.cameras.world_from_camera[0].astype(float)
+            camera.fov = vertical_fov(scene.cameras)
         elif "model" not in scene.provenance and len(scene):
             from ffsplat.render import orbit
 

@@ -57,7 +57,7 @@ def room(tmp_path_factory):
     """The small room with a camera whose photo is yellow."""
     folder = tmp_path_factory.mktemp("viewer")
     Image.new("RGB", (40, 30), (255, 255, 0)).save(folder / "photo.png")
-    intrinsics = np.array([[[40, 0, 20], [0, 40, 15], [0, 0, 1]]], np.float32)
+    intrinsics = np.array([[[20, 0, 20], [0, 20, 15], [0, 0, 1]]], np.float32)
     camera = Cameras(
         np.eye(4, dtype=np.float32)[None],
         intrinsics,
