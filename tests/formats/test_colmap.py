@@ -160,6 +160,10 @@ def test_names_and_lenses_that_do_not_fit_are_refused(room, tmp_path):
     cameras.write_text("1 SIMPLE_RADIAL 48 36 40 24 18 0.1\n2 PINHOLE 48 36 1 1 1 1\n")
     with pytest.raises(SceneFileError, match="distorted SIMPLE_RADIAL"):
         colmap.read(tmp_path / "out")
+    cameras.write_text("1 PINHOLE 48 36 40 41 24 18\n2 PINHOLE 48 36 40 41 24 18\n")
+    (tmp_path / "out" / "images.txt").write_text("1 1 0 0 0 0 0 1e300 1 a.jpg\n\n")
+    with pytest.raises(SceneFileError, match="without a pose"):
+        colmap.read(tmp_path / "out")
     with pytest.raises(SceneFileError, match="holds no COLMAP model"):
         colmap.read(tmp_path)
 

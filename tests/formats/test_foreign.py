@@ -377,6 +377,10 @@ def test_checkpoints_that_do_not_fit_are_refused(tmp_path, gaussians):
     langsplat_v2(path, gaussians, unknown, np.ones((1, 64, 8), np.float32))
     with pytest.raises(SceneFileError, match="not finite"):
         read_scene(path)
+    huge = np.full((1, 64, 8), 1e30, np.float32)
+    langsplat_v2(path, gaussians, np.zeros((COUNT, 64), np.float32), huge)
+    with pytest.raises(SceneFileError, match="too large"):
+        read_scene(path)
 
 
 # All of them
