@@ -29,6 +29,17 @@ class Parts(NamedTuple):
     opacities: Float[np.ndarray, " n"]
     sh: Float[np.ndarray, "n k 3"]
 
+    @classmethod
+    def of(cls, gaussians: Gaussians) -> "Parts":
+        """The parameters of Gaussians, all but the opacities of meaning."""
+        return cls(
+            gaussians.means,
+            gaussians.scales,
+            gaussians.quaternions_wxyz,
+            gaussians.opacities,
+            gaussians.sh,
+        )
+
 
 def writable(scene: Scene) -> Gaussians:
     """The Gaussians, if a file can hold them; OutputError says what is wrong.
@@ -40,15 +51,7 @@ def writable(scene: Scene) -> Gaussians:
         raise OutputError("the scene has no Gaussians; most readers refuse an empty file")
     if gaussians.sh.shape[1] not in SH_COUNTS:
         raise OutputError(f"{gaussians.sh.shape[1]} SH coefficients, not 1, 4, 9 or 16")
-    problem = _problem(
-        Parts(
-            gaussians.means,
-            gaussians.scales,
-            gaussians.quaternions_wxyz,
-            gaussians.opacities,
-            gaussians.sh,
-        )
-    )
+    problem = _problem(Parts.of(gaussians))
     if problem:
         raise OutputError(f"the scene cannot be written: {problem}")
     return Gaussians(
@@ -157,14 +160,8 @@ def restore_largest(
 def along_morton_curve(gaussians: Gaussians) -> Gaussians:
     """The Gaussians in `morton_order`; the opacities of meaning stay behind."""
     order = morton_order(gaussians.means)
-    parts = (
-        gaussians.means,
-        gaussians.scales,
-        gaussians.quaternions_wxyz,
-        gaussians.opacities,
-        gaussians.sh,
-    )
-    return Gaussians(*(np.take(part, order, axis=0) for part in parts))  # 4 times an index's speed
+    ordered = (np.take(part, order, axis=0) for part in Parts.of(gaussians))  # 4 times an index
+    return Gaussians(*ordered)
 
 
 def morton_order(means: Float32[np.ndarray, "n 3"]) -> Int[np.ndarray, " n"]:
