@@ -22,8 +22,11 @@ from ffsplat.types import Cameras, Scene
 FEWEST = 2
 """Shared photos that place a scene: of fewer nobody could say whether they are the same photo."""
 
-GUESSES = 500
-"""Pairs of shared photos that are tried to begin with, evenly spaced among all of them."""
+GUESSED = 32
+"""Shared photos, evenly spaced, of which all pairs are tried to begin with."""
+
+SAME = 1e-3
+"""Error, as below, of a camera that never counts as a contradiction."""
 
 LARGEST_ERROR = 0.2
 """Median of a camera's turn in radians plus its shift over depth, from which photos of one name
@@ -129,9 +132,9 @@ def _by_depths(
 def _consensus(source: Cameras, target: Cameras, depth: float, scale: float | None) -> Placed:
     """The fit to all cameras but those that contradict the fit that most of them agree with."""
     poses = source.world_from_camera, target.world_from_camera
-    pairs = list(combinations(range(len(source)), 2))
+    some = range(0, len(source), -(-len(source) // GUESSED))
     guesses = []
-    for pair in pairs[:: -(-len(pairs) // GUESSES)]:
+    for pair in combinations(some, 2):
         with suppress(DegenerateAlignment):
             first, second = (one[list(pair)] for one in poses)
             guesses.append(camera_similarity(first, second, scale))
@@ -143,7 +146,7 @@ def _consensus(source: Cameras, target: Cameras, depth: float, scale: float | No
         return turns + shifts / depth
 
     found = errors(min(guesses, key=lambda guess: float(np.median(errors(guess)))))
-    kept = found <= max(KERNEL * float(np.median(found)), 1e-6)
+    kept = found <= max(KERNEL * float(np.median(found)), SAME)
     similarity = camera_similarity(poses[0][kept], poses[1][kept], scale)
     turns, shifts = _off(similarity, poses[0][kept], poses[1][kept])
     names = np.array(target.names, object)

@@ -8,7 +8,7 @@ from scipy.spatial.transform import Rotation
 from small_room import small_room
 
 from ffsplat.alignment import Similarity
-from ffsplat.edit import merge
+from ffsplat.edit import Label, merge, select
 from ffsplat.edit.joining import join_two
 from ffsplat.errors import UsageError
 from ffsplat.types import NO_ID, Scene
@@ -162,3 +162,19 @@ def test_too_few_scenes_or_transforms_are_refused():
         merge([scene, scene], [Similarity.identity()] * 2)
     with pytest.raises(UsageError, match="share no photos"):
         merge([scene, replace(scene, cameras=None)])
+
+
+def test_rows_of_both_codebooks_say_what_they_said():
+    first = Label("piano").apply(tilted(), EVEN)
+    second = Label("harp").apply(Label("couch").apply(tilted(), EVEN), ~EVEN)
+    joined, completed, dropped = join_two(first, second)
+    assert joined.codebook is not None
+    assert joined.codes is not None
+    assert first.codebook is not None
+    assert joined.codebook.names == (*first.codebook.names, "couch", "harp")
+    names = np.array([*joined.codebook.names, ""])[joined.codes.ids[:, 0]]
+    assert (names[:1000][EVEN] == "piano").all()
+    assert (names[1000:][EVEN] == "couch").all()
+    assert (names[1000:][~EVEN] == "harp").all()
+    assert (completed, dropped) == ((), ())
+    np.testing.assert_array_equal(select(joined, "sofa")[1000:], EVEN)

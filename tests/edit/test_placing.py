@@ -120,3 +120,10 @@ def test_too_few_shared_photos_are_refused(names, told):
     with pytest.raises(UsageError, match=told) as caught:
         place_by_views(moved(room(renamed(walk(3), names))), scene)
     assert "--transform" in str(caught.value.hint)
+
+
+def test_many_shared_photos_cost_no_more_guesses():
+    scene = room(walk(400, step=0.01))
+    placed = place_by_views(moved(scene), scene)
+    assert_truth(placed.similarity, 1e-4)
+    assert len(placed.names) == 400
