@@ -116,10 +116,10 @@ def test_ours_reads_what_splat_transform_writes(suffix, scene, folder, tmp_path)
 @needs_npm
 @pytest.mark.reader
 def test_our_tables_of_sog_are_as_good_as_theirs(tmp_path):
-    scene = small_scene(4, count=3000)
+    scene = small_scene(4, count=1500)
     write_scene(scene, tmp_path / "a.ply")
     write_scene(scene, tmp_path / "ours.sog")
-    command = ("-q", "-w", "-g", "cpu", "-i", "5")
+    command = ("-q", "-w", "-g", "cpu", "-i", "3")
     node(TRANSFORM, *command, tmp_path / "a.ply", tmp_path / "theirs.sog")
 
     def errors(path: Path) -> list[float]:
@@ -135,7 +135,7 @@ def test_our_tables_of_sog_are_as_good_as_theirs(tmp_path):
 
     ours, theirs = errors(tmp_path / "ours.sog"), errors(tmp_path / "theirs.sog")
     ratios = np.divide(ours, theirs)
-    assert (ratios <= [1.1, 1.1, 1.25]).all(), ratios  # SH: a tree, against all pairs
+    assert (ratios <= [1.25, 1.1, 1.25]).all(), ratios  # they search all tables and all pairs
 
 
 @pytest.mark.parametrize("variant", ["spz", "spz 2", "compressed-ply"])
