@@ -5,7 +5,6 @@ import numpy as np
 from ffsplat import codes
 from ffsplat.codebook import add_space
 from ffsplat.embeddings import TextEmbedding
-from ffsplat.query.question import Question
 from ffsplat.types import LEVELS, Codebook, Gaussians, Scene
 
 SPACE = "fake"
@@ -79,7 +78,3 @@ def features(scene: Scene) -> np.ndarray:
 def saved(text: str, vector: np.ndarray, canon: np.ndarray | None = None) -> TextEmbedding:
     canon = np.zeros((0, len(vector))) if canon is None else canon
     return TextEmbedding(text, SPACE, vector.astype(np.float32), canon.astype(np.float32))
-
-
-def ask(scene: Scene, text, space=None, level: str | None = None) -> Question:
-    return Question(scene, text, space, level)

@@ -17,9 +17,9 @@ from ffsplat.hits import Match
 from ffsplat.query.canonical import TEMPERATURE
 from ffsplat.query.cosine import COSINE_THRESHOLD
 from ffsplat.query.question import Question
-from ffsplat.query.regions import instance_regions, tables
+from ffsplat.query.regions import tables
 from ffsplat.query.two_step import Options as TwoSteps
-from ffsplat.query.two_step import regions_of_text
+from ffsplat.query.two_step import kept_regions
 
 MAX_STEPS = 8000
 STOP_IOU = 0.9
@@ -33,9 +33,9 @@ class Options:
     """What the plane is fitted to, and how.
 
     `mask` marks the Gaussians that are known to be meant; without it, they are those of the
-    instances that fit the text. `loss` "logistic" has one minimum, which Newton's method finds;
-    `strength` ties it to the text. "hinge" is the descent of GOI, from the text for as long as the
-    overlap is below `STOP_IOU`.
+    regions that fit the text (`two_step`). `loss` "logistic" has one minimum, which Newton's method
+    finds; `strength` ties it to the text. "hinge" is the descent of GOI, from the text for as long
+    as the overlap is below `STOP_IOU`.
     """
 
     mask: Bool[np.ndarray, " n"] | None = None
@@ -93,8 +93,8 @@ def examples(
     """How often each row occurs in what is meant and in the rest, weighted by opacity."""
     mask = options.mask
     if mask is None:
-        regions = instance_regions(question)
-        mask = np.isin(regions.of, regions_of_text(question, regions, TwoSteps()))
+        regions, kept = kept_regions(question, TwoSteps())
+        mask = np.isin(regions.of, kept)
     elif mask.shape != (len(question.scene),):
         raise UsageError(f"the mask has {mask.shape}, the scene {len(question.scene)} Gaussians")
     opacities = question.scene.gaussians.opacities_of_meaning

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float32, Int64
 
 from ffsplat import codes
+from ffsplat.codebook import LEXICON
 from ffsplat.errors import UsageError
 from ffsplat.hits import Match
 from ffsplat.query.evidence import evidence
@@ -21,8 +22,10 @@ from ffsplat.query.scoring import raise_to_cosines
 AT_ONCE = 256
 """Regions that are compared at a time."""
 
-ALIKE = 0.8
-"""Cosine of a Gaussian and its region from which it belongs to it."""
+ALIKE = 0.95
+ALIKE_IN_WORDS = 0.6
+"""Cosine of a Gaussian and its region from which it belongs to it. Embeddings of images are alike
+even where they show different things; rows of the lexicon have nothing in common."""
 
 
 @dataclass(frozen=True)
@@ -31,14 +34,15 @@ class Options:
 
     Regions are "instance"s, or all Gaussians of one codebook "row". `keep` "best" keeps the region
     that fits the text best, as the source does; "all" keeps those from `low` on, the threshold of
-    the first step (usual: that of the space's own strategy), below which there is no region.
+    the first step (usual: that of the space's own strategy), below which there is no region. "auto"
+    is what does best on rooms: all instances in the lexicon, the best row in a space of embeddings.
     `select` "member" takes the Gaussians of the region; "feature" those of the whole scene whose
     cosine with the region is the threshold or more. `stray` drops, by DBSCAN, Gaussians that have
     fewer than `neighbors` others within that distance and are near no such cluster; 0 keeps them.
     """
 
-    regions: Literal["instance", "row"] = "instance"
-    keep: Literal["best", "all"] = "all"
+    regions: Literal["auto", "instance", "row"] = "auto"
+    keep: Literal["auto", "best", "all"] = "auto"
     select: Literal["member", "feature"] = "member"
     low: float | None = None
     stray: float = 0.0
@@ -47,27 +51,37 @@ class Options:
 
 def match(question: Question, options: Options) -> Match:
     """Cosine of each Gaussian with its region, or the best of the regions, that fits the text."""
-    found = (instance_regions if options.regions == "instance" else row_regions)(question)
-    kept = regions_of_text(question, found, options)
+    found, kept = kept_regions(question, options)
     if options.select == "member":
-        inside = np.isin(found.of, kept)
-        scores, limit = inside.astype(np.float32), 0.5
+        scores, limit = np.isin(found.of, kept).astype(np.float32), 0.5
     else:
-        scores, limit = alike(question, found, kept), ALIKE
+        scores = alike(question, found, kept)
+        limit = ALIKE_IN_WORDS if question.space_name == LEXICON else ALIKE
     if options.stray > 0:
         _drop_strays(question, scores, limit, options)
     return Match(scores, (question.counted,), (), False, limit)
 
 
+def kept_regions(
+    question: Question, options: Options
+) -> tuple[Regions, Int64[np.ndarray, " kept"]]:
+    """The regions of the scene, and which of them fit the text."""
+    in_words = question.space_name == LEXICON
+    kind = options.regions.replace("auto", "instance" if in_words else "row")
+    keep = options.keep.replace("auto", "all" if in_words else "best")
+    found = (instance_regions if kind == "instance" else row_regions)(question)
+    kept = regions_of_text(question, found, options.low)
+    return found, kept[:1] if keep == "best" else kept
+
+
 def regions_of_text(
-    question: Question, regions: Regions, options: Options
+    question: Question, regions: Regions, low: float | None = None
 ) -> Int64[np.ndarray, " kept"]:
     """The regions that fit the text, best first; none if none reaches the lower threshold."""
     scores, usual = evidence(question, regions.code)
-    low = usual if options.low is None else options.low
     order = np.argsort(-scores, kind="stable")
-    order = order[(scores[order] >= low) & (regions.code.norms[order] > 0)]
-    return order[:1] if options.keep == "best" else order
+    fits = (scores >= (usual if low is None else low)) & (regions.code.norms > 0)
+    return order[fits[order]]
 
 
 def alike(

@@ -25,10 +25,11 @@ def test_the_members_of_the_regions_that_fit():
     pairs = [*noisy("chair", 6), *noisy("table", 5), *noisy("chair", 4), *noisy("lamp", 3)]
     scene = vector_scene(BOOK, pairs, [5] * 6 + [1] * 5 + [0] * 4 + [-1] * 3)
     text = saved("chair", V["chair"])
-    found = query(scene, text, strategy="two-step", low=0.7, min_count=1)
+    asked = {"strategy": "two-step", "regions": "instance", "low": 0.7, "min_count": 1}
+    found = query(scene, text, keep="all", **asked)
     assert np.flatnonzero(found.scores).tolist() == [*range(6), *range(11, 15)]
     assert {hit.instance for hit in found.hits} == {0, 5}
-    best = query(scene, text, strategy="two-step", low=0.7, keep="best", min_count=1)
+    best = query(scene, text, keep="best", **asked)
     sums = {i: unit(features_of_region(scene, i)) @ V["chair"] for i in (0, 1, 5)}
     assert [hit.instance for hit in best.hits] == [max(sums, key=sums.get)]
 
@@ -50,7 +51,7 @@ def test_a_text_that_nothing_fits_finds_nothing():
 def test_the_second_threshold_may_lie_anywhere_between_the_regions():
     pairs = [*noisy("chair", 8, 0.1), *noisy("table", 8, 0.1), *noisy("lamp", 8, 0.1)]
     scene = vector_scene(BOOK, pairs, [0] * 8 + [1] * 8 + [2] * 8)
-    asked = {"strategy": "two-step", "select": "feature", "keep": "best", "min_count": 1}
+    asked = {"strategy": "two-step", "regions": "instance", "select": "feature", "min_count": 1}
     found = query(scene, saved("chair", V["chair"]), **asked)
     own = unit(features_of_region(scene, 0))
     np.testing.assert_allclose(found.scores, np.maximum(features(scene) @ own, 0), atol=3e-3)
@@ -89,6 +90,23 @@ def test_strays_need_scikit_learn(monkeypatch):
         query(scene, saved("chair", V["chair"]), strategy="two-step", stray=1.0)
 
 
-def test_a_scene_without_instances_has_no_regions():
+def test_a_scene_without_instances_has_no_regions_but_rows():
     scene = vector_scene(BOOK, noisy("chair", 6))
-    assert query(scene, saved("chair", V["chair"]), strategy="two-step").hits == ()
+    text = saved("chair", V["chair"])
+    assert query(scene, text, strategy="two-step", regions="instance").hits == ()
+    (hit,) = query(scene, text, strategy="two-step").hits
+    assert (hit.name, hit.count) == ("chair", 6)
+
+
+def test_what_is_usual_depends_on_the_space():
+    pairs = [*noisy("chair", 6), *noisy("table", 6), *noisy("chair", 6)]
+    scene = vector_scene(BOOK, pairs, [0] * 6 + [1] * 6 + [2] * 6)
+    text = saved("chair", V["chair"])
+    usual = query(scene, text, strategy="two-step")
+    told = query(scene, text, strategy="two-step", regions="row", keep="best")
+    np.testing.assert_array_equal(usual.scores, told.scores)
+    room = lexicon_room([{"chair": 1}, {"table": 1}, {"chair": 1}], [0, 1, 2])
+    usual = query(room, "chair", strategy="two-step")
+    told = query(room, "chair", strategy="two-step", regions="instance", keep="all")
+    np.testing.assert_array_equal(usual.scores, told.scores)
+    assert usual.scores.tolist() == [1, 0, 1]

@@ -5,7 +5,7 @@ from exact geometry, spoilt as those of CLIP are (`label_features`), asked by te
 images as those of CLIP. A text is asked for every label that a room has and for some that it lacks.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +25,7 @@ from ffsplat.merge import to_scene
 from ffsplat.query import query
 from ffsplat.refine import refine_cameras
 from ffsplat.semantics.lift import label_pixels
+from ffsplat.text import TextSpace
 from ffsplat.types import Gaussians, Scene
 from train.batches import Batch
 from train.clips import batch_from_clip
@@ -48,6 +49,21 @@ CANON_SPREAD = 0.02
 ABSENT = 4
 """Labels that a room lacks and that are asked for all the same."""
 
+
+class KnownTexts:
+    """A text space that knows the labels alone."""
+
+    name = SPACE
+
+    def __init__(self, texts: tuple[TextEmbedding, ...]):
+        self._texts = texts
+
+    def encode(self, phrases: Sequence[str]) -> Float32[np.ndarray, "t d"]:
+        """The vectors of some labels."""
+        known = {text.text: text.vector for text in self._texts}
+        return np.stack([known[phrase] for phrase in phrases])
+
+
 Question = tuple[str | TextEmbedding, Bool[np.ndarray, " n"]]
 """A text, and the Gaussians that it means."""
 
@@ -60,6 +76,7 @@ class Room:
     whole: Int[np.ndarray, " n"]
     part: Int[np.ndarray, " n"]
     texts: tuple[str | TextEmbedding, ...]
+    space: TextSpace | None = None
 
     def questions(self, random: np.random.Generator) -> Iterator[Question]:
         """Every label that is there, and some that are not."""
@@ -86,22 +103,22 @@ WAYS: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
         "two-step, best region": ("two-step", {"keep": "best"}),
         "two-step, by row": ("two-step", {"regions": "row", "level": "whole"}),
         "two-step, by feature": ("two-step", {"select": "feature"}),
+        "hyperplane": ("hyperplane", {}),
     },
     "parts": {
         "lexicon": ("lexicon", {}),
         "part-in-whole": ("part-in-whole", {}),
     },
     "features": {
-        "cosine 0.25": ("cosine", {}),
+        "cosine": ("cosine", {}),
         "relevancy": ("relevancy", {}),
-        "relevancy 0.6": ("relevancy", {"threshold": 0.6}),
+        "relevancy 0.55": ("relevancy", {"threshold": 0.55}),
         "relevancy, range": ("relevancy", {"rule": "range"}),
-        "relevancy, range 0.5": ("relevancy", {"rule": "range", "threshold": 0.5}),
+        "softmax": ("softmax", {"labels": WHOLE_NAMES}),
         "two-step": ("two-step", {}),
-        "two-step 0.6": ("two-step", {"low": 0.6}),
-        "two-step, best region": ("two-step", {"keep": "best"}),
-        "two-step, by row": ("two-step", {"regions": "row", "low": 0.6}),
-        "two-step, by feature": ("two-step", {"select": "feature", "low": 0.6}),
+        "two-step, by feature": ("two-step", {"select": "feature"}),
+        "two-step, all rows": ("two-step", {"keep": "all"}),
+        "two-step, best instance": ("two-step", {"regions": "instance"}),
         "hyperplane": ("hyperplane", {}),
         "hyperplane, hinge": ("hyperplane", {"loss": "hinge"}),
     },
@@ -135,15 +152,18 @@ def lifted_room(batch: Batch, corruption: Corruption, random: np.random.Generato
     )  # fmt: skip
     n, pairs = whole.size, meaning.ids.shape[-1]
     gaussians = Gaussians(
-        points, np.full((n, 3), 0.01, np.float32), np.tile(np.array([1, 0, 0, 0], np.float32), (n, 1)),
-        np.ones(n, np.float32), np.zeros((n, 1, 3), np.float32),
-    )  # fmt: skip
+        means=points,
+        scales=np.full((n, 3), 0.01, np.float32),
+        quaternions_wxyz=np.tile(np.array([1, 0, 0, 0], np.float32), (n, 1)),
+        opacities=np.ones(n, np.float32),
+        sh=np.zeros((n, 1, 3), np.float32),
+    )
     weights = meaning.weights.reshape(-1, pairs)
     gram = code_gram(meaning.codebook)
     code = codes.from_pairs(meaning.ids.reshape(-1, pairs), weights, pairs, gram)
     scene = Scene(gaussians, code, meaning.instances.ravel(), meaning.codebook)
-    part = batch.part.numpy().ravel()
-    return Room(scene, whole.ravel(), part, texts_of(vectors, random))
+    part, texts = batch.part.numpy().ravel(), texts_of(vectors, random)
+    return Room(scene, whole.ravel(), part, texts, KnownTexts(texts))
 
 
 def texts_of(
@@ -180,7 +200,7 @@ def measure(rooms: list[Room], kind: str, seed: int = 0) -> dict[str, tuple[floa
         random = np.random.default_rng(seed)
         for text, meant in room.parts() if kind == "parts" else room.questions(random):
             for name, (strategy, options) in WAYS[kind].items():
-                answer = query(room.scene, text, strategy=strategy, **options)
+                answer = query(room.scene, text, strategy=strategy, space=room.space, **options)
                 found = (answer.scores >= answer.threshold) & (answer.scores > 0)
                 if meant.any():
                     overlaps[name].append(overlap(found, meant))
