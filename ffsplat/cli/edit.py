@@ -65,7 +65,9 @@ def step_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--new-instance", is_flag=True, help="What is labelled becomes one new object.")
 @click.option("--group", is_flag=True, help="First find objects, for a scene without any.")
 @click.option("--whole-instances", is_flag=True, help="Texts choose whole objects.")
-@click.option("--strategy", help="How texts are compared, as in `ffsplat query`.")
+@click.option("--strategy", help="How texts are compared; see `ffsplat query --strategies`.")
+@click.option("--option", "-O", "pairs", multiple=True, metavar="NAME=VALUE",
+              help="An option of the strategy; may be given again.")  # fmt: skip
 @click.option("--threshold", type=float, help="Score from which a Gaussian matches a text.")
 @click.option("--level", type=click.Choice(["whole", "part"]), help="Only things, or only parts.")
 @click.option("--space", help="Text space: lexicon, or open_clip:ARCH/TAG for any words.")
@@ -119,7 +121,19 @@ def command(
 def _choice(options: dict[str, Any]) -> Choice:
     asking = ("strategy", "threshold", "level", "space", "whole_instances")
     asked = {name: options[name] for name in asking if options[name] is not None}
+    asked |= _strategy_options(options["strategy"], options["pairs"])
     return Choice(asked, options["flat"], options["new_instance"], options["about"])
+
+
+def _strategy_options(strategy: str | None, pairs: tuple[str, ...]) -> dict[str, Any]:
+    """What `--option` says, which only a strategy that is named can know."""
+    if not pairs:
+        return {}
+    if strategy is None:
+        raise UsageError("--option belongs to a strategy", "name it with --strategy")
+    from ffsplat.query.strategies import strategy_named
+
+    return strategy_named(strategy).read(pairs)
 
 
 def _grouped(scene: "Scene", console: Console) -> "Scene":
