@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from ffsplat.query import maps
+from ffsplat.query.question import Question
+from tests.toyscenes import features, saved, unit, vector_book, vector_scene
 
 
 @pytest.fixture
@@ -60,6 +62,16 @@ def test_a_threshold_of_langsplat_is_one_of_the_range(levels):
     one = smooth[maps.best_level(smooth)].astype(np.float64)
     cut = (one - one.min()) / (one.max() - one.min()) > 0.7
     np.testing.assert_array_equal(maps.majority(cut), maps.langsplat_mask(levels)[0])
+
+
+def test_what_is_rendered_are_cosines_with_the_text_and_each_canonical_phrase():
+    random = np.random.default_rng(4)
+    rows = dict(zip("abc", unit(random.standard_normal((3, 7))), strict=True))
+    scene = vector_scene(vector_book(rows), [{"a": 1.0}, {"b": 0.5, "c": 0.5}, {}])
+    phrases = unit(random.standard_normal((3, 7)))
+    text = saved("x", phrases[0], phrases[1:])
+    found = maps.channels(Question(scene, text))
+    np.testing.assert_allclose(found, features(scene) @ phrases.T, atol=2e-3)
 
 
 def test_a_rendered_relevancy_is_that_of_the_blended_cosines():
