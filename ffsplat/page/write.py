@@ -24,8 +24,8 @@ USUAL = 8
 """Questions that are prepared if none are given: the most common things."""
 
 SHARED = (
-    "camera", "controls", "document", "geometry", "gl", "lines", "questions", "replica", "shaders",
-    "splats", "view", "wire",
+    "camera", "controls", "document", "geometry", "gl", "lines", "questions", "replica", "runs",
+    "shaders", "splats", "view", "wire",
 )  # fmt: skip
 """Scripts of the page of a stream that draw this one, too."""
 

@@ -27,7 +27,7 @@ LOOP = (0.03, 0.05, 0.05)
 GIVEN = (0.01, 0.01, 0.001)
 """The same of a pose that was given."""
 
-STEPS, MOST_STEPS = 2, 30
+STEPS, MOST_STEPS = 3, 30
 """Steps of the graph's fit that a frame takes, and all that it may take in the end."""
 
 

@@ -9,8 +9,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Literal, get_args
 
+import numpy as np
+from jaxtyping import UInt32
+
 from ffsplat.stream.protocol.fields import EXACT, MAX_JSON, Fields, read_object
 from ffsplat.stream.protocol.header import MAX_NUMBER
+from ffsplat.stream.protocol.runs import decode_gids, decode_runs
 
 Role = Literal["camera", "viewer"]
 """Who sends frames and asks, and who only looks and asks."""
@@ -26,6 +30,8 @@ MAX_TEXT = 256
 MAX_NAME = 128
 MAX_HITS = 100
 MAX_ACKS = 256
+MAX_GIDS = 24576
+"""Characters of the gids of all hits of a message together."""
 
 Vector = tuple[float, float, float]
 Matrix = tuple[float, ...]
@@ -134,7 +140,10 @@ class Pose:
 
 @dataclass(frozen=True)
 class FoundHit:
-    """One match of a query; see `ffsplat.hits.Hit`. Lengths are in units of the map's world."""
+    """One match of a query; see `ffsplat.hits.Hit`. Lengths are in units of the map's world.
+
+    `gids` says which Gaussians it is of, as `runs` has it; None where that would be too long.
+    """
 
     name: str
     instance: int
@@ -143,6 +152,11 @@ class FoundHit:
     center: Vector
     minimum: Vector
     maximum: Vector
+    gids: str | None = None
+
+    def places(self) -> UInt32[np.ndarray, " count"] | None:
+        """The gids of its Gaussians, rising, in the map that was asked; None if they are unsaid."""
+        return None if self.gids is None else decode_gids(self.gids, self.count)
 
 
 @dataclass(frozen=True)
@@ -321,13 +335,17 @@ def _hits(values: Fields) -> Hits:
 
 def _found_hit(found: Mapping[str, Any]) -> FoundHit:
     values = Fields(found, "hits")
-    return FoundHit(
+    hit = FoundHit(
         values.text("name", MAX_TEXT),
         values.integer("instance", -1, 2**31 - 1),
         values.number("score"),
         values.integer("count", 0, EXACT),
         *(_vector(values, name) for name in ("center", "minimum", "maximum")),
+        gids=values.text("gids", MAX_GIDS) if "gids" in values else None,
     )
+    if hit.gids is not None:
+        decode_runs(hit.gids, hit.count)  # refuses what they cannot be
+    return hit
 
 
 def _vector(values: Fields, name: str) -> Vector:

@@ -2,6 +2,9 @@
 
 import threading
 
+import numpy as np
+from jaxtyping import Int64
+
 from ffsplat.stream.delta import MapDelta
 from ffsplat.stream.protocol.errors import MALFORMED, ProtocolError
 from ffsplat.stream.replica.scene import SceneKeeper
@@ -33,7 +36,7 @@ class Replica:
         self._lock = threading.Lock()
         self._building = threading.Lock()
         self._keeper = SceneKeeper()
-        self._scene: tuple[ReplicaState, int, Scene] | None = None
+        self._scene: tuple[ReplicaState, int, Scene, Int64[np.ndarray, " n"]] | None = None
 
     @property
     def number(self) -> int:
@@ -89,12 +92,16 @@ class Replica:
         Gaussians stand by rising place, as in `snapshot`. Only those that changed since the last
         scene are worked out again, while deltas may be applied. The arrays are not to be changed.
         """
+        return self.scene_and_gids()[0]
+
+    def scene_and_gids(self) -> tuple[Scene, Int64[np.ndarray, " n"]]:
+        """The same, and the gid of each of its Gaussians."""
         with self._building:
             with self._lock:
                 state, number = self._state, self._state.number
                 if self._scene is not None and self._scene[:2] == (state, number):
-                    return self._scene[2]
+                    return self._scene[2:]
                 behind = state.take_behind()
             scene = self._keeper.scene(behind, {"delta": str(number)})
-            self._scene = state, number, scene
-            return scene
+            self._scene = state, number, scene, behind.places
+            return scene, behind.places

@@ -1,12 +1,17 @@
 """Questions about the live map, answered by worker threads while it grows."""
 
 import logging
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Int64
 
 from ffsplat.errors import UsageError
 from ffsplat.hits import Hit
 from ffsplat.query import query
-from ffsplat.stream.protocol.control import Error, FoundHit, Hits, Query, Vector
+from ffsplat.stream.protocol.control import MAX_GIDS, Error, FoundHit, Hits, Query, Vector
 from ffsplat.stream.protocol.errors import UNANSWERABLE
+from ffsplat.stream.protocol.runs import encode_gids
 from ffsplat.stream.replica.replica import Replica
 
 log = logging.getLogger(__name__)
@@ -18,7 +23,7 @@ def search(replica: Replica, asked: Query) -> Hits | Error:
     To be called in a worker thread.
     """
     try:
-        scene = replica.scene()
+        scene, gids = replica.scene_and_gids()
         if scene.codebook is None or scene.codes is None:
             raise UsageError("the map has no codebook yet", "ask again when a frame was fused")
         hits = query(scene, asked.text, threshold=asked.threshold, max_hits=asked.max_hits).hits
@@ -28,20 +33,21 @@ def search(replica: Replica, asked: Query) -> Hits | Error:
         # What it says may name files of this machine, so only the log has it.
         log.exception("a query failed")
         return Error(UNANSWERABLE, "the query failed", "the server's log says why", id=asked.id)
-    return Hits(asked.id, int(scene.provenance["delta"]), tuple(map(found_hit, hits)))
+    return Hits(asked.id, int(scene.provenance["delta"]), found_hits(hits, gids))
 
 
-def found_hit(hit: Hit) -> FoundHit:
-    """A hit as it goes over the wire: all of it but its rows."""
-    return FoundHit(
-        hit.name,
-        hit.instance,
-        hit.score,
-        hit.count,
-        _vector(hit.center),
-        _vector(hit.minimum),
-        _vector(hit.maximum),
-    )
+def found_hits(hits: Sequence[Hit], gids: Int64[np.ndarray, " n"]) -> tuple[FoundHit, ...]:
+    """Hits as they go over the wire; `gids` are those of the scene's Gaussians, rising.
+
+    The first hits say which Gaussians they are of, as far as that fits into a message.
+    """
+    room, found = MAX_GIDS, []
+    for hit in hits:
+        text = encode_gids(gids[np.sort(hit.rows)], room)
+        room -= len(text or "")
+        box = map(_vector, (hit.center, hit.minimum, hit.maximum))
+        found.append(FoundHit(hit.name, hit.instance, hit.score, hit.count, *box, gids=text))
+    return tuple(found)
 
 
 def _vector(values) -> Vector:

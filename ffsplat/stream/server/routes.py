@@ -28,7 +28,7 @@ SOCKET = "/stream"
 
 SCRIPTS = (
     "camera", "connection", "controls", "document", "geometry", "gl", "lines", "main", "messages",
-    "questions", "replica", "shaders", "sort", "splats", "view", "wire",
+    "questions", "replica", "runs", "shaders", "sort", "splats", "view", "wire",
 )  # fmt: skip
 
 PAGE = {

@@ -45,6 +45,7 @@ FROM_SERVER = [
     Pose(4, 1_800_000_000_000_000_001, 2, tuple(float(i % 5 == 0) for i in range(16))),
     Hits(3, 12, (FoundHit("chair", 4, 0.9, 120, (0.0, 1.0, 2.0), (-1.0, 0.0, 1.0), (1.0,) * 3),)),
     Hits(4, 12, ()),
+    Hits(5, 12, (FoundHit("cup", -1, 0.5, 4, (0.0,) * 3, (0.0,) * 3, (0.0,) * 3, "BQOkAgE="),)),
     Flushed(1, 9),
     Health(10, 7, {"blurred": 1}, 2, False, 12, 1, 4000),
     Health(10, 7, {}, 3, False, 12, 1, 4000, {"network": 20.5, "total": 31.0}),

@@ -197,3 +197,7 @@ def compressed(data: bytes, size: int = 0, cut: int = 0) -> bytes:
 
 def test_sessions_go_as_the_text_says(page: Path):
     node("--test", HERE / "connection.test.mjs", PAGE=page)
+
+
+def test_gids_of_hits_are_read_as_the_text_says(page: Path):
+    node("--test", HERE / "runs.test.mjs", PAGE=page)

@@ -21,6 +21,8 @@ def test_a_question_is_answered_as_by_the_library():
         for found, hit in zip(answer.hits, expected, strict=True):
             assert (found.name, found.instance, found.count) == (hit.name, 3, hit.count)
             assert found.score == pytest.approx(hit.score)
+            gids = one.map.snapshot().splats.gids
+            assert found.places().tolist() == gids[np.sort(hit.rows)].tolist()
             np.testing.assert_allclose(found.center, hit.center, rtol=1e-6)
             np.testing.assert_allclose(found.minimum, hit.minimum, rtol=1e-6)
             np.testing.assert_allclose(found.maximum, hit.maximum, rtol=1e-6)

@@ -23,6 +23,7 @@ const HIT = {
   center: isVector,
   minimum: isVector,
   maximum: isVector,
+  gids: isOptional(isText),
 };
 
 /** The fields that this page reads, by type. Other fields and types may be there. */

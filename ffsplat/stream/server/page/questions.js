@@ -1,10 +1,11 @@
 // Questions to the map: what to type, what is found, and which Gaussians that is.
 
 import { similarity, toWorld } from "./geometry.js";
+import { runs } from "./runs.js";
 
 const MARGIN = 1e-4; // of the size of a box, for numbers that were rounded on their way
 
-/** Marks the Gaussians of hits; the server tells boxes, instances and names of them. */
+/** Marks the Gaussians of hits: those that the server names, else by box, instance and name. */
 export class Marks {
   #tests = [];
 
@@ -16,8 +17,21 @@ export class Marks {
   show(hits) {
     this.#tests = hits.map((hit) => ({ ...hit, box: wider(hit.minimum, hit.maximum) }));
     this.splats.marking = hits.length > 0;
-    this.update(null);
+    if (hits.every((hit) => hit.gids !== undefined)) this.#markNamed(hits);
+    else this.update(null);
     this.splats.touch(null);
+  }
+
+  #markNamed(hits) {
+    const { replica, splats } = this;
+    splats.marks.fill(0);
+    for (const { gids, count } of hits) {
+      for (const [start, end] of runs(gids, count)) {
+        for (let place = start; place < Math.min(end, replica.top); place++) {
+          splats.marks[place] = replica.present[place];
+        }
+      }
+    }
   }
 
   /** Look again at places that changed, null for all. How many of them are marked. */
