@@ -18,6 +18,5 @@ class Options:
 
 def match(question: Question, options: Options) -> Match:
     """Cosine of text and coded vector; 0 where there is no evidence."""
-    rows = question.row_scores(question.embedding.vector[None])
-    scores = codes.cosine(question.code, rows)[:, 0]
+    scores = codes.cosine(question.code, question.row_scores(question.direction[None]))[:, 0]
     return Match(scores, (question.counted,), (), question.level != "part", COSINE_THRESHOLD)

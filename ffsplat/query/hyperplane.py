@@ -61,9 +61,15 @@ class Hyperplane:
 
 
 def match(question: Question, options: Options) -> Match:
-    """The probability that a Gaussian lies on the meant side of the plane."""
+    """The probability that a Gaussian lies on the meant side of the plane.
+
+    Without a mask and without a region that fits the text, nothing is found.
+    """
     plane = plane_of_text(question)
     positive, negative = examples(question, options)
+    if options.mask is None and not positive.any():
+        nothing = np.zeros(len(question.scene), np.float32)
+        return Match(nothing, (question.counted,), (), question.level != "part", 0.5)
     if positive.any() and negative.any():
         rows = question.embeddings
         if options.loss == "hinge":
@@ -81,7 +87,7 @@ def plane_of_text(question: Question) -> Hyperplane:
     threshold of a cosine.
     """
     text = question.embedding
-    vector = text.vector.astype(np.float64)
+    vector = question.direction.astype(np.float64)
     if len(text.canon):
         return Hyperplane(vector - text.canon.mean(axis=0), 0.0)
     return Hyperplane(vector, -COSINE_THRESHOLD * TEMPERATURE)

@@ -59,6 +59,12 @@ class Question:
         """The text in its space."""
         return embed(self.text, self.encoder) if isinstance(self.text, str) else self.text
 
+    @property
+    def direction(self) -> Float32[np.ndarray, " d"]:
+        """The text as a vector of length 1; a word of the lexicon may mark several rows."""
+        vector = self.embedding.vector
+        return vector / np.linalg.norm(vector) if self.space_name == LEXICON else vector
+
     @cached_property
     def codebook(self) -> Codebook:
         """The scene's codebook, with the text's space."""

@@ -101,6 +101,14 @@ def test_a_mask_of_everything_or_nothing_leaves_the_text():
         np.testing.assert_allclose(found.scores, 1 / (1 + np.exp(-margins)), atol=5e-3)
 
 
+def test_without_a_mask_the_regions_of_the_text_are_the_examples():
+    one, rows = scene()
+    found = query(one, saved("stool", rows["stool"]), strategy="hyperplane")
+    np.testing.assert_array_equal(found.scores >= 0.5, np.arange(40) // 10 == 1)
+    absent = query(one, saved("x", -rows["stool"]), strategy="hyperplane")
+    assert not absent.scores.any()
+
+
 def test_bad_masks_and_strengths_are_refused():
     one, rows = scene()
     text = saved("chair", rows["chair"])

@@ -12,6 +12,7 @@ from ffsplat.errors import UsageError
 from ffsplat.query import STRATEGIES, query, strategy_named, usual_strategy
 from ffsplat.query.options import describe, make_options, read_options
 from ffsplat.query.question import Question
+from ffsplat.text import LexiconSpace
 from tests.query.rooms import lexicon_room
 from tests.toyscenes import saved, vector_book, vector_scene
 
@@ -56,7 +57,9 @@ def test_the_usual_strategy_follows_the_space_and_the_text():
     room = lexicon_room([{"chair": 1}])
     assert usual_strategy(Question(room, "chair")) == "lexicon"
     assert query(room, "chair").strategy == "lexicon"
-    assert room.query("chair", strategy="cosine", min_count=1).scores.tolist() == [1]
+    named = len(LexiconSpace().parse("chair").rows["whole"])
+    scores = room.query("chair", strategy="cosine", min_count=1).scores
+    assert scores.tolist() == pytest.approx([1 / np.sqrt(named)], rel=1e-3)
 
 
 def test_a_listing_imports_no_strategy():
