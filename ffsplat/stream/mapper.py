@@ -23,6 +23,7 @@ from ffsplat.stream.clock import Clock
 from ffsplat.stream.delta import FramePoses, MapDelta
 from ffsplat.stream.frame import Dropped, Verdict
 from ffsplat.stream.given import is_intrinsics, is_pose
+from ffsplat.stream.graph.warm import warm_up as warm_up_graph
 from ffsplat.stream.keyframes import Keyframe, sight_distances
 from ffsplat.stream.map import warm_up
 from ffsplat.stream.map.meeting import Meeting, meet
@@ -111,6 +112,7 @@ class Mapper:
             )
         spare.take_delta()
         warm_up()
+        warm_up_graph()
         self.predictor.restore(learnt)
 
     def add(
