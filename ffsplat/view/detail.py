@@ -8,11 +8,12 @@ from jaxtyping import Float, Float32, Int
 
 from ffsplat.types import Gaussians
 
-MOVING_SECONDS = 0.1
-"""For one picture while the camera moves: slower is no motion any more."""
+MOVING_SECONDS = 0.25
+"""For a trial picture of what is drawn while the camera moves. It waits for its sorting and comes
+back over the network; the pictures of a motion do neither, and are several times as quick."""
 
 REST_SECONDS = 1.0
-"""For one picture at rest."""
+"""For a trial picture of what is drawn at rest."""
 
 FIRST = 100_000
 """Gaussians for a page of which nothing is known yet."""
@@ -23,21 +24,28 @@ FEWEST = 10_000
 STILL_SECONDS = 0.4
 """Without a message of its camera, a page is at rest."""
 
-MAX_INFLATION = 4.0
+VIEW_COSINE = 0.5
+"""Of the angle from the axis of a camera within which things are in view: 60 degrees."""
+
+BESIDE = 0.1
+"""Weight of what is beside the view, and may come into it while the camera turns."""
+
+MAX_INFLATION = 16.0
 """Of the covariance of the Gaussians that stand for those left out."""
 
 _KEPT = 32
-"""Pictures of one motion whose time counts."""
+"""Messages of one motion that count."""
 
 _ENOUGH = 4
-"""Pictures of one motion from which its median says something."""
+"""Messages of one motion from which their median says something."""
 
 
 class Pace:
-    """What a Gaussian costs the slowest page, learnt from pictures that it drew.
+    """What a Gaussian costs the page that was tried last.
 
-    `told` says how long pictures took in which so many Gaussians were drawn. Costs are linear in
-    the number of Gaussians, which is what sorting and projecting them are.
+    `told` says how long a picture took in which so many Gaussians were drawn. Costs are linear in
+    the number of Gaussians, which is what sorting and projecting them are. The messages of a
+    camera say nothing of costs: a browser sends them while its pictures still queue.
     """
 
     def __init__(self) -> None:
@@ -59,8 +67,7 @@ class Pace:
 class Motion:
     """Whether a camera moves, from the times (seconds) at which its messages came.
 
-    A page sends one with each picture while its camera moves, so the median time between two is
-    the time of a picture. A slow page is given four of these before it counts as at rest.
+    A page that is slow sends them seldom: it is at rest after four times their median distance.
     """
 
     def __init__(self) -> None:
@@ -92,28 +99,40 @@ class Motion:
 
     @property
     def seconds(self) -> float | None:
-        """The median time of a picture in this motion, None before there were enough."""
+        """The median time between two messages of this motion, None before there were enough."""
         return median(self._gaps) if len(self._gaps) >= _ENOUGH else None
 
 
-def importance(gaussians: Gaussians, eye: Float[np.ndarray, "3"]) -> Float32[np.ndarray, " n"]:
-    """Opacity times projected area from `eye`, up to a common factor.
+def importance(
+    gaussians: Gaussians, world_from_camera: Float[np.ndarray, "4 4"]
+) -> Float32[np.ndarray, " n"]:
+    """Opacity times projected area, up to a common factor; less for what is beside the view.
 
     The area is the product of the two largest scales over the squared distance.
     """
-    offsets = gaussians.means - np.asarray(eye, np.float32)
+    eye, ahead = world_from_camera[:3, 3], world_from_camera[:3, 2]
+    offsets = gaussians.means - eye.astype(np.float32)
     scales = gaussians.scales
     area = scales.prod(axis=1) / np.maximum(scales.min(axis=1), np.float32(1e-12))
+    squares = np.einsum("ni,ni->n", offsets, offsets)
+    seen = offsets @ ahead.astype(np.float32) >= VIEW_COSINE * np.sqrt(squares)
     # No nearer than its own size: what surrounds the eye hides nothing by being close.
-    squares = np.maximum(np.einsum("ni,ni->n", offsets, offsets), area)
-    return gaussians.presence * area / np.maximum(squares, np.float32(1e-12))
+    values = gaussians.presence * area / np.maximum(np.maximum(squares, area), np.float32(1e-12))
+    return np.where(seen, values, np.float32(BESIDE) * values)
 
 
-def most_important(values: Float32[np.ndarray, " n"], count: int) -> Int[np.ndarray, " kept"]:
-    """The rows of the `count` largest values, rising."""
+def sampled(values: Float32[np.ndarray, " n"], count: int) -> Int[np.ndarray, " kept"]:
+    """`count` rows, rising, drawn by weight without replacement: the same at every call.
+
+    So every surface keeps some of its Gaussians, where the largest alone would leave holes.
+    Source: Efraimidis and Spirakis, "Weighted random sampling with a reservoir", 2006 (the key of a
+    row is u^(1 / weight); here its logarithm).
+    """
     if count >= len(values):
         return np.arange(len(values))
-    return np.sort(np.argpartition(-values, count - 1)[:count])
+    logarithms = -np.random.default_rng(0).exponential(size=len(values)).astype(np.float32)
+    keys = logarithms / np.maximum(values, np.float32(1e-30))
+    return np.sort(np.argpartition(-keys, count - 1)[:count])
 
 
 def inflation(shown: int, total: int) -> float:

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, Int, UInt32
 
 from ffsplat.types import Gaussians
-from ffsplat.view.detail import Motion, Pace, importance, inflation, most_important
+from ffsplat.view.detail import Motion, Pace, importance, inflation, sampled
 from ffsplat.view.packing import colored, inflated, nothing, parts_of, shapes
 
 if TYPE_CHECKING:
@@ -43,15 +43,20 @@ class Packer:
         self._gaussians: Gaussians | None = None
         self._shapes: Words = nothing()
 
-    def parts(self, picture: Picture, budget: int, eye: Float[np.ndarray, "3"]) -> dict[str, Words]:
-        """The visible Gaussians by the name of their part; the most important if over budget."""
+    def parts(
+        self, picture: Picture, budget: int, pose: Float[np.ndarray, "4 4"]
+    ) -> dict[str, Words]:
+        """The visible Gaussians by the name of their part.
+
+        If they are over budget, those that matter most to a camera of this pose stand for all.
+        """
         total = int(picture.visible.sum())
         shown = min(total, budget)
         # All of them are taken as they lie: a million rows are slow to gather.
         rows = slice(None) if shown == len(picture.visible) else np.flatnonzero(picture.visible)
         if shown < total:
-            values = importance(picture.gaussians[rows], eye)
-            rows = np.flatnonzero(picture.visible)[most_important(values, shown)]
+            values = importance(picture.gaussians[rows], pose)
+            rows = np.flatnonzero(picture.visible)[sampled(values, shown)]
         words = colored(
             self._shapes_of(picture.gaussians)[rows], picture.colors[rows], picture.opacities[rows]
         )
@@ -118,7 +123,7 @@ class Screen:
         self._packer = Packer()
         self._picture: Picture | None = None
         self._motions: dict[int, Motion] = {}
-        self._eye = np.zeros(3)
+        self._pose = np.eye(4)
         self._wanted, self._stale, self._stopped = True, True, False
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="screen", daemon=True)
@@ -141,10 +146,10 @@ class Screen:
             self._stale = self._wanted = True
             self._changed.notify()
 
-    def note_camera(self, page: int, eye: Float[np.ndarray, "3"]) -> None:
-        """The camera of a page moved to a place."""
+    def note_camera(self, page: int, pose: Float[np.ndarray, "4 4"]) -> None:
+        """The camera of a page moved to a pose (world_from_camera)."""
         with self._changed:
-            self._eye = np.asarray(eye, float)
+            self._pose = pose
             if self._motions.setdefault(page, Motion()).note(time.monotonic()):
                 self._wanted = True
                 self._changed.notify()
@@ -188,7 +193,7 @@ class Screen:
         if stale or self._picture is None:
             self._picture = self._look()
         total = int(self._picture.visible.sum())
-        parts = self._packer.parts(self._picture, budget, self._eye)
+        parts = self._packer.parts(self._picture, budget, self._pose)
         self.nodes.show(parts)
         self.drawn = (min(total, budget), total)
         self.on_drawn()
@@ -197,8 +202,6 @@ class Screen:
         """End motions, and learn from them."""
         for motion in self._motions.values():
             if motion.rest(now):
-                if motion.seconds is not None:
-                    self.pace.told(self.drawn[0], motion.seconds)
                 self._wanted = self._stale = True  # depth is measured from where the camera rests
 
     def _patience(self, now: float) -> float | None:

@@ -34,11 +34,17 @@ PANEL_WIDTH = 300
 FIELD_OF_VIEW = 0.8
 """Vertical, in radians, where no camera says otherwise."""
 
-STEP_BACK = 0.12
+STEP_BACK = 0.2
 """Of the depth before the first camera: from behind it, its photo does not fill the page."""
 
-_TRIAL_SECONDS = 20.0
+TRIAL_SECONDS = 30.0
 """A page that draws no small picture in this time is slow, or not looked at."""
+
+SLOW_SECONDS = 10.0
+"""A page that took longer for one is not asked for a second."""
+
+NEWS = 1.5
+"""Factor on the number of Gaussians from which another trial says something new."""
 
 
 class Viewer:
@@ -61,12 +67,13 @@ class Viewer:
         self.groups: Int[np.ndarray, " n"] | None = None
         self._server = server
         self._lock = threading.RLock()
+        self._tried, self._trying = 0, threading.Lock()
         self._pose: Float32[np.ndarray, "4 4"] | None = None
         self.screen = Screen(server, self._picture, max_splats)
         self.frusta = Frusta(server, photos, self._fly)
         self.panel = Panel(server, self, can_edit)
         self._place_first_camera()
-        self.screen.on_drawn = self._say_how_much
+        self.screen.on_drawn = self._drawn
         server.on_client_connect(self._welcome)
         server.on_client_disconnect(lambda client: self.screen.forget(client.client_id))
         server.scene.on_click()(self._click)
@@ -192,24 +199,41 @@ class Viewer:
 
         def moved(camera: "viser.CameraHandle") -> None:
             self._pose = pose_of(camera.wxyz, camera.position)
-            self.screen.note_camera(page, camera.position)
+            self.screen.note_camera(page, self._pose)
 
         client.camera.on_update(moved)
-        if len(self.session.scene) > FIRST:
-            self._try_out(client)
+        self._try_out(client)
+
+    def _drawn(self) -> None:
+        """A picture was sent: say what it leaves out, and see what the pages make of it."""
+        drawn, total = self.screen.drawn
+        if self.screen.is_moving or total <= FIRST:
+            return
+        if drawn < total:
+            self.panel.say(f"{drawn:,} of {total:,} Gaussians: this page draws no more in a second")
+        if not 1 / NEWS < drawn / max(self._tried, 1) < NEWS:
+            for client in self._server.get_clients().values():
+                threading.Thread(target=self._try_out, args=(client,), daemon=True).start()
 
     def _try_out(self, client: "viser.ClientHandle") -> None:
-        """Let a page draw a small picture twice: the second time says what it can bear."""
-        seconds = _TRIAL_SECONDS
+        """Let a page draw a small picture of what it has: its time says what it can bear."""
+        count, seconds = self.screen.drawn[0], TRIAL_SECONDS
+        if len(self.session.scene) <= FIRST or not self._trying.acquire(blocking=False):
+            return
+        self._tried = count
         try:
-            for _ in range(2):
+            for _ in range(2):  # the first one also waits for what was sent
                 start = time.monotonic()
-                client.get_render(16, 16, timeout=_TRIAL_SECONDS)
+                client.get_render(16, 16, timeout=TRIAL_SECONDS)
                 seconds = time.monotonic() - start
+                if seconds > SLOW_SECONDS:
+                    break
         except (RuntimeError, TimeoutError):
             if client.client_id not in self._server.get_clients():
                 return
-        self.screen.told(self.screen.drawn[0], seconds)
+        finally:
+            self._trying.release()
+        self.screen.told(count, seconds)
 
     def _click(self, event: Any) -> None:
         def act() -> None:
@@ -296,11 +320,6 @@ class Viewer:
     def _say_selected(self) -> None:
         count = int(self.session.selected.sum())
         self.panel.say(f"{count:,} Gaussians selected" if count else "nothing selected")
-
-    def _say_how_much(self) -> None:
-        drawn, total = self.screen.drawn
-        if drawn < total and not self.screen.is_moving:
-            self.panel.say(f"{drawn:,} of {total:,} Gaussians: this page draws no more in a second")
 
 
 @contextmanager

@@ -83,7 +83,7 @@ def time_server(count: int) -> None:
 
     def parts(budget: int) -> object:
         picture = Picture(gaussians, colors, gaussians.opacities, visible)
-        return packer.parts(picture, budget, np.zeros(3))
+        return packer.parts(picture, budget, np.eye(4))
 
     print(f"{count} Gaussians, seconds:")
     for coloring in COLORINGS:

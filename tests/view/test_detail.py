@@ -5,6 +5,7 @@ import pytest
 
 from ffsplat.types import Gaussians
 from ffsplat.view.detail import (
+    BESIDE,
     FEWEST,
     FIRST,
     MAX_INFLATION,
@@ -14,7 +15,7 @@ from ffsplat.view.detail import (
     Pace,
     importance,
     inflation,
-    most_important,
+    sampled,
 )
 
 
@@ -82,21 +83,36 @@ def test_a_slow_page_may_pause_longer():
 
 
 def test_importance_is_opacity_times_area_over_squared_distance():
-    values = importance(row_of(1, 2, 4), np.zeros(3))
+    values = importance(row_of(1, 2, 4), np.eye(4))
     np.testing.assert_allclose(values, 0.9 * 0.01 / np.array([1, 4, 16]), rtol=1e-5)
-    larger = importance(row_of(2, scale=0.2, opacity=0.45), np.zeros(3))
+    larger = importance(row_of(2, scale=0.2, opacity=0.45), np.eye(4))
     np.testing.assert_allclose(larger, 0.45 * 0.04 / 4, rtol=1e-5)
 
 
+def test_what_is_beside_the_view_matters_less():
+    ahead, behind = importance(row_of(2, -2), np.eye(4))
+    assert behind == pytest.approx(BESIDE * ahead)
+    turned = np.diag([-1.0, 1, -1, 1])
+    assert importance(row_of(2, -2), turned).tolist() == [behind, ahead]
+
+
 def test_around_the_eye_importance_is_finite():
-    assert importance(row_of(0), np.zeros(3)) == pytest.approx(0.9)
+    assert importance(row_of(0), np.eye(4)) == pytest.approx(0.9)
 
 
-def test_the_largest_are_kept_in_their_order():
-    values = np.array([1, 5, 3, 4], np.float32)
-    assert most_important(values, 2).tolist() == [1, 3]
-    assert most_important(values, 9).tolist() == [0, 1, 2, 3]
-    assert most_important(values, 1).tolist() == [1]
+def test_rows_are_drawn_by_their_weight():
+    values = np.repeat(np.array([3.0, 1.0, 0.0], np.float32), 10_000)
+    rows = sampled(values, 400)
+    assert len(set(rows.tolist())) == 400
+    assert (np.diff(rows) > 0).all()
+    counts = np.bincount(rows // 10_000, minlength=3)
+    assert counts[0] / 400 == pytest.approx(0.75, abs=0.07)  # three standard deviations
+    assert counts[2] == 0
+    assert (sampled(values, 400) == rows).all()
+
+
+def test_all_rows_are_kept_if_there_is_room():
+    assert sampled(np.ones(3, np.float32), 9).tolist() == [0, 1, 2]
 
 
 def test_those_left_cover_for_the_others_within_bounds():

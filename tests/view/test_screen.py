@@ -14,7 +14,7 @@ from ffsplat.view.screen import Nodes, Packer, Picture, Screen
 from tests.io.scenes import random_gaussians
 
 PATIENCE = 10.0
-HERE = np.zeros(3)
+HERE = np.eye(4)
 
 
 class Handle:
@@ -71,9 +71,9 @@ def test_nothing_visible_is_one_that_cannot_be_seen():
     assert words.tolist() == [[0] * 8]
 
 
-def test_over_budget_the_most_important_stay_and_grow():
+def test_over_budget_those_that_matter_stay_and_grow():
     gaussians = random_gaussians(100)
-    opacities = np.where(np.arange(100) < 25, 1.0, 1e-6).astype(np.float32)
+    opacities = np.where(np.arange(100) < 25, 1.0, 0.0).astype(np.float32)
     shown = picture(replace(gaussians, opacities=opacities))
     (words,) = Packer().parts(shown, 25, HERE).values()
     assert (words[:, :3] == shapes(gaussians)[:25, :3]).all()
@@ -151,8 +151,8 @@ def test_a_moving_page_is_given_less_until_it_rests(large):
     wait()
     screen.told(500, 0.5)
     wait()
-    screen.note_camera(0, np.array([0.0, 0, -5]))
-    assert wait() == (100, 1000)
+    screen.note_camera(0, HERE)
+    assert wait() == (250, 1000)
     assert wait() == (800, 1000)
     assert not screen.is_moving
 
