@@ -15,8 +15,6 @@ from ffsplat.stream.replica.replica import Replica
 from ffsplat.types import Gaussians, Scene
 from ffsplat.view.viewer import Viewer
 
-SCHEMES = ("ws://", "wss://")
-
 PATH = "/stream"
 """Where a server streams, if the address does not say."""
 

@@ -120,7 +120,7 @@ def large(monkeypatch):
     """A screen that shows 1000 Gaussians, and how to wait for its next picture."""
     monkeypatch.setattr("ffsplat.view.detail.FIRST", 500)
     monkeypatch.setattr("ffsplat.view.detail.FEWEST", 10)
-    monkeypatch.setattr("ffsplat.view.detail.STILL_SECONDS", 0.05)
+    monkeypatch.setattr("ffsplat.view.detail.STILL_SECONDS", 600.0)
     gaussians, drawn = random_gaussians(1000), threading.Semaphore(0)
     screen = Screen(Server(), lambda: picture(gaussians), 800)
     screen.on_drawn = drawn.release
@@ -146,13 +146,16 @@ def test_a_page_that_can_bear_more_is_given_more_at_rest(large):
     assert wait() == (800, 1000)  # a second's worth is 1000, the most is 800
 
 
-def test_a_moving_page_is_given_less_until_it_rests(large):
+def test_a_moving_page_is_given_less_until_it_rests(large, monkeypatch):
     screen, wait = large
     wait()
     screen.told(500, 0.5)
     wait()
     screen.note_camera(0, HERE)
     assert wait() == (250, 1000)
+    assert screen.is_moving
+    monkeypatch.setattr("ffsplat.view.detail.STILL_SECONDS", 0.0)
+    screen.request()
     assert wait() == (800, 1000)
     assert not screen.is_moving
 
