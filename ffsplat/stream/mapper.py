@@ -164,10 +164,11 @@ class Mapper:
             self.atlas.submaps.advance()
         past = self._past(arrivals)
         window = see(self.predictor, past, arrivals, self.settings.min_confidence, clock)
+        starting = self.atlas is None or len(self.atlas.keyframes) < self.settings.window - 1
         reason: Dropped | None = None
         if cancelled():
             reason = "timeout"
-        elif not is_finite(window.prediction):
+        elif not is_finite(window.prediction, 0 if starting else len(past)):
             reason = "not_finite"
         else:
             placed = self._laid(window, arrivals)
@@ -176,7 +177,7 @@ class Mapper:
         clock.stop("place")
         if reason is not None:
             return [Verdict(one.number, reason, seconds=clock.seconds) for one in arrivals]
-        if self.atlas is None or len(self.atlas.keyframes) < self.settings.window - 1:
+        if starting:
             return self._start(window, arrivals, clock)
         return self._go_on(window, arrivals, clock)
 

@@ -181,18 +181,23 @@ def see(
     return Window(prediction, views, tuple(past), kept, FIRST)
 
 
-def is_finite(prediction: Prediction) -> bool:
+def is_finite(prediction: Prediction, first: int = 0) -> bool:
     """Whether all that places, shapes and finds Gaussians is a number: else some sum is none.
 
-    Logits may be anything: what they are turned into is bounded.
+    Of views before the `first` one only what places them counts. Logits may be anything: what they
+    are turned into is bounded.
     """
-    values = (
+    placing = (
         prediction.depth, prediction.depth_error, prediction.world_from_camera,
-        prediction.intrinsics, prediction.offsets, prediction.scales, prediction.quaternions_wxyz,
+        prediction.intrinsics,
+    )  # fmt: skip
+    shaping = (
+        prediction.offsets, prediction.scales, prediction.quaternions_wxyz,
         prediction.opacities, prediction.colors, prediction.instances, prediction.descriptors,
         prediction.token_descriptors, prediction.features,
     )  # fmt: skip
-    return all(one is None or math.isfinite(float(one.sum())) for one in values)
+    values = [*placing, *(one[:, first:] for one in shaping if one is not None)]
+    return all(math.isfinite(float(one.sum())) for one in values)
 
 
 def lay(window: Window, rows: Sequence[int], submaps: Mapping[int, Similarity]) -> Placement:

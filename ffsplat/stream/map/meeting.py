@@ -103,13 +103,12 @@ def _meet(
                     continue
                 i, j = int(b), int(a)
                 both = error[new, row, column] + error[other, i, j]
-                limit = max(both, FREE_SPACE)
-                nearer = np.log(np.float32(seen[i, j] / there))
-                if abs(nearer) <= max(both, SAME_SURFACE):
+                ratio = np.float32(seen[i, j] / there)
+                if is_within(ratio, max(both, SAME_SURFACE)):
                     support += confidence[other, i, j]
                     pixels[slot, row, column] = i * w + j
                     known = True
-                elif nearer > limit and nearest_around(seen, usable, i, j) > there * np.exp(limit):
+                elif ratio > 1 and looks_through(seen, usable, i, j, there, both):
                     veto += confidence[other, i, j]
             if veto > VETO * support:
                 stays[row, column] = False
@@ -117,3 +116,24 @@ def _meet(
             staying += 1
             agreeing += known
     return agreeing / max(staying, 1)
+
+
+@lean
+def is_within(ratio, tolerance):
+    """Whether the logarithm of a ratio is at most this large, up or down.
+
+    |log r| is at most |r - 1| / min(r, 1), and at least |r - 1| / max(r, 1): that mostly tells.
+    """
+    off = abs(ratio - 1)
+    if off <= tolerance * min(ratio, np.float32(1)):
+        return True
+    if off > tolerance * max(ratio, np.float32(1)):
+        return False
+    return abs(np.log(ratio)) <= tolerance
+
+
+@lean
+def looks_through(seen, usable, i, j, there, both):
+    """Whether a pixel and those around it see what is behind a point at a depth, beyond errors."""
+    edge = there * np.exp(max(both, FREE_SPACE))
+    return seen[i, j] > edge and nearest_around(seen, usable, i, j) > edge
