@@ -2,7 +2,7 @@ import base64
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from ffsplat.stream.protocol.errors import MALFORMED, ProtocolError
@@ -18,6 +18,7 @@ def test_the_text_is_that_of_the_specification():
     assert decode_gids("BQOkAgE=", 4).tolist() == [5, 6, 7, 300]
 
 
+@settings(deadline=None)
 @given(some.lists(some.integers(0, 300) | some.integers(0, 2**32 - 1)))
 def test_any_gids_come_back(gids):
     rising = sorted_gids(*gids)
