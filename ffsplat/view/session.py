@@ -190,7 +190,12 @@ class Session:
             self.clear()
         if len(self.hidden) != len(self.scene):
             self.show_all()
-        self.found = self._answer(self.text) if self.text else None
+        self.found = None  # that of another scene would be worse than none
+        try:
+            self.found = self._answer(self.text) if self.text else None
+        finally:
+            if self.found is None and self.look.coloring == "score":
+                self.look = replace(self.look, coloring="color")
 
     # Keeping
 

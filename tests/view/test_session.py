@@ -1,5 +1,7 @@
 """Asking, selecting, hiding, changing and saving, without any page."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from small_room import small_room
@@ -170,3 +172,12 @@ def test_another_scene_keeps_the_question(session):
     session.follow(grown, np.zeros(200, bool), np.zeros(200, bool))
     assert session.hits[0].count == 60
     assert not session.can_undo
+
+
+def test_a_scene_that_cannot_answer_is_shown_in_its_colours(session):
+    session.ask("table")
+    mute = replace(small_room(200), codes=None, codebook=None)
+    with pytest.raises(FFSplatError):
+        session.follow(mute, np.zeros(200, bool), np.zeros(200, bool))
+    assert session.hits == ()
+    assert (session.colors() == mute.gaussians.colors).all()
