@@ -2,7 +2,8 @@
 
 Gaussians and cameras live in the frames of submaps. When a place is seen again, the poses of all
 submaps are corrected by a pose graph; nothing inside of them changes, and the epoch counts up.
-No frame waits for the graph: it is fitted by a few steps a frame, and adopted when it fits.
+What the frame that closes a loop leaves to the next ones is the fit of the graph, by a bounded
+number of steps a frame; it is adopted when it fits.
 """
 
 from collections.abc import Mapping
@@ -27,8 +28,12 @@ LOOP = (0.03, 0.05, 0.05)
 GIVEN = (0.01, 0.01, 0.001)
 """The same of a pose that was given."""
 
-STEPS, MOST_STEPS = 3, 30
-"""Steps of the graph's fit that a frame takes, and all that it may take in the end."""
+STEPS, MOST_STEPS = 10, 30
+"""Steps of the graph's fit that a frame takes, and all that it may take in the end.
+
+Most fits take seven. By three a frame, corrections came two frames later: on a walk of 197 frames
+through a room with ffsplat-tiny the way was then off by 0.25 m instead of 0.22 m.
+"""
 
 
 class Submaps:

@@ -24,7 +24,7 @@ from ffsplat.stream.server.serve import Address, ServerThread
 from ffsplat.stream.server.settings import ServerSettings
 from tests.stream.server.standin import StandIn
 
-PATIENCE = 10.0
+PATIENCE = 30.0
 """Seconds after which a test has failed."""
 
 JPEG = b"\xff\xd8\xff" + bytes(100)
