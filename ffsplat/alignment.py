@@ -203,23 +203,27 @@ def camera_similarity(
     source: Float[np.ndarray, "v 4 4"],
     target: Float[np.ndarray, "v 4 4"],
     scale: float | None = None,
+    weights: Float[np.ndarray, " v"] | None = None,
 ) -> Similarity:
     """The similarity that best maps poses of the same cameras (world_from_camera) on each other.
 
     The turn is the chordal mean of the cameras' own, so that one camera is enough when `scale` is
-    given; else the scale is the ratio of the spreads of the centres. Raises DegenerateAlignment
-    without a camera, and where centres in one place tell no scale.
+    given; else the scale is the ratio of the spreads of the centres. `weights` count a camera as
+    often. Raises DegenerateAlignment without a camera, and where centres in one place tell no
+    scale.
     Source: Hartley et al., "Rotation averaging", IJCV 103, 2013, section 5.3.
     """
     if not len(source):
         raise DegenerateAlignment("no camera")
     source, target = source.astype(np.float64), target.astype(np.float64)
+    shares = np.full(len(source), 1 / len(source)) if weights is None else weights / weights.sum()
     turns = target[:, :3, :3] @ source[:, :3, :3].transpose(0, 2, 1)
-    left, _, right = np.linalg.svd(turns.sum(0))
+    left, _, right = np.linalg.svd(np.tensordot(shares, turns, 1))
     rotation = (left * np.array([1.0, 1.0, np.linalg.det(left) * np.linalg.det(right)])) @ right
-    middle_source, middle_target = source[:, :3, 3].mean(0), target[:, :3, 3].mean(0)
+    middle_source, middle_target = shares @ source[:, :3, 3], shares @ target[:, :3, 3]
     if scale is None:
-        spreads = [np.linalg.norm(c[:, :3, 3] - c[:, :3, 3].mean(0)) for c in (source, target)]
+        away = source[:, :3, 3] - middle_source, target[:, :3, 3] - middle_target
+        spreads = [np.sqrt(shares @ np.square(one).sum(1)) for one in away]
         if not min(spreads) > 0:
             raise DegenerateAlignment("the cameras are in one place")
         scale = float(spreads[1] / spreads[0])

@@ -201,6 +201,14 @@ def test_poses_tell_the_similarity_too():
     assert_same(camera_similarity(poses(9), truth.poses(poses(9))), truth, 1e-9)
     one = camera_similarity(poses(9)[:1], truth.poses(poses(9)[:1]), truth.scale)
     assert_same(one, truth, 1e-9)
+    # A camera that counts three times is as three of it.
+    weights = np.array([3.0, 1, 2])
+    moved = truth.poses(poses(9)[:3])
+    moved[0, :3, 3] += 0.1
+    moved[1, :3, :3] = moved[1, :3, :3] @ drawn(4).rotation
+    often = np.repeat([0, 1, 2], [3, 1, 2])
+    weighted = camera_similarity(poses(9)[:3], moved, weights=weights)
+    assert_same(weighted, camera_similarity(poses(9)[often], moved[often]), 1e-9)
     with pytest.raises(DegenerateAlignment, match="one place"):
         camera_similarity(poses(9)[:1], poses(9)[:1])
     with pytest.raises(DegenerateAlignment, match="no camera"):

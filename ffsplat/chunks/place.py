@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Bool, Float32, Float64
+from jaxtyping import Bool, Float32, Float64, Int64
 
 from ffsplat.alignment import Similarity, camera_similarity
 from ffsplat.geometry import transform_points, unproject
@@ -11,6 +11,9 @@ from ffsplat.prediction import Prediction
 
 AGREE = 0.2
 """Two passes agree on a pixel if they place it within this share of its depth."""
+
+TURN_ERROR = 0.05
+"""Error of the turn of a shared camera, in radians, if nothing is known of it."""
 
 JUDGED = 4096
 """Pairs of points that tell how well a placement by cameras fits."""
@@ -48,8 +51,8 @@ class Placement:
     similarity: Similarity
     agreement: float
     seam: float
-    turn: float = 0.0
-    """Median angle, in radians, by which shared cameras are turned from where the map has them."""
+    error: float = 0.0
+    """What may be expected of the turn, in radians, and of the place over the depth."""
 
 
 FIRST = Placement(Similarity.identity(), 1.0, 0.0)
@@ -71,35 +74,57 @@ def place(
     found: Shared,
     known: Shared,
     valid: Bool[np.ndarray, "v h w"],
+    errors: Float64[np.ndarray, " v"] | None = None,
 ) -> Placement:
     """The similarity by the turns and centres of shared cameras, and the ratio of their depths.
 
+    `errors` is what may be expected of each camera, in radians and over the depth (TURN_ERROR,
+    unless given): they count by their precision, and one that contradicts the surest by more than
+    both may err counts less, as Cauchy has it. The ratio is a median by the same weights, and how
+    well the points agree is told.
+
     A network tells turns better than depths: on walks through rooms with ffsplat-tiny they keep the
-    direction as well as a robust fit to 8192 points does, in a tenth of the time. The ratio is a
-    median, and how well the points agree is told.
+    direction as well as a robust fit to 8192 points does, in a tenth of the time.
     """
+    errors = np.full(len(found.poses), TURN_ERROR) if errors is None else errors
+    weights = _weights(found, known, errors)
     usable = valid & (found.depth > 0) & (known.depth > 0)
     usable &= np.isfinite(found.depth) & np.isfinite(known.depth)
     rows = np.flatnonzero(usable)
     rows = rows[:: max(1, len(rows) // JUDGED)]
-    ratio = _ratio(found, known, rows)
-    similarity = camera_similarity(found.poses, known.poses, ratio)
-    turned = similarity.rotation @ found.poses[:, :3, :3]
-    traces = np.einsum("vij,vij->v", turned, known.poses[:, :3, :3])
-    turn = float(np.median(np.arccos(np.clip((traces - 1) / 2, -1, 1))))
+    counted = weights[rows // usable[0].size]
+    ratio = _ratio(found, known, rows, counted)
+    similarity = camera_similarity(found.poses, known.poses, ratio, weights)
     source, target = (one.points.reshape(-1, 3)[rows] for one in (found, known))
-    errors = np.hypot(known.errors.ravel()[rows], ratio * found.errors.ravel()[rows])
+    apart = np.hypot(known.errors.ravel()[rows], ratio * found.errors.ravel()[rows])
     depth = known.depth.ravel()[rows]
-    errors = np.maximum(errors, np.float32(0.01) * depth)
-    return replace(_judge(similarity, source, target, depth, errors), turn=turn)
+    apart = np.maximum(apart, np.float32(0.01) * depth)
+    judged = _judge(similarity, source, target, depth, apart, counted)
+    return replace(judged, error=float(1 / np.sqrt(weights.sum())))
 
 
-def _ratio(found: Shared, known: Shared, rows: np.ndarray) -> float:
+def _weights(
+    found: Shared, known: Shared, errors: Float64[np.ndarray, " v"]
+) -> Float64[np.ndarray, " v"]:
+    """Precision of what each camera says, less where it contradicts the surest one."""
+    turns = known.poses[:, :3, :3] @ found.poses[:, :3, :3].transpose(0, 2, 1)
+    surest = int(errors.argmin())
+    traces = np.einsum("vij,ij->v", turns, turns[surest])
+    off = np.arccos(np.clip((traces - 1) / 2, -1, 1))
+    squared = np.square(errors)
+    return 1 / (squared * (1 + np.square(off) / (squared + squared[surest])))
+
+
+def _ratio(
+    found: Shared, known: Shared, rows: Int64[np.ndarray, " n"], weights: Float64[np.ndarray, " n"]
+) -> float:
     """The map's unit over the pass's: the median ratio of depths, 1 if there is none."""
     if not len(rows):
         return 1.0
     logs = np.log(known.depth.ravel()[rows]) - np.log(found.depth.ravel()[rows])
-    return float(np.exp(np.median(logs)))
+    order = np.argsort(logs)
+    total = np.cumsum(weights[order])
+    return float(np.exp(logs[order[np.searchsorted(total, total[-1] / 2)]]))
 
 
 def _judge(
@@ -108,10 +133,11 @@ def _judge(
     target: Float32[np.ndarray, "n 3"],
     depth: Float32[np.ndarray, " n"],
     errors: Float32[np.ndarray, " n"],
+    counted: Float64[np.ndarray, " n"],
 ) -> Placement:
     if not len(source):
         return Placement(similarity, 0.0, np.inf)
     apart = np.linalg.norm(similarity.points(source) - target, axis=1) / depth
-    weights = np.square(depth / errors, dtype=np.float64)
+    weights = counted * np.square(depth / errors, dtype=np.float64)
     agreement = 1 - float(weights[apart >= AGREE].sum() / weights.sum())
     return Placement(similarity, agreement, float(np.median(apart)))

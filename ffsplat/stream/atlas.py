@@ -19,10 +19,11 @@ from ffsplat.stream.loops import PlaceMemory, global_descriptor
 from ffsplat.stream.map import SplatMap
 from ffsplat.stream.map.meeting import Meeting
 from ffsplat.stream.observe import observe
+from ffsplat.stream.placing import UNLIKE
 from ffsplat.stream.settings import MapperSettings
 from ffsplat.stream.submaps import Submaps
 from ffsplat.stream.trajectory import Trajectory, matrices
-from ffsplat.stream.window import Arrival, Window, world_poses
+from ffsplat.stream.window import Arrival, Window, as_picture, world_poses
 from ffsplat.types import NO_ID, Codebook
 
 NEAR = 4
@@ -44,6 +45,10 @@ class Atlas:
         self.memory = PlaceMemory(settings.max_keyframes)
         self.trajectory = Trajectory(settings.max_frames)
         self.now = 0
+        self.latest: Keyframe | None = None
+        """The last frame that was placed, if it is no keyframe: all but its place in the map."""
+        self.doubtful: Keyframe | None = None
+        """The last frame, if nothing proves where it was taken."""
 
     def insert(
         self,
@@ -66,7 +71,7 @@ class Atlas:
         pose = world_from_window.poses(window.local_pose(row)[None])[0]
         depth = world_from_window.scale * window.middle(row)
         submap = self._submap_for(pose, depth, anchored and arrival.given is not None)
-        self.submaps.drift += window.placed.turn**2
+        self.submaps.drift += window.placed.error**2
         for one in others:
             self.submaps.last_seen[one.submap] = self.now
         targets = self._targets(meeting, others)
@@ -79,6 +84,7 @@ class Atlas:
         if len(others):
             self._carve(window, row, pose, world_from_window.scale, others)
         self.keyframes.add(keyframe)
+        self.latest = None
         self.memory.add(keyframe.number, keyframe.descriptor)
         self._forget()
         return keyframe
@@ -127,6 +133,39 @@ class Atlas:
             np.array(lens, np.float32),
             keyframe,
         )
+
+    def known(
+        self, window: Window, row: int, arrival: Arrival, world_from_window: Similarity
+    ) -> Keyframe:
+        """A view as the next ones are placed by, though none of its pixels is in the map."""
+        nowhere = np.full(arrival.picture.valid.size, NO_ID, np.int32)
+        return self._keyframe(
+            window, row, arrival, world_from_window, self.submaps.current, nowhere
+        )
+
+    def last_placed(self) -> Keyframe:
+        """The frame that was placed last."""
+        return self.latest or self.keyframes[self.keyframes.last(1)[0]]
+
+    def doubt(self, window: Window, arrival: Arrival) -> None:
+        """Remember a frame, the first new one of a window, that nothing proves the place of."""
+        row = len(window.past)
+        self.doubtful = self.known(window, row, arrival, window.placed.similarity)
+
+    def settle(self, past: Sequence[Keyframe]) -> None:
+        """Now that a frame is placed by `past`: believe the doubtful one if it is of these.
+
+        Two frames that prove each other are of one place; how that lies to the rest is as unsure as
+        it was. Forget it otherwise.
+        """
+        one, self.doubtful = self.doubtful, None
+        if one is None or one not in past:
+            return
+        pose = self.submaps.poses[one.submap].poses(one.submap_from_camera[None])[0]
+        arrival = Arrival(one.number, one.time_ns, as_picture(one), one.given)
+        self.record(arrival, pose, one.intrinsics, False)
+        self.submaps.drift += UNLIKE**2
+        self.latest = one
 
     def clear(self) -> None:
         """Forget keyframes and Gaussians; submaps stay where they are, and so does the way."""

@@ -29,34 +29,15 @@ from ffsplat.stream.map import warm_up
 from ffsplat.stream.map.meeting import Meeting, meet
 from ffsplat.stream.moving import moving_pixels
 from ffsplat.stream.outlet import Outlet, scene_of
+from ffsplat.stream.placing import DOUBT, Tie, lay, surest, ties
 from ffsplat.stream.predictor import Predictor
 from ffsplat.stream.quality import FrameCheck
 from ffsplat.stream.revisits import Revisits, take_senders_world, where_given
 from ffsplat.stream.settings import MapperSettings
 from ffsplat.stream.state import load_state, save_state
 from ffsplat.stream.trajectory import Trajectory
-from ffsplat.stream.window import (
-    Arrival,
-    Window,
-    as_picture,
-    is_finite,
-    lay,
-    near_keyframes,
-    see,
-)
+from ffsplat.stream.window import Arrival, Window, as_picture, is_finite, near_keyframes, see
 from ffsplat.types import Scene
-
-FITS = 0.3
-"""Share of what a window shows of its keyframes that must lie where the map has it."""
-
-SEEN = 0.1
-"""Share of a frame that keyframes must show too, or it could be anywhere."""
-
-ALIKE = 0.2
-"""Correlation of the grey values of what both show, or it is something else."""
-
-GREY = np.full(3, 1 / 3, np.float32)
-"""A colour times this is its grey value."""
 
 PATIENCE = 10
 """Frames in a row that may be lost; the next one is believed."""
@@ -164,14 +145,14 @@ class Mapper:
             self.atlas.submaps.advance()
         past = self._past(arrivals)
         window = see(self.predictor, past, arrivals, self.settings.min_confidence, clock)
-        starting = self.atlas is None or len(self.atlas.keyframes) < self.settings.window - 1
+        starting = self._starting()
         reason: Dropped | None = None
         if cancelled():
             reason = "timeout"
         elif not is_finite(window.prediction, 0 if starting else len(past)):
             reason = "not_finite"
         else:
-            placed = self._laid(window, arrivals)
+            placed = self._laid(window, arrivals, clock)
             reason = "lost" if placed is None else None
             window = placed or window
         clock.stop("place")
@@ -191,8 +172,10 @@ class Mapper:
             candidate = self.revisits.candidate = None
         every = [one for one in self.atlas.keyframes if one.number != candidate]
         guess, count = self._guess(arrivals[0]), room - (candidate is not None)
-        near = near_keyframes(guess, every, self.atlas.submaps.poses, count)
-        return near if candidate is None else [*near, self.atlas.keyframes[candidate]]
+        latest = [self.atlas.latest] if self.atlas.latest is not None and count > 1 else []
+        near = near_keyframes(guess, every, self.atlas.submaps.poses, count - len(latest))
+        back = [] if candidate is None else [self.atlas.keyframes[candidate]]
+        return [*near, *latest, *back]
 
     def _guess(self, arrival: Arrival) -> Float64[np.ndarray, "4 4"]:
         """Where a frame was probably taken: where its sender says, or where the last one was."""
@@ -201,18 +184,41 @@ class Mapper:
             return arrival.given
         return self.atlas.last_pose()
 
-    def _laid(self, window: Window, arrivals: Sequence[Arrival]) -> Window | None:
-        """The window where it lies in the map, None if it does not fit there."""
+    def _laid(self, window: Window, arrivals: Sequence[Arrival], clock: Clock) -> Window | None:
+        """The window where it lies in the map, None if nothing proves that."""
         if self.atlas is None:
             return window
-        rows = range(len(window.past) - (self.revisits.candidate is not None))
-        placed = self.placed = lay(window, rows, self.atlas.submaps.poses)
+        first = len(window.past)
+        tied = ties(window, first, range(first - (self.revisits.candidate is not None)))
+        if surest(tied) > DOUBT and first > 1 and not self._starting():
+            window, tied = self._pair(window, tied, arrivals, clock)
+        self.placed = lay(window, tied, self.atlas.submaps.poses)
+        window = replace(window, placed=self.placed)
         given = self.anchored and arrivals[0].given is not None
-        believed = self.settings.believe or given or self._lost >= PATIENCE
-        if placed.agreement < FITS and not believed:
+        if surest(tied) > DOUBT and not (given or self.settings.believe or self._lost >= PATIENCE):
             self._lost += 1
+            if not self._starting():
+                self.atlas.doubt(window, arrivals[0])
             return None
-        return replace(window, placed=placed)
+        self._lost = 0
+        self.atlas.settle(window.past)
+        return window
+
+    def _starting(self) -> bool:
+        """Whether one window still sees all keyframes."""
+        return self.atlas is None or len(self.atlas.keyframes) < self.settings.window - 1
+
+    def _pair(
+        self, window: Window, tied: list[Tie], arrivals: Sequence[Arrival], clock: Clock
+    ) -> tuple[Window, list[Tie]]:
+        """New frames beside the last one alone: views of something else only confuse a network."""
+        assert self.atlas is not None
+        before = self.atlas.doubtful or self.atlas.last_placed()
+        pair = see(self.predictor, [before], arrivals, self.settings.min_confidence, clock)
+        if not is_finite(pair.prediction):
+            return window, tied
+        self.revisits.candidate = None
+        return pair, ties(pair, 1, [0])
 
     def _start(self, window: Window, arrivals: Sequence[Arrival], clock: Clock) -> list[Verdict]:
         """As long as there are few keyframes, one window sees them all: the map is made anew."""
@@ -233,12 +239,10 @@ class Mapper:
                 meeting = meet(window.prediction, window.kept, row, rows[: len(known)])
                 similarity = window.placed.similarity
                 known.append(self._insert(window, row, every[row], meeting, known, similarity))
-        verdicts = []
-        for row, arrival in enumerate(arrivals, first):
-            verdicts.append(
-                self._done(window, row, arrival, row in chosen, window.pose(row), clock)
-            )
-        return verdicts
+        return [
+            self._done(window, row, arrival, row in chosen, window.pose(row), clock)
+            for row, arrival in enumerate(arrivals, first)
+        ]
 
     def _cell(self, window: Window) -> float:
         return self.settings.coarse * window.placed.similarity.scale * window.footprint()
@@ -251,13 +255,12 @@ class Mapper:
         if self.revisits.candidate is not None:
             self.revisits.close(self.atlas, window, first)
             known.pop()
+        if known and known[-1].number not in self.atlas.keyframes:
+            known.pop()  # the latest frame, which is not in the map
         rows = list(range(len(known)))
         verdicts = []
         for row, arrival in enumerate(arrivals, first):
             meeting = meet(window.prediction, window.kept, row, rows)
-            if not self._belongs(window, row, arrival, meeting, rows):
-                verdicts.append(Verdict(arrival.number, "lost", seconds=clock.seconds))
-                continue
             new = self._is_new(window, row, meeting, rows)
             similarity = self._similarity(window, row, arrival, known)
             if new:
@@ -269,6 +272,8 @@ class Mapper:
                 keyframe = self._insert(window, row, arrival, meeting, known, similarity)
                 clock.stop("fuse")
                 rows, known = [*rows, row], [*known, keyframe]
+            else:
+                self.atlas.latest = self.atlas.known(window, row, arrival, similarity)
             pose = similarity.poses(window.local_pose(row)[None])[0]
             verdicts.append(self._done(window, row, arrival, new, pose, clock))
             if new:
@@ -285,19 +290,6 @@ class Mapper:
         middle = window.middle(row)
         apart = sight_distances(poses[:1], poses[1:], np.array([middle]))
         return bool(apart.min() > APART * middle)
-
-    def _belongs(
-        self, window: Window, row: int, arrival: Arrival, meeting: Meeting, rows: Sequence[int]
-    ) -> bool:
-        """Whether a view shows what keyframes of its window do, in shape and in colour."""
-        grey = (window.views.pixels @ GREY).reshape(len(window.views), -1)
-        seen = meeting.known >= SEEN and meeting.likeness(grey, row, rows) >= ALIKE
-        given = self.anchored and arrival.given is not None
-        if seen or given or self._lost >= PATIENCE or self.settings.believe:
-            self._lost = 0
-            return True
-        self._lost += 1
-        return False
 
     def _still(
         self, window: Window, row: int, rows: Sequence[int], meeting: Meeting

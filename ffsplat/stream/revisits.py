@@ -11,7 +11,8 @@ from ffsplat.stream.atlas import Atlas
 from ffsplat.stream.given import sender_from_map, through, window_scale
 from ffsplat.stream.keyframes import Keyframe
 from ffsplat.stream.loops import confirm_loop
-from ffsplat.stream.window import Window, lay, world_poses
+from ffsplat.stream.placing import lay, ties
+from ffsplat.stream.window import Window, world_poses
 
 _log = logging.getLogger(__name__)
 
@@ -53,7 +54,7 @@ class Revisits:
         )
         if not evidence.ok:
             return
-        by_old = lay(window, [old_row], submaps.poses)
+        by_old = lay(window, ties(window, row, [old_row]), submaps.poses)
         moved = by_old.similarity @ window.placed.similarity.inverse()
         depth = by_old.similarity.scale * window.middle(row)
         closed = submaps.close_loop(old.submap, submaps.current, moved, depth, by_old.agreement)

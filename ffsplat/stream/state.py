@@ -32,6 +32,8 @@ VERSION = 2
 KEY = "ffsplat"
 PLAIN = ("anchored", "_last", "_lost")
 """Attributes of a mapper that are numbers, and are kept as they are."""
+FRAMES = ("latest", "doubtful")
+"""Attributes of an atlas that are frames like keyframes, or None."""
 
 
 def save_state(mapper: "Mapper", path: Path) -> Path:
@@ -101,12 +103,14 @@ def _restore(mapper: "Mapper", values: Mapping[str, Any], arrays: Mapping[str, n
 
 def _atlas_arrays(atlas: Atlas) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     keyframes = list(atlas.keyframes)
+    frames = {name: getattr(atlas, name) for name in FRAMES if getattr(atlas, name) is not None}
     arrays = (
         _named("map", atlas.splats.state())
         | _named("graph", atlas.submaps.graph.state())
         | _named("way", atlas.trajectory.state())
         | _named("keyframes", _stack(keyframes))
         | _named("places", atlas.memory.state())
+        | _named("frames", _stack(list(frames.values())))
     )
     if atlas.submaps.correction is not None:
         arrays |= _named("correction", atlas.submaps.correction.state())
@@ -119,6 +123,7 @@ def _atlas_arrays(atlas: Atlas) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         "steps": atlas.submaps.steps,
         "last_seen": sorted(atlas.submaps.last_seen.items()),
         "names": [one.source.name for one in keyframes],
+        "frames": [(name, one.source.name) for name, one in frames.items()],
     }
     return arrays, values
 
@@ -140,6 +145,10 @@ def _atlas(
         atlas.keyframes.add(keyframe)
         atlas.memory.add(keyframe.number, keyframe.descriptor)
     atlas.memory.restore(_part("places", arrays))
+    roles = [role for role, _ in values["frames"]]
+    names = [name for _, name in values["frames"]]
+    for role, one in zip(roles, _unstack(_part("frames", arrays), names), strict=True):
+        setattr(atlas, role, one)
     return atlas
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64
 
 from ffsplat.alignment import Similarity
-from ffsplat.chunks.place import FIRST, Placement, Shared, place
+from ffsplat.chunks.place import FIRST, Placement, Shared
 from ffsplat.chunks.some import take_prediction
 from ffsplat.prediction import Prediction
 from ffsplat.stream.canvas import Picture, gather
@@ -198,15 +198,3 @@ def is_finite(prediction: Prediction, first: int = 0) -> bool:
     )  # fmt: skip
     values = [*placing, *(one[:, first:] for one in shaping if one is not None)]
     return all(math.isfinite(float(one.sum())) for one in values)
-
-
-def lay(window: Window, rows: Sequence[int], submaps: Mapping[int, Similarity]) -> Placement:
-    """Where a window lies, by what the map knows of the keyframes in these of its rows.
-
-    Without rows it lies where it is.
-    """
-    if not rows:
-        return FIRST
-    known = known_views([window.past[row] for row in rows], submaps)
-    found = found_views(window.prediction, rows)
-    return place(found, known, window.kept[list(rows)][:, *THINNED])

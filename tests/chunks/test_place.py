@@ -9,7 +9,7 @@ from fakes import fake_prediction
 from scipy.spatial.transform import Rotation
 
 from ffsplat.alignment import Similarity
-from ffsplat.chunks.place import Shared, place, shared_views
+from ffsplat.chunks.place import TURN_ERROR, Shared, place, shared_views
 
 TRUTH = Similarity(1.7, Rotation.from_rotvec([0.3, -0.8, 0.4]).as_matrix(), np.array([1.0, 2, -3]))
 
@@ -44,7 +44,7 @@ def test_a_pass_without_error_is_placed_exactly(known):
     placed = place(known.moved(TRUTH.inverse()), known, all_valid(known))
     assert placed.agreement == 1
     assert placed.seam < 1e-5
-    assert placed.turn < 1e-6
+    assert placed.error == pytest.approx(TURN_ERROR / 2, rel=1e-4)  # of four cameras
     assert placed.similarity.scale == pytest.approx(TRUTH.scale, rel=1e-5)
     np.testing.assert_allclose(placed.similarity.rotation, TRUTH.rotation, atol=1e-5)
     np.testing.assert_allclose(placed.similarity.translation, TRUTH.translation, atol=1e-4)
@@ -64,13 +64,38 @@ def test_pixels_that_are_wrong_do_not_move_it(known):
     assert place(found, known, ~wrong).agreement == 1
 
 
-def test_the_turn_is_that_of_the_cameras_against_each_other(known):
-    turned = known.poses.copy()
-    by = Rotation.from_rotvec([0, 0, 0.1]).as_matrix()
-    turned[1, :3, :3] = turned[1, :3, :3] @ by
-    turned[2, :3, :3] = turned[2, :3, :3] @ by.T
-    placed = place(replace(known, poses=turned), known, all_valid(known))
-    assert placed.turn == pytest.approx(0.05, abs=0.03)  # of 0, 0.1, 0.1 and 0: the median
+def turned(shared: Shared, *angles: float) -> Shared:
+    """The same with each camera turned about its axis, in radians."""
+    poses = shared.poses.copy()
+    for row, angle in enumerate(angles):
+        poses[row, :3, :3] = poses[row, :3, :3] @ Rotation.from_rotvec([0, 0, angle]).as_matrix()
+    return replace(shared, poses=poses)
+
+
+def test_cameras_count_by_the_square_of_what_they_may_err(known):
+    # Cameras of one place and turn, so that hand values hold.
+    same = Shared(*(value[[0, 0]] for value in vars(known).values()))
+    placed = place(same, turned(same, 0.0, 1e-3), all_valid(same), np.array([0.1, 0.2]))
+    angle = Rotation.from_matrix(placed.similarity.rotation).magnitude()
+    assert angle == pytest.approx(1e-3 / 5, rel=1e-3)  # 1/0.04 of 1/0.01 + 1/0.04
+    assert placed.error == pytest.approx(1 / np.sqrt(125), rel=1e-3)
+
+
+def test_a_camera_that_contradicts_the_surest_hardly_counts(known):
+    errors = np.array([0.02, 0.03, 0.03, 0.03])
+    placed = place(known, turned(known, 0, 0, 0, 2.0), all_valid(known), errors)
+    assert Rotation.from_matrix(placed.similarity.rotation).magnitude() < 2e-3
+    surer = np.sqrt(1 / (1 / 0.02**2 + 2 / 0.03**2))
+    assert placed.error == pytest.approx(surer, rel=1e-3)
+
+
+def test_the_unit_is_that_of_the_cameras_that_count(known):
+    factor = np.array([1, 1, 3, 3], np.float32)[:, None, None]
+    found = replace(known, depth=known.depth * factor)
+    placed = place(found, known, all_valid(known), np.array([0.02, 0.02, 0.5, 0.5]))
+    assert placed.similarity.scale == pytest.approx(1, rel=1e-5)
+    placed = place(found, known, all_valid(known), np.array([0.5, 0.5, 0.02, 0.02]))
+    assert placed.similarity.scale == pytest.approx(1 / 3, rel=1e-5)
 
 
 def test_one_camera_is_enough(known):

@@ -157,12 +157,15 @@ def run_mapper(mapper: Mapper, footage: Footage, posed: bool = False) -> Mapped:
     seconds = time.perf_counter() - start
     assert mapper.atlas is not None  # some frame was used
     frames = mapper.trajectory()
+    poses = world_trajectory(frames, mapper.atlas.submaps.poses)
+    rows = frames.numbers.tolist()
+    known = dict(zip(rows, poses, strict=True)) | live  # some were placed after they came
     return Mapped(
         frames.numbers,
-        world_trajectory(frames, mapper.atlas.submaps.poses),
+        poses,
         mapper.scene(),
         seconds,
-        np.stack([live[row] for row in frames.numbers.tolist()]),
+        np.stack([known[row] for row in rows]),
         dict(reasons) | dict(mapper.statistics()),
     )
 
