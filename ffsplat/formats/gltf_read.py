@@ -32,6 +32,9 @@ from ffsplat.io.layout import MAX_CODES, MAX_INSTANCE, MAX_ROWS
 from ffsplat.io.ply import with_norms
 from ffsplat.types import NO_ID, Cameras, Codebook, Gaussians, Scene, SparseCode
 
+MALFORMED = (ValueError, TypeError, LookupError, OverflowError)
+"""What wrong values of JSON raise where they are used."""
+
 MAX_BYTES = (1 << 32) + (1 << 20)
 
 
@@ -43,9 +46,9 @@ def read(path: str | Path) -> Scene:
     path = Path(path)
     content = read_limited(path, MAX_BYTES)
     try:
-        file = parse(content, path.name)
-        return _scene(file)
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        with np.errstate(all="ignore"):  # numbers that are not finite are refused as such
+            return _scene(parse(content, path.name))
+    except (*MALFORMED, AttributeError, RecursionError) as error:
         raise SceneFileError(f"{path.name} is not a glTF of Gaussians: {error}") from error
 
 
@@ -59,12 +62,13 @@ def _scene(file: File) -> Scene:
     if extras.get("codebook") is not None:
         content, _ = file.view(extras["codebook"])
         codebook = decode_codebook(bytes(content), f"{file.name}: codebook")
+    width = whole(extras.get("codes", 0), "codes")
     provenance = extras.get("provenance", {})
     if not all(isinstance(value, str) for value in provenance.values()):
         raise ValueError("its provenance is no text")
     return Scene(
         gaussians,
-        codes=_codes(file, attributes, extras.get("codes", 0), codebook, len(gaussians)),
+        codes=_codes(file, attributes, width, codebook, len(gaussians)),
         instances=_instances(file, attributes, len(gaussians)),
         codebook=codebook,
         cameras=_cameras(file),
@@ -85,6 +89,8 @@ def _primitive(file: File) -> tuple[int, dict[str, Any]]:
         raise ValueError(f"it has {len(found)} primitives with {EXTENSION}, not 1")
     if found[0][1]["extensions"][EXTENSION].get("extensions"):
         raise ValueError("its Gaussians are compressed by a further extension")
+    if not isinstance(found[0][1]["attributes"], dict):
+        raise ValueError("its Gaussians have no attributes")
     return found[0]
 
 
@@ -146,7 +152,7 @@ def _codes(
 ) -> SparseCode | None:
     if "_FFSPLAT_IDS_0" not in attributes:
         return None
-    if not 0 < whole(width, "codes") <= MAX_CODES:
+    if not 0 < width <= MAX_CODES:
         raise ValueError(f"it has {width} codes a Gaussian")
     groups = range(-(-width // CODES_IN_ONE))
     ids, weights = (

@@ -19,6 +19,9 @@ from ffsplat.io.header import open_regular
 from ffsplat.types import Scene
 
 MAX_META = 1 << 20
+MALFORMED = (ValueError, TypeError, LookupError, OverflowError)
+"""What wrong values of JSON raise where they are used."""
+
 PIXEL_BYTES = 24
 """Bytes that a Gaussian takes in all images as they are decoded."""
 
@@ -32,9 +35,10 @@ def read(path: str | Path) -> Scene:
     """Read a `.sog` bundle; SceneFileError names what is wrong with it."""
     path = Path(path)
     try:
-        with open_regular(path) as file, zipfile.ZipFile(file) as archive:
+        quiet = np.errstate(all="ignore")  # numbers that are not finite are refused below
+        with open_regular(path) as file, zipfile.ZipFile(file) as archive, quiet:
             parts = _Bundle(archive, path).parts()
-    except (zipfile.BadZipFile, zlib.error, KeyError, TypeError, ValueError) as error:
+    except (zipfile.BadZipFile, zlib.error, *MALFORMED) as error:
         raise SceneFileError(f"{path.name} is not a SOG bundle: {str(error)[:200]}") from error
     except (OSError, EOFError, RuntimeError, RecursionError, MemoryError) as error:
         raise SceneFileError(f"{path.name} cannot be unpacked: {str(error)[:200]}") from error
@@ -64,11 +68,9 @@ class _Bundle:
             sh.append(self._higher(self._entry("shN")))
         levels = self._pixels(means, 1).astype(np.uint16) << 8 | self._pixels(means, 0)
         scales = _table(scale)[self._pixels(scale, 0)]
-        with np.errstate(over="ignore"):
-            linear = np.exp(scales.astype(np.float64))
         return Parts(
             _positions(levels, means),
-            linear,
+            np.exp(scales.astype(np.float64)),
             _rotations(self._pixels(self._entry("quats"), 0, 4)),
             sh0[:, 3].astype(np.float32) / 255,
             np.concatenate(sh, axis=1),
@@ -138,9 +140,8 @@ def _positions(
     low, high = (np.array(entry[end], np.float64) for end in ("mins", "maxs"))
     if low.shape != (3,) or high.shape != (3,):
         raise ValueError("bounds of positions are not three numbers")
-    with np.errstate(over="ignore", invalid="ignore"):
-        logs = low + (high - low) * (levels / LEVELS16)
-        return np.sign(logs) * np.expm1(np.abs(logs))
+    logs = low + (high - low) * (levels / LEVELS16)
+    return np.sign(logs) * np.expm1(np.abs(logs))
 
 
 def _rotations(pixels: UInt8[np.ndarray, "n 4"]) -> Float[np.ndarray, "n 4"]:

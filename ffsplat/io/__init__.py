@@ -43,7 +43,7 @@ def scene_outputs(scene: str | Path, profile: Profile = "ffsplat") -> list[Path]
     """
     path = Path(scene)
     if path.suffix.lower() not in ("", ".ply"):
-        raise UsageError(f"{path.name} does not end in .ply", "scenes are written as PLY only")
+        raise UsageError(f"{path.name} does not end in .ply", "ffsplat convert makes others of it")
     return [path] if profile != "ffsplat" else [sidecar_path(path), path]
 
 

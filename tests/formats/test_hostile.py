@@ -101,7 +101,7 @@ def test_json_inside_may_be_anything(original):
         outcome(path, head + text + rest)
 
 
-ODD = [None, -1, 0, 1, 2**40, 1e300, "", "x", [], {}, [0], True, [[1]], {"a": 1}]
+ODD = [None, -1, 0, 1, 2**40, 10**400, 1e300, "", "x", [], {}, [0], True, [[1]], {"a": 1}]
 
 
 def _with_other_value(document, random):
@@ -159,6 +159,31 @@ def test_sog_bombs_are_refused(tmp_path):
         assert not outcome(path, path.read_bytes()), change
     _pack(path, files | {"meta.json": b" " * (1 << 22) + files["meta.json"]})
     assert not outcome(path, path.read_bytes())
+
+
+def test_damaged_images_in_a_sound_sog(tmp_path):
+    path, random = tmp_path / "a.sog", np.random.default_rng(4)
+    write_scene(small_scene(4, count=300), path)
+    with zipfile.ZipFile(path) as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    for name in [name for name in files if name != "meta.json"] * 8:
+        damaged = bytearray(files[name])
+        for place in random.integers(len(damaged), size=3):
+            damaged[place] = random.integers(256)
+        _pack(path, files | {name: bytes(damaged)})
+        outcome(path, path.read_bytes())
+
+
+def test_meta_of_sog_may_be_anything(tmp_path):
+    path, random = tmp_path / "a.sog", np.random.default_rng(5)
+    write_scene(small_scene(4, count=300), path)
+    with zipfile.ZipFile(path) as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    meta = json.loads(files["meta.json"])
+    for _ in range(ROUNDS // 2):
+        text = json.dumps(_with_other_value(meta, random)).encode()
+        _pack(path, files | {"meta.json": text})
+        outcome(path, path.read_bytes())
 
 
 def _pack(path: Path, files: dict[str, bytes]) -> None:
