@@ -39,7 +39,7 @@ lint: .venv/installed-dev
 	$(BIN)/python -m pip install --quiet --editable '.[dev,train]'
 	@touch $@
 
-# Other people's PLY readers; without npm, or without a network, the tests that need them skip.
+# Other people's splat readers; without npm, or without a network, the tests that need them skip.
 $(READERS)/node_modules/installed: $(wildcard $(READERS)/package*.json)
 	@if ! command -v npm >/dev/null; then echo "npm is absent: the npm readers are not tested"; \
 	elif npm --prefix $(READERS) ci --no-audit --no-fund --loglevel=error; then touch $@; \
