@@ -72,12 +72,12 @@ def turned(shared: Shared, *angles: float) -> Shared:
     return replace(shared, poses=poses)
 
 
-def test_cameras_count_by_the_square_of_what_they_may_err(known):
+def test_cameras_count_by_the_inverse_of_what_they_may_err(known):
     # Cameras of one place and turn, so that hand values hold.
     same = Shared(*(value[[0, 0]] for value in vars(known).values()))
     placed = place(same, turned(same, 0.0, 1e-3), all_valid(same), np.array([0.1, 0.2]))
     angle = Rotation.from_matrix(placed.similarity.rotation).magnitude()
-    assert angle == pytest.approx(1e-3 / 5, rel=1e-3)  # 1/0.04 of 1/0.01 + 1/0.04
+    assert angle == pytest.approx(1e-3 / 3, rel=1e-3)  # 1/0.2 of 1/0.1 + 1/0.2
     assert placed.error == pytest.approx(1 / np.sqrt(125), rel=1e-3)
 
 
