@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -96,8 +97,9 @@ class Follower:
         """Follow no longer."""
         self._stopped.set()
         self._changed.set()
-        if self._came is not None and self._threads[0].is_alive():
-            self._loop.call_soon_threadsafe(self._came.cancel)
+        if self._came is not None:
+            with suppress(RuntimeError):  # the stream has ended by itself, and closed its loop
+                self._loop.call_soon_threadsafe(self._came.cancel)
         for thread in self._threads:
             if thread.ident is not None:
                 thread.join()
