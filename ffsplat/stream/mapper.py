@@ -194,7 +194,7 @@ class Mapper:
             window, tied = self._pair(window, tied, arrivals, clock)
         self.placed = lay(window, tied, self.atlas.submaps.poses)
         window = replace(window, placed=self.placed)
-        given = self.anchored and arrivals[0].given is not None
+        given = arrivals[0].given is not None
         if surest(tied) > DOUBT and not (given or self.settings.believe or self._lost >= PATIENCE):
             self._lost += 1
             if not self._starting():

@@ -19,6 +19,10 @@ _log = logging.getLogger(__name__)
 PAUSE = 5
 """Keyframes after a closed loop in which no other is looked for."""
 
+RECENT = 5
+"""Keyframes that tell where the sender's world is, if all of them do not: the first ones of a map,
+placed by the fewest views, may be the worst."""
+
 
 class Revisits:
     """Looks for old keyframes that show the present place, and closes the loops that they prove.
@@ -65,18 +69,38 @@ class Revisits:
 
 
 def take_senders_world(atlas: Atlas) -> bool:
-    """Move the map into the sender's world, if the poses given so far tell where that is."""
+    """Move the map into the sender's world, if the poses given so far tell where that is.
+
+    Submaps stand then where their first keyframe with a pose is said to have been taken, others
+    where they stood beside them.
+    """
     posed = [one for one in atlas.keyframes if one.given is not None]
-    if not posed:
-        return False
-    submaps = atlas.submaps
-    middle = float(np.median([one.middle * submaps.poses[one.submap].scale for one in posed]))
-    moved = sender_from_map(world_poses(posed, submaps.poses), _given(posed), middle)
+    moved = _sender_from_map(atlas, posed) or _sender_from_map(atlas, posed[-RECENT:])
     if moved is None:
         return False
+    submaps = atlas.submaps
     submaps.move_all(moved)
+    inside: dict[int, list[Keyframe]] = {}
+    for one in posed:
+        inside.setdefault(one.submap, []).append(one)
+    submaps.adopt({n: _as_given(submaps.poses[n].scale, some) for n, some in inside.items()})
     _log.info("the map lies in the world of the given poses, scale %.3g", moved.scale)
     return True
+
+
+def _as_given(scale: float, keyframes: Sequence[Keyframe]) -> Similarity:
+    """Where a submap of this scale lies by the poses that are given for keyframes in it."""
+    found = np.stack([one.submap_from_camera for one in keyframes])
+    there, first = _given(keyframes), keyframes[0]
+    return through(found[0], there[0], window_scale(scale, found, there, first.middle))
+
+
+def _sender_from_map(atlas: Atlas, posed: Sequence[Keyframe]) -> Similarity | None:
+    if not posed:
+        return None
+    poses = atlas.submaps.poses
+    middle = float(np.median([one.middle * poses[one.submap].scale for one in posed]))
+    return sender_from_map(world_poses(posed, poses), _given(posed), middle)
 
 
 def where_given(
