@@ -1,57 +1,17 @@
-"""The engine: verdicts, drop policies, faults of the network, publishing, the end of a stream."""
+"""The engine: verdicts, drop policies, refusals, counts, the end of a stream."""
 
-import logging
 import threading
 import time
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from ffsplat.errors import UsageError
 from ffsplat.stream.engine.engine import Engine, EngineSettings
 from ffsplat.stream.frame import Frame
+from tests.stream.engine.busy import WAIT, busy
 from tests.stream.mappers import StandIn, Verdicts, frame, jpeg, picture
-
-WAIT = 30.0
-
-
-@pytest.fixture
-def run():
-    """Make engines that run, and stop them in the end."""
-    engines = []
-
-    def start(mapper: StandIn, **settings) -> Engine:
-        engines.append(Engine(mapper, EngineSettings(**settings)))
-        engines[-1].start()
-        return engines[-1]
-
-    yield start
-    for engine in engines:
-        engine.stop(5.0)
-
-
-class Gate(StandIn):
-    """Lets its first frame in, and keeps it until the gate opens."""
-
-    def __init__(self, **more):
-        self.entered, self.gate = threading.Event(), threading.Event()
-        super().__init__(answers=[self.gate], **more)
-
-    def add(self, *arguments, **more):
-        self.entered.set()
-        return super().add(*arguments, **more)
-
-
-def busy(run, **settings) -> tuple[Engine, Gate, Verdicts]:
-    """An engine whose worker has frame 0, and keeps it."""
-    mapper, verdicts = Gate(), Verdicts()
-    engine = run(mapper, **settings)
-    engine.offer(frame(0), verdicts)
-    assert mapper.entered.wait(WAIT)
-    return engine, mapper, verdicts
 
 
 def numbers(mapper: StandIn) -> list[int]:
@@ -206,108 +166,6 @@ def test_repeated_and_late_frames_are_refused(run):
     assert reasons == ["keyframe", "repeated", "late"]
 
 
-@pytest.mark.parametrize(
-    "error", [ValueError("odd"), MemoryError(), torch.OutOfMemoryError("4 GiB"), KeyError(3)]
-)
-def test_a_network_that_raises_costs_one_frame(run, error):
-    verdicts = Verdicts()
-    engine = run(StandIn(["keyframe", error, "keyframe"]))
-    for number in range(3):
-        engine.offer(frame(number), verdicts)
-    assert engine.flush(WAIT)
-    assert verdicts.reasons == {0: "keyframe", 1: "model_error", 2: "keyframe"}
-    assert engine.degraded
-    assert engine.alive
-
-
-def test_a_stream_is_degraded_for_a_while_only(run):
-    engine = run(StandIn(["not_finite", "keyframe"]), degraded_s=0.0)
-    engine.offer(frame(0))
-    assert engine.flush(WAIT)
-    assert not engine.degraded
-    longer = run(StandIn(["not_finite"]), degraded_s=1000.0)
-    longer.offer(frame(0))
-    assert longer.flush(WAIT)
-    assert longer.degraded
-
-
-def test_an_error_is_logged_with_its_traceback_once(run, caplog):
-    def fail(number):
-        raise ValueError(f"frame {number}")
-
-    mapper = StandIn()
-    mapper.add = lambda *_, number, **more: fail(number)
-    engine = run(mapper, queue=20)
-    for number in range(20):
-        engine.offer(frame(number))
-    assert engine.flush(WAIT)
-    assert engine.counters().dropped["model_error"] == 20
-    errors = [record for record in caplog.records if record.levelno >= logging.ERROR]
-    assert len(errors) == 1
-    assert "ValueError: frame 0" in caplog.text
-
-
-def test_a_verdict_that_does_not_exist_is_an_error_of_the_mapper(run):
-    verdicts, mapper = Verdicts(), StandIn()
-    mapper.add = lambda *_, **more: None
-    engine = run(mapper)
-    engine.offer(frame(0), verdicts)
-    assert engine.flush(WAIT)
-    assert verdicts.reasons == {0: "model_error"}
-
-
-def test_a_network_that_hangs_costs_one_frame(run):
-    verdicts = Verdicts()
-    mapper = Gate()
-    engine = run(mapper, hang_s=0.05, degraded_s=1000.0)
-    engine.offer(frame(0), verdicts)
-    assert [one.reason for one in verdicts.wait(1)] == ["timeout"]
-    assert engine.degraded
-    assert engine.counters().queued == 0
-    assert engine.alive
-    engine.offer(frame(1), verdicts)
-    mapper.gate.set()
-    verdicts.wait(2)
-    assert engine.flush(WAIT)
-    assert verdicts.reasons == {0: "timeout", 1: "keyframe"}
-    assert mapper.keyframes == 1
-    assert engine.counters().dropped["timeout"] == 1
-
-
-def test_a_network_that_never_comes_back_leaves_the_engine_dead(run):
-    engine, mapper, verdicts = busy(run, hang_s=0.01, stuck_s=0.01)
-    verdicts.wait(1)
-    assert mapper.gate.wait(0.02) is False  # it hangs on
-    assert not engine.alive
-    assert not engine.ready
-    assert engine.stop(0.01) is False
-    mapper.gate.set()
-
-
-def test_a_worker_that_ends_by_an_error_is_noticed(run):
-    def leave():
-        raise SystemExit
-
-    mapper, verdicts = StandIn(), Verdicts()
-    mapper.add = lambda *_, **more: leave()
-    engine = run(mapper)
-    engine.offer(frame(0), verdicts)
-    assert engine.flush(WAIT) is False
-    engine.stop(WAIT)
-    assert not engine.alive
-    assert verdicts.reasons == {0: "shutdown"}
-    assert engine.counters().balanced
-
-
-def test_frames_in_time_are_not_taken_for_hanging(run):
-    verdicts = Verdicts()
-    engine = run(StandIn(), hang_s=0.2, queue=1, drop="block")
-    for number in range(300):
-        engine.offer(frame(number), verdicts)
-    assert engine.flush(WAIT)
-    assert set(verdicts.reasons.values()) == {"keyframe"}
-
-
 def test_an_engine_is_ready_when_the_network_has_run(run):
     mapper, gate = StandIn(), threading.Event()
     mapper.warm = lambda: gate.wait(WAIT)
@@ -323,149 +181,6 @@ def test_an_engine_is_ready_when_the_network_has_run(run):
     engine.stop()
     assert not engine.ready
     assert not engine.alive
-
-
-def test_a_network_that_cannot_be_warmed_up_is_ready_after_its_first_frame(run):
-    def fail():
-        raise RuntimeError("cold")
-
-    mapper = StandIn()
-    mapper.warm = fail
-    engine = run(mapper)
-    engine.offer(frame(0))
-    assert engine.flush(WAIT)
-    assert engine.ready
-
-
-def test_changes_go_to_all_subscribers_in_order(run):
-    first, second = [], []
-    engine = run(StandIn(), publish_s=0.0, drop="block")
-    engine.subscribe(first.append)
-    unsubscribe = engine.subscribe(second.append)
-    for number in range(5):
-        engine.offer(frame(number))
-    assert engine.flush(WAIT)
-    unsubscribe()
-    engine.offer(frame(5))
-    assert engine.flush(WAIT)
-    assert [delta.number for delta in first] == [1, 2, 3, 4, 5, 6]
-    assert [delta.number for delta in second] == [1, 2, 3, 4, 5]
-    assert all(one is other for one, other in zip(first, second, strict=False))
-
-
-def test_changes_in_a_short_time_go_out_together(run):
-    deltas = []
-    engine = run(StandIn(), publish_s=1000.0, drop="block")
-    engine.subscribe(deltas.append)
-    for number in range(50):
-        engine.offer(frame(number))
-    assert engine.flush(WAIT)
-    waited = engine.settings.queue + 1  # flush wants the changes of those at once
-    assert 2 <= len(deltas) <= 1 + waited
-
-
-def test_the_last_changes_go_out_though_no_frame_follows(run):
-    came = threading.Semaphore(0)
-    engine = run(StandIn(), publish_s=0.02)
-    engine.subscribe(lambda delta: came.release())
-    for number in range(2):
-        engine.offer(frame(number))
-    assert came.acquire(timeout=WAIT)
-    assert came.acquire(timeout=WAIT)
-
-
-def test_flush_waits_for_the_frames_so_far_not_for_later_ones(run):
-    """A source that never rests would otherwise keep everybody waiting."""
-    engine, mapper, verdicts = busy(run, queue=5, publish_s=0.0)
-    hold = threading.Event()
-    mapper._answers = iter(["keyframe", hold])
-    deltas = []
-    engine.subscribe(deltas.append)
-    engine.offer(frame(1), verdicts)
-    sofar = engine.counters().received
-    engine.offer(frame(2), verdicts)
-    assert engine.flush(0.01, upto=sofar) is False
-    mapper.gate.set()
-    assert engine.flush(WAIT, upto=sofar)
-    assert verdicts.reasons == {0: "keyframe", 1: "keyframe"}
-    assert len(deltas) == 2
-    assert engine.flush(0.01) is False
-    hold.set()
-    assert engine.flush(WAIT)
-    assert len(deltas) == 3
-
-
-def test_flush_does_not_wait_for_a_worker_that_has_ended():
-    engine = Engine(StandIn())
-    engine.offer(frame(0))
-    engine.start()
-    engine.stop(WAIT)
-    assert engine.flush()
-
-
-def test_the_first_subscriber_gets_what_changed_before(run):
-    deltas = []
-    engine = run(StandIn())
-    engine.offer(frame(0))
-    assert engine.flush(WAIT)
-    engine.subscribe(deltas.append)
-    assert engine.flush(WAIT)
-    assert len(deltas) == 1
-
-
-def test_a_subscriber_that_raises_is_removed(run, caplog):
-    calls, deltas = [], []
-
-    def bad(delta):
-        calls.append(delta)
-        raise RuntimeError("full")
-
-    engine = run(StandIn(), publish_s=0.0, drop="block")
-    engine.subscribe(bad)
-    engine.subscribe(deltas.append)
-    for number in range(3):
-        engine.offer(frame(number))
-    assert engine.flush(WAIT)
-    assert (len(calls), len(deltas)) == (1, 3)
-    assert "ffsplat_subscriber_failures_total 1\n" in engine.metrics()
-    assert "RuntimeError: full" in caplog.text
-
-
-def test_a_slow_subscriber_is_not_the_fault_of_the_frame(run):
-    verdicts, hold = Verdicts(), threading.Event()
-    engine = run(StandIn(), publish_s=0.0, hang_s=0.01)
-    engine.subscribe(lambda delta: hold.wait(WAIT))
-    engine.offer(frame(0), verdicts)
-    assert engine.flush(0.05) is False  # longer than a frame may take
-    hold.set()
-    assert engine.flush(WAIT)
-    assert verdicts.reasons == {0: "keyframe"}
-
-
-def test_a_callback_that_raises_harms_nobody(run):
-    def bad(verdict):
-        raise RuntimeError("gone")
-
-    engine = run(StandIn(), queue=1)
-    for number in range(3):
-        engine.offer(frame(number), bad)
-    assert engine.flush(WAIT)
-    assert engine.alive
-    assert engine.counters().balanced
-
-
-def test_changes_that_cannot_be_taken_do_not_end_the_stream(run):
-    def fail():
-        raise RuntimeError("no delta")
-
-    mapper = StandIn()
-    mapper.take_delta = fail
-    engine = run(mapper, publish_s=0.0)
-    engine.subscribe(lambda delta: None)
-    engine.offer(frame(0))
-    assert engine.flush(WAIT)
-    assert engine.alive
-    assert engine.degraded
 
 
 def test_stop_works_on_what_waits_and_saves(run, tmp_path):
@@ -499,21 +214,6 @@ def test_an_engine_that_never_started_stops(tmp_path):
     assert engine.stop()
     assert verdicts.reasons == {0: "shutdown"}
     assert not list(tmp_path.iterdir())
-
-
-def test_a_failed_checkpoint_does_not_end_the_stream(run, tmp_path):
-    def full(path: Path) -> Path:
-        raise OSError(28, "No space left on device")
-
-    verdicts, mapper = Verdicts(), StandIn()
-    mapper.save = full
-    engine = run(mapper, checkpoint=tmp_path, checkpoint_every=1, drop="block")
-    for number in range(3):
-        engine.offer(frame(number), verdicts)
-    assert engine.flush(WAIT)
-    assert set(verdicts.reasons.values()) == {"keyframe"}
-    assert engine.alive
-    assert "ffsplat_checkpoint_failures_total 1\n" in engine.metrics()
 
 
 @pytest.mark.parametrize("policy", ["latest", "keyframe", "block"])

@@ -1,0 +1,141 @@
+"""Checkpoints of LangSplatV2, made in its layout, and what becomes of them."""
+
+import os
+import pickle
+import zipfile
+
+import numpy as np
+import pytest
+import torch
+
+from ffsplat import codes
+from ffsplat.errors import CheckpointError, SceneFileError
+from ffsplat.formats import read_scene
+from ffsplat.formats.langsplat_v2 import sparse_codes
+from tests.formats.foreign import (
+    COUNT,
+    RANDOM,
+    assert_same_shapes,
+    decoded,
+    foreign_gaussians,
+)
+
+
+@pytest.fixture
+def gaussians():
+    return foreign_gaussians()
+
+
+def langsplat_v2(path, gaussians, logits, books, extent=None):
+    """What its `capture(include_feature=True)` returns, with the iteration, by torch.save."""
+    parameters = [torch.nn.Parameter(torch.from_numpy(np.ascontiguousarray(a))) for a in (
+        gaussians.means,
+        gaussians.sh[:, :1],
+        gaussians.sh[:, 1:],
+        np.log(gaussians.scales),
+        2 * gaussians.quaternions_wxyz,
+        np.log(gaussians.opacities / (1 - gaussians.opacities))[:, None],
+        logits,
+        books,
+    )]  # fmt: skip
+    optimizer = torch.optim.Adam(
+        [{"params": parameters[6:], "lr": 0.0025, "name": "language_feature"}]
+    )
+    sum(p.square().sum() for p in parameters[6:]).backward()
+    optimizer.step()
+    nothing = torch.zeros(COUNT, 1)
+    state = (3, *parameters, torch.zeros(COUNT), nothing, nothing, optimizer.state_dict())
+    extent = np.float32(4.7) if extent is None else extent
+    torch.save(((*state, extent), 10_000), path)
+    return [p.detach().numpy() for p in parameters]
+
+
+def their_feature(logits, books, k=4):
+    """softmax_to_topk_soft_code, layer by layer, times the codebooks, added."""
+    features = 0
+    for layer, book in enumerate(books):
+        part = torch.from_numpy(logits[:, layer * len(book) : (layer + 1) * len(book)]).softmax(1)
+        values, places = part.topk(k, dim=1)
+        sparse = torch.zeros_like(part).scatter(1, places, values)
+        sparse = sparse / (sparse.sum(1, keepdim=True) + 1e-10)
+        features = features + sparse @ torch.from_numpy(book)
+    return features.numpy()
+
+
+@pytest.mark.parametrize("layers", [1, 3])
+def test_features_of_langsplat_v2_have_the_same_direction(tmp_path, gaussians, layers):
+    logits = RANDOM.normal(size=(COUNT, 64 * layers)).astype(np.float32) * 3
+    books = RANDOM.normal(size=(layers, 64, 512)).astype(np.float32) * RANDOM.uniform(0.2, 3)
+    books *= RANDOM.uniform(0.3, 2, (layers, 64, 1)).astype(np.float32)
+    saved = langsplat_v2(tmp_path / "chkpnt10000.pth", gaussians, logits, books)
+    scene = read_scene(tmp_path / "chkpnt10000.pth")
+    assert_same_shapes(scene, gaussians)
+    theirs = their_feature(saved[6], saved[7])
+    theirs /= np.linalg.norm(theirs, axis=1, keepdims=True)
+    np.testing.assert_allclose((decoded(scene) * theirs).sum(1), 1, atol=1e-5)
+    assert list(scene.codebook.spaces) == ["open_clip:ViT-B-16/laion2b_s34b_b88k"]
+    text = RANDOM.normal(size=512).astype(np.float32)
+    rows = scene.codebook.spaces["open_clip:ViT-B-16/laion2b_s34b_b88k"].astype(np.float32)
+    cosines = codes.cosine(scene.codes, rows @ text)
+    np.testing.assert_allclose(cosines, theirs @ text, atol=0.02)
+
+
+def test_logits_that_underflow_still_have_four_rows():
+    """A softmax of them has one row above 0, at which the original's own function fails."""
+    logits = np.full((2, 64), -300, np.float32)
+    logits[:, 5] = 300
+    found, _ = sparse_codes(logits, RANDOM.normal(size=(1, 64, 8)).astype(np.float32))
+    np.testing.assert_array_equal(found.ids[:, 0], [5, 5])
+    assert (found.weights[:, 1:] == 0).all()
+
+
+def test_numbers_of_an_older_numpy_are_read_too(tmp_path, gaussians):
+    """numpy 1 calls the module that builds them numpy.core, numpy 2 numpy._core."""
+    path = tmp_path / "chkpnt1.pth"
+    books = RANDOM.normal(size=(1, 64, 8)).astype(np.float32)
+    for extent in (np.float32(3), np.float64(3)):
+        langsplat_v2(path, gaussians, np.zeros((COUNT, 64), np.float32), books, extent)
+        with zipfile.ZipFile(path) as archive:
+            entries = {entry.filename: archive.read(entry) for entry in archive.infolist()}
+        (table,) = [name for name in entries if name.endswith("data.pkl")]
+        assert b"numpy._core.multiarray\nscalar" in entries[table]
+        entries[table] = entries[table].replace(b"numpy._core.multi", b"numpy.core.multi")
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, content in entries.items():
+                archive.writestr(name, content)
+        assert len(read_scene(path)) == COUNT
+
+
+class Hostile:
+    def __reduce__(self):
+        return os.system, ("exit 1",)
+
+
+def test_checkpoints_that_could_run_code_are_refused(tmp_path, gaussians):
+    path = tmp_path / "chkpnt1.pth"
+    logits, books = np.zeros((COUNT, 64), np.float32), np.ones((1, 64, 8), np.float32)
+    langsplat_v2(path, gaussians, logits, books, extent=Hostile())
+    with pytest.raises(CheckpointError, match="could run any code"):
+        read_scene(path)
+    path.write_bytes(pickle.dumps(Hostile()))
+    with pytest.raises(CheckpointError, match="not an archive"):
+        read_scene(path)
+
+
+def test_checkpoints_that_do_not_fit_are_refused(tmp_path, gaussians):
+    path = tmp_path / "chkpnt1.pth"
+    torch.save({"a": torch.zeros(2)}, path)
+    with pytest.raises(SceneFileError, match="no checkpoint of LangSplatV2"):
+        read_scene(path)
+    for logits, books in (((COUNT, 63), (1, 64, 8)), ((COUNT, 64 * 5), (5, 64, 8))):
+        langsplat_v2(path, gaussians, np.zeros(logits, np.float32), np.ones(books, np.float32))
+        with pytest.raises(SceneFileError, match=r"fit together|layers of codes"):
+            read_scene(path)
+    unknown = np.full((COUNT, 64), np.nan, np.float32)
+    langsplat_v2(path, gaussians, unknown, np.ones((1, 64, 8), np.float32))
+    with pytest.raises(SceneFileError, match="not finite"):
+        read_scene(path)
+    huge = np.full((1, 64, 8), 1e30, np.float32)
+    langsplat_v2(path, gaussians, np.zeros((COUNT, 64), np.float32), huge)
+    with pytest.raises(SceneFileError, match="too large"):
+        read_scene(path)
