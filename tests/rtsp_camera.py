@@ -1,7 +1,7 @@
 """A network camera for tests: a small RTSP server (RFC 2326) that sends H.264.
 
-Only what a client of one track needs: OPTIONS, DESCRIBE, SETUP, PLAY, TEARDOWN, interleaved TCP,
-one NAL unit a packet (RFC 6184, section 5.6), and basic authentication.
+Only what a client of one track needs: OPTIONS, DESCRIBE, SETUP, PLAY, TEARDOWN, interleaved TCP or
+UDP alone, one NAL unit a packet (RFC 6184, section 5.6), and basic authentication.
 """
 
 import base64
@@ -24,7 +24,7 @@ class Camera:
     """Serves on a free port of 127.0.0.1; `pictures` a connection, one every `pause` seconds.
 
     After them the connection is cut, or held open in silence if `silent`. `allow` says whether the
-    next connection is taken.
+    next connection is taken. With `udp` nothing else is spoken.
     """
 
     def __init__(
@@ -33,8 +33,10 @@ class Camera:
         pause: float = 0.01,
         login: str | None = None,
         silent: bool = False,
+        udp: bool = False,
     ):
         self.pictures, self.pause, self.login, self.silent = pictures, pause, login, silent
+        self._udp = socket.socket(type=socket.SOCK_DGRAM) if udp else None
         self.connections = 0
         self.allow = threading.Event()
         self.allow.set()
@@ -51,6 +53,8 @@ class Camera:
         self._stopped.set()
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
+        if self._udp:
+            self._udp.close()
         for thread in self._threads:
             thread.join(5)
 
@@ -97,6 +101,11 @@ class Camera:
         elif method == "DESCRIBE":
             body = SDP
             more = f"Content-Type: application/sdp\r\nContent-Length: {len(body)}\r\n"
+        elif method == "SETUP" and self._udp and "TCP" in headers["Transport"]:
+            status = "461 Unsupported Transport"
+        elif method == "SETUP" and self._udp:
+            self._udp.connect(("127.0.0.1", int(headers["Transport"].split("client_port=")[1][:5])))
+            more = f"Transport: {headers['Transport']};server_port=9-10\r\n"
         elif method == "SETUP":
             more = "Transport: RTP/AVP/TCP;unicast;interleaved=0-1\r\n"
         answer = f"RTSP/1.0 {status}\r\nCSeq: {headers['CSeq']}\r\nSession: 1\r\n{more}\r\n{body}"
@@ -109,8 +118,11 @@ class Camera:
         for number, units in enumerate(encoded(self.pictures)):
             for i, unit in enumerate(units):
                 last = 0x80 if i == len(units) - 1 else 0
-                header = struct.pack(">BBHII", 0x80, 96 | last, sequence, number * 9000, 1)
-                stream.write(struct.pack(">cBH", b"$", 0, 12 + len(unit)) + header + unit)
+                packet = struct.pack(">BBHII", 0x80, 96 | last, sequence, number * 9000, 1) + unit
+                if self._udp:
+                    self._udp.send(packet)
+                else:
+                    stream.write(struct.pack(">cBH", b"$", 0, len(packet)) + packet)
                 sequence += 1
             stream.flush()
             if self._stopped.wait(self.pause):

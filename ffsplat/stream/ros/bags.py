@@ -253,5 +253,6 @@ def _readable(path: Path) -> Iterator[None]:
         yield
     except _reader_errors() as error:
         reason = f"{str(error).rstrip('.')[:120]}" or type(error).__name__
-        hint = "rosbag reindex FILE repairs it" if "not indexed" in reason else None
+        unindexed = any(words in reason for words in ("not indexed", "index looks damaged"))
+        hint = "rosbag reindex FILE repairs it" if unindexed else None
         raise StreamError(f"cannot read {path}: {reason}", hint) from error

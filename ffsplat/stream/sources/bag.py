@@ -15,8 +15,8 @@ from ffsplat.stream.sources import Source
 class BagSource(Source):
     """The pictures of one camera in a recording, with intrinsics and poses where it has them.
 
-    `topic` is that of the pictures, needed if there are several. `camera_info_topic` None takes
-    the one beside it. Poses are those of tf in `fixed_frame` (None: map, else odom, else the root
+    `topic` is that of the pictures, needed if there are several besides depth. `camera_info_topic`
+    None takes the one beside it. Poses are those of tf in `fixed_frame` (None: map, else odom, else the root
     of the tree); `poses` False leaves them out. Times are the stamps of the pictures, else when
     they were recorded, in the order of the recording. Raises StreamError if the file cannot be
     read or has no such topic; what is damaged inside is skipped and counted in `skipped`.
@@ -88,9 +88,11 @@ class BagSource(Source):
 
 
 def _image_topic(bag: Bag, wanted: str | None, name: str) -> str:
+    """The topic that is wanted, or else the only one, beside those that by their name are depth."""
     topics = sorted(topic for topic, kind in bag.topics.items() if kind in IMAGES)
     if wanted in topics:
         return wanted
+    topics = [topic for topic in topics if "depth" not in topic.lower()] or topics
     listed = ", ".join(topics[:20])
     if wanted is not None:
         has = f"it has {listed}" if topics else "it has no pictures"

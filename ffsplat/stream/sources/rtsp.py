@@ -21,18 +21,22 @@ _PROTOCOLS = {
 
 
 def open_rtsp(
-    address: str, *, transport: Literal["tcp", "udp"] = "tcp", waits: Sequence[float] = WAITS
+    address: str,
+    *,
+    transport: Literal["tcp", "udp"] | None = None,
+    waits: Sequence[float] = WAITS,
 ) -> LiveSource:
     """The camera at an rtsp, rtsps, http or https address, which may hold user and password.
 
-    `transport` is how RTSP carries pictures. Messages name the address without user, password and
+    `transport` is how RTSP carries pictures; None: by TCP, or by UDP if the camera has nothing
+    else, as FFmpeg's "prefer_tcp". Messages name the address without user, password and
     query. Raises UsageError for an address that is none, StreamError if nothing answers.
     """
     parts = _split(address)
     name = f"{parts.scheme}://{parts.hostname}{f':{parts.port}' if parts.port else ''}{parts.path}"
     options = {"protocol_whitelist": _PROTOCOLS[parts.scheme], "flags": "low_delay"}
     if parts.scheme.startswith("rtsp"):
-        options["rtsp_transport"] = transport
+        options |= {"rtsp_transport": transport} if transport else {"rtsp_flags": "prefer_tcp"}
 
     def connect() -> Container:
         container = Container(address, name=name, options=options, seconds=SECONDS)

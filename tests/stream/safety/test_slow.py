@@ -93,9 +93,9 @@ def slow_reader(deltas: int, splats: int) -> list[Figure]:
     ring = 8 * MIB
     engine = StandIn(splats=splats)
     with (
-        serving(engine, max_ring_bytes=ring, max_behind_bytes=2 * MIB) as (_, address),
-        client(address, max_queue=1) as never,
-        client(address, max_queue=1) as slow,
+        serving(engine, max_ring_bytes=ring, max_behind_bytes=2 * MIB, idle=600) as (_, address),
+        client(address, max_queue=1, ping_interval=None) as never,
+        client(address, max_queue=1, ping_interval=None) as slow,
         client(address) as quick,
     ):
         for one in (never, slow, quick):

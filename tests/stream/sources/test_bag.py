@@ -178,6 +178,16 @@ def test_of_several_cameras_one_must_be_chosen(tmp_path):
         BagSource(path, "/b", camera_info_topic="/nope")
 
 
+def test_depth_beside_a_camera_is_no_second_camera(tmp_path):
+    messages = [
+        ("/color", 1, image(PIXELS[0], 4, 6)),
+        ("/Depth/image", 1, image(PIXELS[1], 4, 6)),
+    ]
+    source = BagSource(write_ros2(tmp_path / "bag", messages))
+    assert source.topic == "/color"
+    assert len(list(source)) == 1
+
+
 def test_a_recording_without_pictures_says_what_it_has(tmp_path):
     path = write_ros2(tmp_path / "bag", [("/tf", 0, tf())])
     with pytest.raises(StreamError, match="no pictures") as error:

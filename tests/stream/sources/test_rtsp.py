@@ -25,6 +25,11 @@ def test_pictures_come_over_rtsp():
         assert np.abs(frame.image - expected).mean() < 8
 
 
+def test_a_camera_that_speaks_udp_alone_is_heard():
+    with Camera(200, udp=True) as camera, open_rtsp(camera.address(), waits=SOON) as source:
+        assert next(iter(source)).image.shape == picture(0).shape
+
+
 def test_a_cut_connection_is_made_again():
     with Camera(40) as camera, open_rtsp(camera.address(), waits=SOON) as source:
         numbers = []
