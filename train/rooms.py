@@ -1,7 +1,7 @@
 """The rooms that a training step draws from: a folder of chunks, or ever new ones."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -10,6 +10,7 @@ import torch
 
 from data.rooms import Atlas, endless_rooms, load_chunk, load_pool, render_rooms
 from data.rooms.pool import pool_tensors
+from data.rooms.styles import check_shares
 from ffsplat.errors import UsageError
 
 Pool = Mapping[str, np.ndarray | torch.Tensor]
@@ -74,13 +75,12 @@ class RoomSettings:
     """Rooms in memory at most; the newest replace the oldest."""
     group: int = 32
     """Rooms drawn at once."""
-    close: float = 0.0
-    """Share of the rooms that is photographed from close by, around one thing, as arms and hands
-    do; the others are as held-out rooms: photographed while walking through."""
+    styles: dict[str, float] = field(default_factory=dict)
+    """Shares of the rooms that are photographed from `close` by, around one thing, as arms and
+    hands do, and `steady`, as a video; the others are as held-out rooms: on a walk through."""
 
     def __post_init__(self):
-        if not 0 <= self.close <= 1:
-            raise UsageError(f"rooms: close is a share between 0 and 1, not {self.close}")
+        check_shares(self.styles)
         if self.kept % self.group or self.kept < self.first or self.skipped % self.group:
             raise UsageError("rooms: kept and skipped are multiples of group, kept at least first")
 
@@ -115,7 +115,7 @@ class EndlessRooms:
             self.source = endless_rooms(
                 first=first * self.ranks + self.rank, step=self.ranks, group=settings.group,
                 views=settings.views, size=settings.size, atlas=self.atlas, device=self.device,
-                workers=self.workers, close=settings.close,
+                workers=self.workers, shares=settings.styles,
             )  # fmt: skip
             self.made = start * settings.group
         while self.made < groups * settings.group:

@@ -4,6 +4,8 @@ Candidates are drawn per room, rendered as 16 x 16 depth, and the first clip is 
 are not blocked and whose overlap with the first view lies in a range.
 """
 
+from collections.abc import Mapping
+
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Float64
@@ -13,7 +15,7 @@ from data.rooms.caster import Cameras, cast, make_tiles, untile
 from data.rooms.labels import WHOLE_INDEX
 from data.rooms.layout import Layout
 from data.rooms.scene import Scenes
-from data.rooms.styles import CameraStyle, style_of
+from data.rooms.styles import NO_SHARES, CameraStyle, style_of
 
 PROBE = 16
 """Pixels along the side of a probe."""
@@ -188,15 +190,15 @@ def choose_cameras(
     views: int,
     height: int,
     width: int,
-    close: float = 0.0,
+    shares: Mapping[str, float] = NO_SHARES,
 ) -> Cameras:
     """A clip of `views` cameras for each room; falls back on the best clip of the last rounds.
 
-    A share `close` of all rooms is photographed in style CLOSE, the others in style WALK.
+    `shares` are those of all rooms that are photographed in a style other than WALK (`STYLES`).
     """
     b, device = len(seeds), scenes.centre.device
     rngs = [np.random.default_rng([seed, 1]) for seed in seeds]
-    styles = [style_of(seed, close) for seed in seeds]
+    styles = [style_of(seed, shares) for seed in seeds]
     drawn = zip(rngs, styles, strict=True)
     fov = [np.radians(rng.uniform(*style.field_of_view)) for rng, style in drawn]
     limits = [(style.nearness, *style.overlap) for style in styles]

@@ -1,6 +1,6 @@
 """Rooms rendered as a batch of clips with exact ground truth."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 
 import torch
@@ -13,6 +13,7 @@ from data.rooms.labels import WHOLE_INDEX
 from data.rooms.scene import Scenes, build_scenes
 from data.rooms.sensor import develop
 from data.rooms.shading import light_visibility, shade, surface
+from data.rooms.styles import NO_SHARES
 from data.rooms.textures import Atlas
 
 SAMPLES = torch.tensor([[0.5, 0.5], [0.25, 0.25], [0.75, 0.25], [0.25, 0.75], [0.75, 0.75]])
@@ -128,12 +129,12 @@ def furnish_rooms(
     width: int,
     atlas: Atlas | None,
     device: torch.device | str = "cpu",
-    close: float = 0.0,
+    shares: Mapping[str, float] = NO_SHARES,
 ) -> tuple[Scenes, Cameras]:
     """What is in the rooms of these seeds and where their cameras stand: all but the pictures.
 
-    A share `close` of all rooms is photographed from close by (style CLOSE).
+    `shares` are those of all rooms that are photographed in a style of STYLES.
     """
     scenes, layouts = build_scenes(seeds, atlas.categories if atlas else None)
     scenes = scenes.to(device)
-    return scenes, choose_cameras(scenes, layouts, seeds, views, height, width, close)
+    return scenes, choose_cameras(scenes, layouts, seeds, views, height, width, shares)

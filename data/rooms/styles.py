@@ -1,8 +1,12 @@
-"""Styles of photographing a room: walking through it, or close to one thing in it."""
+"""Styles of photographing a room: walking through it, close to one thing in it, or as a video."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 import numpy as np
+
+from ffsplat.errors import UsageError
 
 Range = tuple[float, float]
 
@@ -107,9 +111,45 @@ Its ranges hold the distances, angles and baselines of photos of things on table
 """
 
 
-def style_of(seed: int, close: float) -> CameraStyle:
-    """The style of a room: CLOSE for a share `close` of all seeds, else WALK.
+STEADY = replace(
+    WALK,
+    field_of_view=(45.0, 85.0),
+    close_share=0.35,
+    travel=(0.0, 0.45),
+    follow=(0.0, 1.0),
+    turn=10.0,
+    jitter=0.5,
+    overlap=(0.35, 1.03),
+)
+"""As frames of a video that lie near each other; horizontal fields of view of usual cameras."""
 
-    A room that is CLOSE at one share is so at every larger one.
+STYLES = {"close": CLOSE, "steady": STEADY}
+"""What a share of the rooms can be photographed in; the others are in WALK."""
+
+
+NO_SHARES: Mapping[str, float] = MappingProxyType({})
+"""All rooms in WALK."""
+
+
+def check_shares(shares: Mapping[str, float]) -> None:
+    """Raises UsageError unless all are shares of STYLES that leave something or nothing over."""
+    for name, share in shares.items():
+        if name not in STYLES:
+            raise UsageError(f"no style {name!r} of rooms", hint=f"one of {', '.join(STYLES)}")
+        if not 0 <= share <= 1:
+            raise UsageError(f"the share of rooms in style {name} is {share}, not between 0 and 1")
+    if sum(shares.values()) > 1:
+        raise UsageError(f"the shares of styles sum to {sum(shares.values()):g}, more than 1")
+
+
+def style_of(seed: int, shares: Mapping[str, float]) -> CameraStyle:
+    """The style of a room: each of STYLES for its share of all seeds, else WALK.
+
+    A room that is in the first of STYLES at one share is so at every larger one.
     """
-    return CLOSE if np.random.default_rng([seed, 3]).random() < close else WALK
+    drawn = np.random.default_rng([seed, 3]).random()
+    for name, style in STYLES.items():
+        drawn -= shares.get(name, 0.0)
+        if drawn < 0:
+            return style
+    return WALK

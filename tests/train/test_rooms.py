@@ -54,16 +54,24 @@ def test_impossible_settings_are_refused(change):
         replace(SETTINGS, **change)
 
 
-@pytest.mark.parametrize("close", [-0.1, 1.1])
-def test_a_share_of_close_rooms_beyond_all_is_refused(close):
-    with pytest.raises(UsageError, match="between 0 and 1"):
-        replace(SETTINGS, close=close)
+@pytest.mark.parametrize(
+    ("styles", "problem"),
+    [
+        ({"close": -0.1}, "between 0 and 1"),
+        ({"steady": 1.1}, "between 0 and 1"),
+        ({"close": 0.6, "steady": 0.5}, "more than 1"),
+        ({"far": 0.1}, "no style 'far'"),
+    ],
+)
+def test_impossible_shares_of_styles_are_refused(styles, problem):
+    with pytest.raises(UsageError, match=problem):
+        replace(SETTINGS, styles=styles)
 
 
-def test_the_share_of_close_rooms_reaches_the_rooms(monkeypatch):
+def test_the_shares_of_styles_reach_the_rooms(monkeypatch):
     told = []
     monkeypatch.setattr(
-        module, "endless_rooms", lambda *, close, **rest: told.append(close) or numbered(**rest)
+        module, "endless_rooms", lambda *, shares, **rest: told.append(shares) or numbered(**rest)
     )
-    EndlessRooms(replace(SETTINGS, close=0.3), None, torch.device("cpu"), 0).at(0)
-    assert told == [0.3]
+    EndlessRooms(replace(SETTINGS, styles={"close": 0.3}), None, torch.device("cpu"), 0).at(0)
+    assert told == [{"close": 0.3}]
