@@ -24,6 +24,8 @@ class Console:
         self.quiet = False
         self.verbose = 0
         self.debug = False
+        self.lines: logging.Formatter | None = None
+        """What makes lines for machines of all that is said on stderr; None: it is for people."""
         self._progress = ""
 
     def result(self, text: str) -> None:
@@ -37,20 +39,36 @@ class Console:
 
     def error(self, message: str, hint: str | None = None) -> None:
         """Say in one line what went wrong, and in another what to do next."""
-        self.clear()
-        _write("stderr", f"error: {printable(message)}\n")
-        if hint:
-            _write("stderr", f"hint: {printable(hint)}\n")
+        self._say(logging.ERROR, message, hint)
 
     def note(self, text: str) -> None:
         """Say something on stderr that `--quiet` silences."""
         if not self.quiet:
-            self.clear()
-            _write("stderr", f"{printable(text)}\n")
+            self._say(logging.INFO, text)
 
     def warning(self, text: str) -> None:
-        """Warn on stderr."""
-        self.note(f"warning: {text}")
+        """Warn on stderr, which `--quiet` silences."""
+        if not self.quiet:
+            self._say(logging.WARNING, text)
+
+    def record(self, record: logging.LogRecord) -> None:
+        """Say a record of the log."""
+        if self.lines is None:
+            self.note(f"{record.levelname.lower()}: {record.getMessage()}")
+        elif not self.quiet or record.levelno >= logging.ERROR:
+            _write("stderr", f"{self.lines.format(record)}\n")
+
+    def _say(self, level: int, text: str, hint: str | None = None) -> None:
+        name = logging.getLevelName(level)
+        if self.lines is not None:
+            facts = {"name": "ffsplat", "levelno": level, "levelname": name, "msg": text}
+            self.record(logging.makeLogRecord(facts | ({"hint": hint} if hint else {})))
+            return
+        self.clear()
+        mark = "" if level == logging.INFO else f"{name.lower()}: "
+        _write("stderr", f"{mark}{printable(text)}\n")
+        if hint:
+            _write("stderr", f"hint: {printable(hint)}\n")
 
     def progress(self, text: str) -> None:
         """Replace the progress line; shown on a terminal only."""
@@ -76,7 +94,7 @@ class LogHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Say the record."""
         if record.name.split(".")[0] == "ffsplat" or self.console.verbose:
-            self.console.note(f"{record.levelname.lower()}: {record.getMessage()}")
+            self.console.record(record)
 
 
 @contextmanager

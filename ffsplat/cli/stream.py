@@ -1,6 +1,7 @@
 """`ffsplat stream`: a camera's frames in, a bounded map out, for as long as it runs."""
 
 import contextlib
+import logging
 import time
 import webbrowser
 from collections.abc import Iterator
@@ -35,6 +36,16 @@ BAD = ("undecodable", "too_large", "invalid")
 """Frames of a recording that are no frames: the command then says so by its exit code."""
 
 
+def _log_lines(context: click.Context, _: click.Parameter, value: bool) -> None:
+    """Have all that is said on stderr said in JSON, and who comes and goes as well."""
+    if value:
+        from ffsplat.stream.engine.log import JsonFormatter
+
+        context.find_root().obj.lines = JsonFormatter()
+        ours = logging.getLogger("ffsplat")
+        ours.setLevel(min(ours.getEffectiveLevel(), logging.INFO))
+
+
 @click.command("stream", short_help=COMMANDS["stream"])
 @click.argument("source", required=False)
 @click.option("-o", "--out", type=FILE, help="The scene to write at the end (PLY).")
@@ -65,6 +76,8 @@ BAD = ("undecodable", "too_large", "invalid")
 @click.option("--tls-cert", type=FILE, help="Certificate of the server (PEM).")
 @click.option("--tls-key", type=FILE, help="Its key (PEM).")
 @click.option("--overwrite", is_flag=True, help="Replace the written files if they exist.")
+@click.option("--log-json", is_flag=True, is_eager=True, expose_value=False, callback=_log_lines,
+              help="Log sessions and requests too, each line on stderr a JSON object.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 @common_options
 @click.pass_obj

@@ -1,12 +1,15 @@
 """What is said where: progress only on a terminal, JSON that every parser reads."""
 
 import io
+import json
+import logging
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 
 import pytest
 
 from ffsplat.cli.console import Console, printable
+from ffsplat.stream.engine.log import JsonFormatter
 
 
 class Terminal(io.StringIO):
@@ -65,6 +68,20 @@ def test_json_is_one_document_without_nan():
     assert text == '{\n  "name": "caf\\u00e9 \\udcff"\n}\n'
     with pytest.raises(ValueError, match="not JSON compliant"):
         said(lambda console: console.json(float("nan")))
+
+
+def test_machines_read_one_object_a_line():
+    def log(console: Console) -> None:
+        console.lines = JsonFormatter()
+        console.warning("two\nlines")
+        console.error("no", "try")
+        console.record(logging.makeLogRecord({"levelname": "INFO", "msg": "came", "peer": "::1"}))
+
+    lines = [json.loads(line) for line in said(log).splitlines()]
+    assert [(line["level"], line["message"]) for line in lines] == [
+        ("warning", "two\nlines"), ("error", "no"), ("info", "came"),
+    ]  # fmt: skip
+    assert (lines[1]["hint"], lines[2]["peer"]) == ("try", "::1")
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from websockets.asyncio.server import Server, ServerConnection
 from websockets.asyncio.server import serve as serve_websockets
+from websockets.exceptions import InvalidHandshake
 from websockets.typing import Subprotocol
 
 from ffsplat.errors import StreamError, UsageError
@@ -105,7 +106,7 @@ class App:
                 max_size=settings.max_text_bytes,
                 max_queue=IN_BUFFER,
                 write_limit=WRITE_BUFFER,
-                logger=log.getChild("websockets"),
+                logger=_log_below(),
                 create_connection=Gate.of(self.door),
                 ssl=self.tls,
                 ssl_handshake_timeout=self.door.tls_seconds,
@@ -172,3 +173,17 @@ def tls_context(settings: ServerSettings) -> ssl.SSLContext | None:
 def _choose(connection: ServerConnection, offered: Sequence[Subprotocol]) -> Subprotocol | None:
     """Our subprotocol if it was offered; who did not is told so in a session that closes (4409)."""
     return Subprotocol(SUBPROTOCOL) if SUBPROTOCOL in offered else None
+
+
+def _log_below() -> logging.Logger:
+    """What the library may say: no more of sessions than we do, nor each stranger's traceback."""
+    below = log.getChild("websockets")
+    below.setLevel(logging.WARNING)
+    below.addFilter(_is_fault)
+    return below
+
+
+def _is_fault(record: logging.LogRecord) -> bool:
+    """Whether a record tells of more than somebody who hung up, or speaks no HTTP."""
+    error = record.exc_info and record.exc_info[1]
+    return not isinstance(error, InvalidHandshake | EOFError | OSError)

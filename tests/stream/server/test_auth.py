@@ -71,6 +71,15 @@ def test_a_bad_token_file_is_refused(tmp_path, content, message):
         Tokens.read(file)
 
 
+@pytest.mark.parametrize(("mode", "warnings"), [(0o600, 0), (0o640, 0), (0o644, 1)])
+def test_secrets_that_everybody_can_read_are_warned_of(tmp_path, caplog, mode, warnings):
+    file = tmp_path / "tokens"
+    file.write_text("a-token-of-many-letters")
+    file.chmod(mode)
+    Tokens.read(file)
+    assert len(caplog.records) == warnings
+
+
 def test_a_missing_token_file_is_refused(tmp_path):
     with pytest.raises(UsageError, match="cannot read the token file"):
         Tokens.read(tmp_path / "none")
