@@ -19,6 +19,7 @@ from ffsplat.cli.edit_steps import (
     apply_steps,
     steps_in_order,
 )
+from ffsplat.cli.writing import SceneOutput, format_options
 from ffsplat.errors import UsageError
 
 if TYPE_CHECKING:
@@ -72,7 +73,8 @@ def step_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--level", type=click.Choice(["whole", "part"]), help="Only things, or only parts.")
 @click.option("--space", help="Text space: lexicon, or open_clip:ARCH/TAG for any words.")
 @click.option("--codebook", type=FILE, help="The codebook of the scene, if not beside it.")
-@click.option("-o", "--out", type=FILE, required=True, help="The scene to write (PLY).")
+@click.option("-o", "--out", type=FILE, required=True, help="The scene to write.")
+@format_options(own=("space",), hidden=True)
 @click.option("--overwrite", is_flag=True, help="Replace files that exist.")
 @click.option("--json", "as_json", is_flag=True, help="Print what was done as JSON.")
 @common_options
@@ -92,14 +94,15 @@ def command(
     Selections in a row unite; an operation is about all that was chosen before it:
     --select chair --remove --select sofa --select cushion --recolor brown --move 0,0,0.5
     """
-    from ffsplat.io import check_output, load_scene, save_scene, scene_outputs
+    from ffsplat.io import load_scene
 
     console: Console = context.obj
     values = {name: options.pop(name) for name in (*SELECTIONS, *OPERATIONS)}
     steps = steps_in_order(context.meta["order"], values)
-    choice = _choice(options)
-    for path in scene_outputs(out):
-        check_output(path, overwrite)
+    space = options.pop("space")
+    output = SceneOutput.take(out, options, overwrite)
+    choice = _choice(options | {"space": space})
+    output.check()
     console.progress("reading the scene")
     edited = load_scene(scene, codebook)
     if group:
@@ -111,7 +114,9 @@ def command(
         done.append(one)
         for text in one.warnings:
             console.warning(text)
-    files = save_scene(_with_note(edited, done), out, overwrite=overwrite)
+    edited = _with_note(edited, done)
+    files = output.write(edited)
+    output.note(edited, console)
     if as_json:
         console.json(_facts(done, files))
     else:

@@ -12,6 +12,7 @@ from ffsplat.cli.console import FILE, Console, common_options, printable
 from ffsplat.cli.environment import silence_downloads
 from ffsplat.cli.failures import SKIPPED
 from ffsplat.cli.loading import LOADING, loading_options
+from ffsplat.cli.writing import SceneOutput, format_options
 from ffsplat.errors import UsageError
 
 if TYPE_CHECKING:
@@ -24,7 +25,13 @@ MAX_LISTED = 5
 
 @click.command("infer", short_help=COMMANDS["infer"])
 @click.argument("inputs", metavar="INPUT...", nargs=-1, required=True)
-@click.option("-o", "--out", type=FILE, required=True, help="The scene to write (PLY).")
+@click.option(
+    "-o",
+    "--out",
+    type=FILE,
+    required=True,
+    help="The scene to write; its name says how: scene.ply, .html, .glb ...",
+)
 @loading_options
 @click.option("--resolution", type=COUNT, help="Longer side for the network, in pixels.")
 @click.option("--max-views", type=COUNT, help="Use so many of the photos, evenly spaced.")
@@ -42,8 +49,10 @@ MAX_LISTED = 5
               help="Merge Gaussians in cells of this side, in world units.")  # fmt: skip
 @click.option("--max-gaussians", type=COUNT, help="Keep at most so many Gaussians.")
 @click.option("--min-confidence", type=click.FloatRange(0, 1), help="Drop pixels less sure.")
-@click.option("--ply-profile", type=click.Choice(["ffsplat", "plain", "inria"]), default="ffsplat",
-              help="With codes, without, or laid out as 3DGS training does.")  # fmt: skip
+@click.option("--ply-profile", type=click.Choice(["ffsplat", "plain", "inria"]),
+              help="PLY with codes, without, or laid out as 3DGS training does.  "
+                   "[default: ffsplat]")  # fmt: skip
+@format_options(own=("ply-profile",), hidden=True)
 @click.option("--cameras-out", type=FILE, help="Also write the cameras (JSON).")
 @click.option("--depth-out", type=FILE, help="Also write depth: a folder for PNG, or a .npz file.")
 @click.option("--overwrite", is_flag=True, help="Replace those files if they exist.")
@@ -55,9 +64,10 @@ def command(console: Console, inputs: tuple[str, ...], as_json: bool, **options:
 
     INPUT is a photo, a folder of photos, or a quoted pattern such as "photos/*.jpg".
     """
-    _refuse_early(inputs, options)
-    files = {name: options.pop(name) for name in ("out", "cameras_out", "depth_out")}
-    profile, overwrite = options.pop("ply_profile"), options.pop("overwrite")
+    overwrite = options.pop("overwrite")
+    output = SceneOutput.take(options.pop("out"), options, overwrite)
+    files = {name: options.pop(name) for name in ("cameras_out", "depth_out")}
+    _refuse_early(inputs, output, files)
     loading = {name: options.pop(name) for name in LOADING}
     sam2 = options.pop("sam2")
     if console.quiet or as_json:
@@ -78,7 +88,8 @@ def command(console: Console, inputs: tuple[str, ...], as_json: bool, **options:
 
     console.progress("writing the scene")
     inferred = time.perf_counter()
-    written = _write(result, files, profile, overwrite)
+    written = _write(result, output, files)
+    output.note(result.scene, console)
     seconds = {
         "load": loaded - start,
         **result.report.seconds,
@@ -101,21 +112,23 @@ def _use_masks(model: "Model", weights: Path) -> None:
     model.masks = sam2_of_file(weights, str(model.device))
 
 
-def _refuse_early(inputs: tuple[str, ...], options: dict[str, Any]) -> None:
+def _refuse_early(
+    inputs: tuple[str, ...], output: SceneOutput, files: dict[str, Path | None]
+) -> None:
     """Find out what is wrong with the names of files before seconds go into importing torch."""
     from ffsplat.images import find_images
-    from ffsplat.io import check_output, scene_outputs
+    from ffsplat.io import check_output
     from ffsplat.io.depth import check_depth_output, depth_outputs
 
-    paths = scene_outputs(options["out"], options["ply_profile"])
-    if options["cameras_out"]:
-        paths.append(options["cameras_out"])
-    for path in paths:
-        check_output(path, options["overwrite"])
+    output.check()
+    paths, cameras_out, depth_out = output.files, files["cameras_out"], files["depth_out"]
+    if cameras_out:
+        check_output(cameras_out, output.overwrite)
+        paths.append(cameras_out)
     photos = find_images(inputs)
-    if options["depth_out"]:
-        check_depth_output(options["depth_out"], len(photos), options["overwrite"])
-        paths += depth_outputs(options["depth_out"], len(photos))
+    if depth_out:
+        check_depth_output(depth_out, len(photos), output.overwrite)
+        paths += depth_outputs(depth_out, len(photos))
     _refuse_double_use(photos, paths)
 
 
@@ -145,18 +158,16 @@ def _warn(console: Console, result: "InferResult") -> None:
         console.note(f"hint: {hint}")
 
 
-def _write(
-    result: "InferResult", files: dict[str, Any], profile: Any, overwrite: bool
-) -> list[Path]:
+def _write(result: "InferResult", output: SceneOutput, files: dict[str, Path | None]) -> list[Path]:
     """Write the scene and what else was asked for; the files, or the folder, that were written."""
     import numpy as np
 
-    from ffsplat.io import save_scene, write_cameras
+    from ffsplat.io import write_cameras
     from ffsplat.io.depth import write_depth
 
     scene, report = result.scene, result.report
-    out, cameras_out, depth_out = (files[name] for name in ("out", "cameras_out", "depth_out"))
-    written = save_scene(scene, out, profile=profile, overwrite=overwrite)
+    cameras_out, depth_out = files["cameras_out"], files["depth_out"]
+    overwrite, written = output.overwrite, output.write(scene)
     if cameras_out and scene.cameras:
         write_cameras(scene.cameras, cameras_out, overwrite=overwrite)
         written.append(cameras_out)

@@ -10,6 +10,7 @@ import click
 
 from ffsplat.cli.app import COMMANDS
 from ffsplat.cli.console import FILE, Console, common_options, printable
+from ffsplat.cli.writing import SceneOutput, format_options
 from ffsplat.errors import SceneFileError, UsageError
 
 if TYPE_CHECKING:
@@ -26,7 +27,8 @@ UNLIKE = 0.3
 
 @click.command("merge", short_help=COMMANDS["merge"])
 @click.argument("scenes", metavar="SCENE...", type=FILE, nargs=-1, required=True)
-@click.option("-o", "--out", type=FILE, required=True, help="The scene to write (PLY).")
+@click.option("-o", "--out", type=FILE, required=True, help="The scene to write.")
+@format_options(hidden=True)
 @click.option("--cameras", type=FILE, multiple=True,
               help="Cameras of each scene in order, from `infer --cameras-out`.")  # fmt: skip
 @click.option("--transform", "transforms", type=FILE, multiple=True,
@@ -50,15 +52,17 @@ def command(
     cameras_out: Path | None,
     overwrite: bool,
     as_json: bool,
+    **options: Any,
 ) -> None:
     """Join SCENEs in the world of the first, placed by the photos that they share."""
     from ffsplat.edit import merge
-    from ffsplat.io import check_output, save_scene, scene_outputs, write_cameras
+    from ffsplat.io import check_output, write_cameras
 
     _check_counts(scenes, cameras, transforms, same_world)
-    outputs = [*scene_outputs(out), *filter(None, [cameras_out])]
-    for path in outputs:
-        check_output(path, overwrite)
+    output = SceneOutput.take(out, options, overwrite)
+    output.check()
+    if cameras_out:
+        check_output(cameras_out, overwrite)
     given = _given_transforms(transforms, len(scenes) if same_world else 0)
     console.progress("reading the scenes")
     loaded = _loaded(scenes, cameras)
@@ -66,7 +70,8 @@ def command(
         raise UsageError("there are no cameras to write", "give those of each scene (--cameras)")
     console.progress("joining the scenes")
     merged = merge(loaded, given, voxel)
-    files = save_scene(merged.scene, out, overwrite=overwrite)
+    files = output.write(merged.scene)
+    output.note(merged.scene, console)
     if cameras_out and merged.scene.cameras is not None:
         write_cameras(merged.scene.cameras, cameras_out, overwrite=overwrite)
         files.append(cameras_out)

@@ -6,6 +6,7 @@ from ffsplat.formats.choose import (
     format_to_write,
     is_codebook,
     lost,
+    output_files,
     read_scene,
     write_scene,
 )
@@ -22,6 +23,7 @@ __all__ = [
     "format_to_write",
     "is_codebook",
     "lost",
+    "output_files",
     "read_scene",
     "write_scene",
 ]

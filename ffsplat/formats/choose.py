@@ -4,10 +4,11 @@ from pathlib import Path
 from typing import Any
 
 from ffsplat.errors import SceneFileError, UsageError
-from ffsplat.formats.format import TRAITS, Format
+from ffsplat.formats.format import RANGES, TRAITS, Format
 from ffsplat.formats.table import FORMATS
+from ffsplat.io.codebook_file import sidecar_path
 from ffsplat.io.header import open_regular
-from ffsplat.types import Scene
+from ffsplat.types import SH_C0, Scene
 
 HEAD = 1 << 16
 """Bytes at the start of a file in which the mark of a format is looked for."""
@@ -74,8 +75,7 @@ def format_to_read(path: str | Path, name: str | None = None) -> Format:
 
 def _of_folder(path: Path) -> Format:
     for format_ in FORMATS.values():
-        mark = format_.mark.decode()
-        if format_.reads and not format_.suffixes and mark and (path / mark).exists():
+        if format_.reads and any((path / member).is_file() for member in format_.members):
             return format_
     raise SceneFileError(f"{path} is a folder in no format that is known", "name it with --from")
 
@@ -132,6 +132,14 @@ def write_scene(
     return row
 
 
+def output_files(path: str | Path, format_: Format, **options: Any) -> list[Path]:
+    """The files that `write_scene` may write for a path, the scene first; a folder as such."""
+    path = Path(path)
+    if format_.sidecar and options.get("ply_profile", "ffsplat") == "ffsplat":
+        return [path, sidecar_path(path)]
+    return [path, *(path.with_name(name) for name in format_.beside)]
+
+
 def is_codebook(path: str | Path) -> bool:
     """Whether a file is a codebook by its name, and not a scene that is marked as one."""
     path = Path(path)
@@ -141,8 +149,11 @@ def is_codebook(path: str | Path) -> bool:
         return FORMATS["safetensors"].mark not in file.read(HEAD)
 
 
-def lost(scene: Scene, format_: Format) -> list[str]:
-    """What this scene has and the format does not carry, one phrase each; empty for no loss."""
+def lost(scene: Scene, format_: Format, **options: Any) -> list[str]:
+    """What this scene has and the format does not carry, one phrase each; empty for no loss.
+
+    `options` are those of `write_scene`, some of which leave out more.
+    """
     has = {
         "shapes": True,
         "sh": scene.gaussians.sh.shape[1] > 1,
@@ -152,13 +163,38 @@ def lost(scene: Scene, format_: Format) -> list[str]:
         "meaning": scene.gaussians.meaning_opacities is not None,
         "cameras": scene.cameras is not None,
         "provenance": bool(scene.provenance),
+        "metric": scene.metric,
     }
-    phrases = [TRAITS[trait] for trait in TRAITS if has[trait] and trait not in format_.carries]
+    carries = format_.carries
+    if options.get("ply_profile", "ffsplat") != "ffsplat":
+        carries = frozenset({"shapes", "sh"})
+    phrases = [TRAITS[trait] for trait in TRAITS if has[trait] and trait not in carries]
     degree = {1: 0, 4: 1, 9: 2, 16: 3}.get(scene.gaussians.sh.shape[1], 3)
-    if "sh" in format_.carries and degree > format_.sh_degree:
+    if "sh" in carries and degree > format_.sh_degree:
         phrases.append(f"SH above degree {format_.sh_degree}")
+    phrases += _left_out(scene, format_, options)
     if format_.precision:
         phrases.append(f"precision beyond {format_.precision}")
     if scene.codes is not None and format_.code_precision:
         phrases.append(f"precision beyond {format_.code_precision}")
+    return phrases
+
+
+def _left_out(scene: Scene, format_: Format, options: dict[str, Any]) -> list[str]:
+    """Gaussians that do not become points, and values that are cut off, with their numbers."""
+    gaussians, phrases = scene.gaussians, []
+    defaults = {option.keyword: option.default for option in format_.options}
+    if "min_opacity" in defaults:
+        limit = float(options.get("min_opacity", defaults["min_opacity"]))
+        if faint := int((gaussians.opacities < limit).sum()):
+            phrases.append(f"{faint} Gaussians below opacity {limit:g}")
+    values = {
+        "scales": gaussians.scales,
+        "colors": 0.5 + SH_C0 * gaussians.sh[:, 0],
+        "sh": gaussians.sh[:, 1:],
+    }
+    for name, (low, high) in format_.ranges.items():
+        outside = (values[name] < low) | (values[name] > high)
+        if count := int(outside.reshape(len(scene), -1).any(axis=1).sum()):
+            phrases.append(f"{RANGES[name]} outside of {low:.2g}..{high:.2g} ({count} Gaussians)")
     return phrases

@@ -1,8 +1,17 @@
 """What a format is: one row of the table, and what a file may carry."""
 
 import importlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from types import ModuleType
+
+RANGES = {
+    "scales": "scales",
+    "colors": "colours",
+    "sh": "SH above degree 0",
+}
+"""What a format may hold only within bounds, and how it is called: linear scales, colours seen
+without direction (0 black, 1 white), and coefficients of the harmonics."""
 
 TRAITS = {
     "shapes": "scales, rotations and opacities",
@@ -13,6 +22,7 @@ TRAITS = {
     "meaning": "opacities of meaning",
     "cameras": "cameras",
     "provenance": "model and licence",
+    "metric": "that its unit is the metre",
 }
 """What a format may carry beside positions and colours, and how it is called."""
 
@@ -40,10 +50,11 @@ class Format:
     """One row: how files of this kind are known, who reads and writes them, what they carry.
 
     `suffixes` end the name of such a file, the usual one first; none for a folder. `mark` stands
-    in the first 64 KiB where other formats have the same suffix; of a folder it is the name of
-    a file in it. `carries` holds keys of TRAITS; "sh" up to `sh_degree`. `precision` says what is
-    rounded, "" where every float32 stays; `code_precision` does for codes alone.
-    `sidecar`: `read` takes `codebook=`, a file beside it. `source` is the specification.
+    in the first 64 KiB where other formats have the same suffix; a folder has one of `members`.
+    `carries` holds keys of TRAITS; "sh" up to `sh_degree`. `precision` says what is rounded, ""
+    where every float32 stays, but for its logarithm; `code_precision` does for codes alone, and
+    `ranges` what is cut off. `sidecar`: `read` takes `codebook=`, a file beside it; `beside`
+    are the names of other files that are written with it. `source` is the specification.
     """
 
     name: str
@@ -56,8 +67,11 @@ class Format:
     precision: str = ""
     code_precision: str = ""
     sh_degree: int = 3
+    ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     mark: bytes = b""
+    members: tuple[str, ...] = ()
     sidecar: bool = False
+    beside: tuple[str, ...] = ()
     options: tuple[Option, ...] = ()
     source: str = ""
 

@@ -121,7 +121,7 @@ def normal_map(
 def _write_depth(scene: Scene, path: Path, cameras: Cameras, overwrite: bool) -> None:
     from ffsplat.render import render
 
-    depth = render(scene, cameras, "depth")
+    depth = [render(scene, cameras[[view]], "depth")[0] for view in range(len(cameras))]
     write_depth(depth, cameras.names, path, metric=scene.metric, overwrite=overwrite)
 
 

@@ -67,9 +67,11 @@ def write(
 def read(path: str | Path) -> Scene:
     """Read cameras and points as a scene: one small opaque Gaussian for each point.
 
-    Raises SceneFileError naming what is wrong, for lenses with distortion, and without points.
+    `path` is the file, or the folder that it lies in. Raises SceneFileError naming what is wrong,
+    for lenses with distortion, and without points.
     """
     path = Path(path)
+    path = path / "transforms.json" if path.is_dir() else path
     content = read_object(path)
     cameras = _cameras(content, path)
     name = content.get("ply_file_path")

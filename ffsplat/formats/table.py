@@ -5,14 +5,17 @@ A row names a module, which is imported when the format is used; the module has
 where it writes. `ffsplat convert` and `ffsplat.io.load_scene` know formats from here alone.
 """
 
+import math
+
 from ffsplat.formats.format import Format, Option
+from ffsplat.types import SH_C0
 
 
 def _rows(*formats: Format) -> dict[str, Format]:
     return {format_.name: format_ for format_ in formats}
 
 
-_MEANING = frozenset({"codes", "codebook", "instances", "meaning", "provenance"})
+_MEANING = frozenset({"codes", "codebook", "instances", "meaning", "provenance", "metric"})
 _SPLAT = frozenset({"shapes", "sh"})
 
 _MIN_OPACITY = Option("min-opacity", 0.1, "Gaussians from this opacity on become points.")
@@ -45,7 +48,8 @@ FORMATS = _rows(
         reads=True,
         writes=True,
         carries=_SPLAT,
-        precision="11-bit positions in chunks of 256, 8-bit colours",
+        precision="11-bit positions and scales in chunks of 256, 8-bit colours, 10-bit rotations",
+        ranges={"scales": (math.exp(-20), math.exp(20)), "sh": (-4.0, 4.0)},
         mark=b"\nelement chunk ",
         source="PlayCanvas, The compressed PLY format",
     ),
@@ -57,7 +61,8 @@ FORMATS = _rows(
         reads=True,
         writes=True,
         carries=frozenset({"shapes"}),
-        precision="8-bit colours and rotations",
+        precision="8-bit colours, opacities and rotations",
+        ranges={"colors": (0.0, 1.0)},
         source="antimatter15/splat",
     ),
     Format(
@@ -68,7 +73,12 @@ FORMATS = _rows(
         reads=True,
         writes=True,
         carries=_SPLAT,
-        precision="24-bit positions, 8-bit colours and scales",
+        precision="24-bit positions, 8-bit colours and scales, 10-bit rotations, 4-bit SH",
+        ranges={
+            "scales": (math.exp(-10), math.exp(255 / 16 - 10)),
+            "colors": (0.5 - SH_C0 / 0.3, 0.5 + SH_C0 / 0.3),
+            "sh": (-1.0, 1.0),
+        },
         options=(
             Option(
                 "spz-version",
@@ -87,7 +97,7 @@ FORMATS = _rows(
         reads=True,
         writes=True,
         carries=_SPLAT,
-        precision="16-bit positions, 8-bit colours, scales and rotations",
+        precision="16-bit positions, 8-bit colours, scales and rotations, SH of a palette",
         source="PlayCanvas, The SOG format, version 2",
     ),
     Format(
@@ -141,6 +151,11 @@ FORMATS = _rows(
         summary="COLMAP model: a folder of cameras, views and points",
         suffixes=(),
         module="ffsplat.formats.colmap",
+        members=tuple(
+            f"{place}cameras.{kind}"
+            for place in ("sparse/0/", "sparse/", "")
+            for kind in ("bin", "txt")
+        ),
         reads=True,
         writes=True,
         carries=frozenset({"cameras"}),
@@ -157,6 +172,8 @@ FORMATS = _rows(
         summary="cameras of nerfstudio, with points beside them",
         suffixes=("transforms.json",),
         module="ffsplat.formats.nerfstudio",
+        members=("transforms.json",),
+        beside=("sparse_pc.ply",),
         reads=True,
         writes=True,
         carries=frozenset({"cameras"}),

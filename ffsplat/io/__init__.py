@@ -44,7 +44,7 @@ def scene_outputs(scene: str | Path, profile: Profile = "ffsplat") -> list[Path]
     path = Path(scene)
     if path.suffix.lower() not in ("", ".ply"):
         raise UsageError(f"{path.name} does not end in .ply", "ffsplat convert makes others of it")
-    return [path] if profile != "ffsplat" else [sidecar_path(path), path]
+    return [path] if profile != "ffsplat" else [path, sidecar_path(path)]
 
 
 def save_scene(

@@ -26,6 +26,8 @@ def check_output(path: str | Path, overwrite: bool = False) -> None:
 
 
 def _check(path: Path, target: Path, overwrite: bool) -> None:
+    if str(path) == "-":
+        raise OutputError("there is no writing to the standard output", "give the name of a file")
     if target.is_dir():
         raise OutputError(f"{path} is a folder", "give the name of a file")
     if not target.parent.is_dir():

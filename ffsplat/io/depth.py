@@ -4,7 +4,7 @@ import io
 import json
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,7 @@ def check_depth_output(path: str | Path, views: int, overwrite: bool = False) ->
 
 
 def write_depth(
-    depth: Float[np.ndarray, "v h w"],
+    depth: Float[np.ndarray, "v h w"] | Sequence[Float[np.ndarray, "h w"]],
     names: tuple[str, ...],
     path: str | Path,
     *,
@@ -56,22 +56,25 @@ def write_depth(
 
     A path ending in `.npz` gets the arrays `depth` (float32, 0 where unmeasured), `names`, and
     `original_from_depth`: for each view the matrix from its homogeneous pixels to those of the
-    photo. Any other path is a folder of `0000.png`, ... and `depth.json`, which gives names and
-    matrices in order and the world units of one step: the power of ten that fits the largest
-    depth, a millimetre for a room in metres. Raises OutputError as `atomic_output`.
+    photo; its maps must be of one size. Any other path is a folder of `0000.png`, ... and
+    `depth.json`, which gives names and matrices in order and the world units of one step: the power
+    of ten that fits the largest depth, a millimetre for a room in metres. Raises OutputError as
+    `atomic_output`.
     """
     path = Path(path)
-    clean = np.where(np.isfinite(depth) & (depth > 0), depth, 0).astype(np.float32)
+    clean = [np.where(np.isfinite(d) & (d > 0), d, 0).astype(np.float32) for d in depth]
     matrices = np.tile(np.eye(3), (len(names), 1, 1))
     if original_from_view is not None:
         matrices[:] = original_from_view
     if _is_archive(path):
+        if len({one.shape for one in clean}) > 1:
+            raise OutputError(f"{path} cannot hold maps of several sizes", "name a folder instead")
         with atomic_output(path, overwrite) as file:
-            listed = np.array(names, np.str_)
-            np.savez_compressed(file, depth=clean, names=listed, original_from_depth=matrices)
+            listed, stacked = np.array(names, np.str_), np.stack(clean)
+            np.savez_compressed(file, depth=stacked, names=listed, original_from_depth=matrices)
         return
     targets = depth_outputs(path, len(names))
-    step = _step(float(clean.max(initial=0)))
+    step = _step(max(float(one.max(initial=0)) for one in clean))
     facts: dict[str, Any] = {
         "format": "ffsplat.depth 1",
         "units_per_step": step,

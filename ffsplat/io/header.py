@@ -126,6 +126,10 @@ class Header:
 
 def open_regular(path: Path) -> BufferedReader:
     """Open an existing regular file for reading; SceneFileError for anything else."""
+    if str(path) == "-":
+        raise SceneFileError(
+            "there is no reading from the standard input", "give the name of a file"
+        )
     try:
         if not S_ISREG(path.stat().st_mode):
             raise SceneFileError(f"{path} is not a regular file")

@@ -6,13 +6,14 @@ import html
 import json
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ffsplat.errors import UsageError
+from ffsplat.errors import UnknownWord, UsageError
 from ffsplat.io.atomic import atomic_output
 from ffsplat.page.snapshot import snapshot_of
 from ffsplat.query import QueryResult, most_common, query
@@ -39,10 +40,10 @@ def write(scene: Scene, path: str | Path, *, queries: str = "", overwrite: bool 
     scene's most common things. Colours do not change with the direction. Raises as `query`, and
     OutputError as `atomic_output` and for more Gaussians than a page has room for.
     """
-    texts = [text.strip() for text in queries.split(";") if text.strip()] or _usual(scene)
+    texts = [text.strip() for text in queries.split(";") if text.strip()]
     if len(texts) > MAX_QUERIES:
         raise UsageError(f"{len(texts)} queries, a page has at most {MAX_QUERIES}")
-    answers = [answer(text, query(scene, text)) for text in texts]
+    answers = [answer(text, query(scene, text)) for text in texts] or _usual(scene)
     content = page(scene, Path(path).stem, answers).encode()
     with atomic_output(path, overwrite, len(content)) as file:
         file.write(content)
@@ -77,10 +78,15 @@ def answer(text: str, found: QueryResult) -> dict[str, Any]:
     }
 
 
-def _usual(scene: Scene) -> list[str]:
+def _usual(scene: Scene) -> list[dict[str, Any]]:
+    """Answers for the most common things that texts can ask for: a label may be any word."""
     if scene.codes is None or scene.codebook is None:
         return []
-    return [name for name, _ in most_common(scene, USUAL) if name]
+    answers = []
+    for name in filter(None, (name for name, _ in most_common(scene, USUAL))):
+        with suppress(UnknownWord):
+            answers.append(answer(name, query(scene, name)))
+    return answers
 
 
 def _modules() -> dict[str, str]:

@@ -20,8 +20,8 @@ def test_says_in_one_line_what_is_lost(scene_file, tmp_path):
     assert (outcome.code, outcome.out) == (0, "")
     assert outcome.err == (
         "note: spz does not carry codes, the codebook, instances, model and licence, "
-        "precision beyond 24-bit positions, 8-bit colours and scales\n"
-        f"wrote {tmp_path / 'room.spz'} (1000 Gaussians)\n"
+        "precision beyond 24-bit positions, 8-bit colours and scales, 10-bit rotations, 4-bit SH\n"
+        f"wrote {tmp_path / 'room.spz'} (of 1000 Gaussians)\n"
     )
     assert run("convert", scene_file, tmp_path / "a.spz", "--quiet").err == ""
 

@@ -64,6 +64,13 @@ def test_json_summary(infer, tmp_path):
     assert facts["model"]["license"] == "CC0-1.0"
 
 
+def test_the_name_says_the_format(infer, tmp_path):
+    outcome = infer("--queries", "chair", out=tmp_path / "scene.html")
+    assert (outcome.code, files(tmp_path)) == (0, {"scene.html"})
+    assert outcome.err.startswith("note: html does not carry the codebook, model and licence, ")
+    assert '"text": "chair"' in (tmp_path / "scene.html").read_text("utf-8")
+
+
 def test_quiet_says_nothing(infer):
     outcome = infer("--quiet")
     assert (outcome.code, outcome.out, outcome.err) == (0, "", "")
@@ -238,7 +245,9 @@ def test_a_depth_folder_is_refused_before_the_work(infer, tmp_path, monkeypatch)
         (["photos", "--out", "a.ply", "--model", "./photos"], 6),
         (["photos", "--out", "a.ply", "--model", "nobody/nothing", "--offline"], 6),
         (["photos", "--out", "missing/a.ply"], 5),
-        (["photos", "--out", "a.spz"], 2),
+        (["photos", "--out", "a.xyz"], 2),
+        (["photos", "--out", "a.glb", "--spz-version", "2"], 2),
+        (["photos", "--out", "-"], 5),
         (["photos", "--out", ""], 5),
         (["photos", "--out", "/"], 5),
     ],

@@ -16,9 +16,10 @@ from ffsplat.formats import (
     read_scene,
     write_scene,
 )
+from ffsplat.formats.format import RANGES
 from ffsplat.formats.packing import morton_order
 from ffsplat.io import load_scene
-from ffsplat.types import Scene
+from ffsplat.types import SH_C0, Scene
 from tests.formats.limits import EXACT, FLOAT, ROUNDED, SPZ2
 from tests.formats.scenes import SPLATS, assert_near, name_of, small_scene
 
@@ -160,13 +161,66 @@ def test_lost_says_what_the_scene_has_and_the_format_has_not():
     assert lost(scene, FORMATS["ply"]) == ["cameras"]
     assert lost(scene, FORMATS["splat"]) == [
         *(TRAITS[key] for key in ("sh", "codes", "codebook", "instances", "meaning")),
-        *(TRAITS[key] for key in ("cameras", "provenance")),
-        "precision beyond 8-bit colours and rotations",
+        *(TRAITS[key] for key in ("cameras", "provenance", "metric")),
+        "precision beyond 8-bit colours, opacities and rotations",
     ]
+    faint = int((scene.gaussians.opacities < 0.4).sum())
+    points = lost(scene, FORMATS["colmap"], min_opacity=0.4)
+    assert f"{faint} Gaussians below opacity 0.4" in points
     bare = Scene(replace(small_scene(1).gaussians, meaning_opacities=None))
     assert lost(bare, FORMATS["gltf"]) == lost(bare, FORMATS["npz"]) == []
     low = replace(FORMATS["gltf"], sh_degree=1)
     assert lost(scene, low) == ["SH above degree 1"]
+
+
+@pytest.mark.parametrize("format_", [name for name, row in FORMATS.items() if row.ranges])
+def test_what_lies_outside_of_a_range_comes_back_at_its_end(format_, tmp_path):
+    """One value each way a time: the others say what rounding costs."""
+    scene, row = small_scene(4, count=8), FORMATS[format_]
+    gaussians = replace(scene.gaussians, sh=np.zeros_like(scene.gaussians.sh))
+    changed = {
+        "scales": (lambda v: replace(gaussians, scales=np.full((8, 3), v, np.float32))),
+        "colors": (lambda v: replace(gaussians, sh=_all_first(gaussians.sh, (v - 0.5) / SH_C0))),
+        "sh": (lambda v: replace(gaussians, sh=_all_rest(gaussians.sh, v))),
+    }
+    seen = {
+        "scales": lambda g: np.log(g.scales),
+        "colors": lambda g: 0.5 + SH_C0 * g.sh[:, 0],
+        "sh": lambda g: g.sh[:, 1:],
+    }
+    for name, ends in row.ranges.items():
+        for end, beyond in zip(ends, (-1, 1), strict=True):
+            value = end * np.exp(2 * beyond) if name == "scales" else end + 0.5 * beyond
+            one = replace(scene, gaussians=changed[name](value))
+            assert any(f"{RANGES[name]} outside" in phrase for phrase in lost(one, row))
+            write_scene(one, tmp_path / "a", format_=format_, overwrite=True)
+            back = seen[name](read_scene(tmp_path / "a", format_=format_).gaussians)
+            limit = np.log(end) if name == "scales" else end
+            np.testing.assert_allclose(back, limit, atol=0.04 * max(1, abs(limit)))
+
+
+def _all_first(sh: np.ndarray, value: float) -> np.ndarray:
+    changed = sh.copy()
+    changed[:, 0] = value
+    return changed
+
+
+def _all_rest(sh: np.ndarray, value: float) -> np.ndarray:
+    changed = sh.copy()
+    changed[:, 1:] = value
+    return changed
+
+
+def test_folders_are_known_by_what_lies_in_them(tmp_path):
+    scene = small_scene()
+    write_scene(scene, tmp_path / "model", format_="colmap", tracks=False)
+    (tmp_path / "studio").mkdir()
+    write_scene(scene, tmp_path / "studio" / "transforms.json")
+    for folder, format_ in (("model", "colmap"), ("studio", "nerfstudio")):
+        assert format_to_read(tmp_path / folder).name == format_
+        assert read_scene(tmp_path / folder).cameras.names == scene.cameras.names
+    with pytest.raises(SceneFileError, match="a folder in no format"):
+        read_scene(tmp_path)
 
 
 def test_names_and_content_say_the_format(tmp_path):
@@ -194,6 +248,7 @@ def test_every_row_has_a_module_that_does_what_it_says():
         assert format_.name == name
         assert format_.reads or format_.writes
         assert format_.carries <= set(TRAITS)
+        assert set(format_.ranges) <= set(RANGES)
         module = format_.load()
         assert not format_.reads or callable(module.read)
         assert not format_.writes or callable(module.write)
