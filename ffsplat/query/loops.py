@@ -60,15 +60,15 @@ def best(ids, weights, norms, halves, rows, scale):
         if norm == 0:
             continue
         places, values = four(ids, weights, halves, i)
-        first = 0
+        first, largest = 0, np.float32(-np.inf)
         for t in range(len(rows)):
             sums[t] = total(rows, t, places, values)
-            if sums[t] > sums[first]:
-                first = t
-        whole = np.float32(0)
+            if sums[t] > largest:
+                first, largest = t, sums[t]
+        whole, factor = np.float32(1), scale / norm
         for t in range(len(rows)):
-            gap = scale * (sums[t] - sums[first]) / norm
-            if gap > NOTHING:
+            gap = factor * (sums[t] - largest)
+            if gap > NOTHING and t != first:
                 whole += math.exp(gap)
         label[i], share[i] = first, 1 / whole
     return label, share
@@ -104,3 +104,12 @@ def cut(ids, weights, halves, counted, gram):
             square += value * value * gram[row, row]
         found[i] = math.sqrt(max(square, np.float32(0)))
     return kept, shares, found
+
+
+@exactly_compiled
+def tables(ids, weights, halves, groups, shares, found):
+    """Add to each group and row: share of a Gaussian times weight of its pair."""
+    for i in range(len(ids)):
+        for j in range(ids.shape[1]):
+            if ids[i, j] >= 0:
+                found[groups[i], ids[i, j]] += shares[i] * halves[weights[i, j]]

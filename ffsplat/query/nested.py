@@ -17,7 +17,7 @@ from ffsplat.hits import Match
 from ffsplat.query.canonical import RELEVANCY_THRESHOLD, TEMPERATURE, of_margin, relevancy
 from ffsplat.query.labels import softmax
 from ffsplat.query.question import Question
-from ffsplat.query.scoring import in_space, margins
+from ffsplat.query.scoring import margins
 from ffsplat.types import LEVELS, SparseCode
 
 
@@ -57,8 +57,7 @@ def prefixes(question: Question) -> list[SparseCode]:
     """The codes up to each level that the codebook has rows of, coarsest first."""
     levels = question.codebook.levels
     present = [i for i in range(len(LEVELS)) if (levels == i).any()]
-    code = question.code
-    return [in_space(code, question.embeddings, levels <= level) for level in present]
+    return [question.cut(tuple(range(level + 1))) for level in present]
 
 
 def compose(cosines: Float[np.ndarray, "n prefixes t"]) -> Float32[np.ndarray, "n t"]:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from jaxtyping import Bool, Float32
@@ -13,6 +14,17 @@ from ffsplat.errors import SceneFileError, UsageError
 from ffsplat.query.scoring import in_space
 from ffsplat.text import LexiconSpace, TextSpace, add_text_space, embed, text_space
 from ffsplat.types import LEVELS, Codebook, Scene, SparseCode
+
+Levels = tuple[int, ...]
+ALL: Levels = tuple(range(len(LEVELS)))
+
+MOST_CUTS = 4
+"""Cuts of a scene's codes that are kept: 18 MB each for a million Gaussians."""
+
+_cuts: WeakKeyDictionary[SparseCode, tuple[Codebook, dict[tuple[str, Levels], SparseCode]]] = (
+    WeakKeyDictionary()
+)
+"""The last cuts of each scene that is still in use: every text asks for the same."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,10 +103,31 @@ class Question:
     @cached_property
     def code(self) -> SparseCode:
         """The codes of the scene on the rows that count, with their lengths in the text's space."""
+        return self.cut(ALL if self.level is None else (LEVELS.index(self.level),))
+
+    def cut(self, levels: Levels) -> SparseCode:
+        """The codes of the scene on the rows of some levels, lengths in the text's space.
+
+        The last few are kept for the next question as long as the scene's codes are in use; not
+        those in a space that was made of names for this question alone.
+        """
         code, codebook = meaning(self.scene)
-        if self.level is None and self.space_name == next(iter(codebook.spaces)):
+        if levels == ALL and self.space_name == next(iter(codebook.spaces)):
             return code
-        return in_space(code, self.embeddings, None if self.level is None else self.counted)
+        known = _cuts.get(code)
+        if known is None or known[0] is not codebook:
+            known = codebook, {}
+        cuts, key = known[1], (self.space_name, levels)
+        found = cuts.pop(key, None)
+        if found is None:
+            counted = None if levels == ALL else np.isin(self.codebook.levels, levels)
+            found = in_space(code, self.embeddings, counted)
+        if self.space_name in codebook.spaces:
+            cuts[key] = found  # the last that was asked for stands last
+            for oldest in list(cuts)[:-MOST_CUTS]:
+                cuts.pop(oldest, None)
+            _cuts[code] = known
+        return found
 
     def at_level(self, level: str) -> "Question":
         """The same question about one level; the text is not embedded again."""

@@ -1,11 +1,13 @@
 """Regions of a scene as codes: the mean of their Gaussians, which is again a code."""
 
+import sys
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float32, Int
 
 from ffsplat import codes
+from ffsplat.codes import half_values
 from ffsplat.hits import slots_of
 from ffsplat.query.question import Question
 from ffsplat.query.scoring import in_space
@@ -73,7 +75,17 @@ def tables(
     count: int,
     rows: int,
 ) -> Float32[np.ndarray, "count rows"]:
-    """How much each group says of each row: weight of a Gaussian times weight of its pair."""
+    """How much each group says of each row: weight of a Gaussian times weight of its pair.
+
+    Raises SceneFileError if an ID lies outside the rows.
+    """
+    codes.check_ids(code, rows)
+    if "numba" in sys.modules:
+        from ffsplat.query import loops
+
+        sums = np.zeros((count, rows))
+        loops.tables(code.ids, code.weights.view(np.uint16), half_values(), groups, weights, sums)
+        return sums.astype(np.float32)
     keys = groups.astype(np.int64)[:, None] * (rows + 1) + code.ids + 1
     evidence = code.weights * weights[:, None]
     sums = np.bincount(keys.ravel(), evidence.ravel(), count * (rows + 1))

@@ -8,6 +8,7 @@ import pytest
 from ffsplat import codes
 from ffsplat.errors import SceneFileError
 from ffsplat.query import scoring
+from ffsplat.query.regions import tables
 from tests.toyscenes import unit
 
 RANDOM = np.random.default_rng(0)
@@ -86,7 +87,18 @@ def test_numbers_are_raised_to_the_largest_cosine(code):
 
 
 @pytest.mark.usefixtures("way")
+def test_tables_count_what_each_group_says_of_each_row(code):
+    groups, shares = RANDOM.integers(0, 5, len(code)), RANDOM.random(len(code), np.float32)
+    found = tables(code, groups, shares, 5, 30)
+    dense = codes.to_dense(code, 30) * shares[:, None]
+    expected = np.stack([dense[groups == g].sum(axis=0) for g in range(5)])
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+
+
+@pytest.mark.usefixtures("way")
 def test_codes_of_another_codebook_are_refused(code):
+    with pytest.raises(SceneFileError, match="has 20 rows"):
+        tables(code, np.zeros(len(code), np.int64), np.ones(len(code), np.float32), 1, 20)
     for ask in (scoring.margins, lambda *a: scoring.best(*a, 1.0), scoring.in_space):
         with pytest.raises(SceneFileError, match="has 20 rows"):
             ask(code, ROWS[:20])
