@@ -118,12 +118,14 @@ DEAD = {
 
 
 @pytest.mark.parametrize("kill", DEAD.values(), ids=DEAD.keys())
-def test_a_dead_network_ends_in_one_clear_error_in_time(published, monkeypatch, impatient, kill):
+def test_a_dead_network_ends_in_one_clear_error_in_time(published, monkeypatch, kill):
+    monkeypatch.setattr("ffsplat.hub.download.PATIENCE", 0.3)
+    monkeypatch.setattr("ffsplat.hub.download.STALL", 0.4)
     kill(published, monkeypatch)
     start = time.perf_counter()
     with pytest.raises(WeightsMissing, match="the hub cannot be reached: ") as caught:
         hub.resolve("org/m")
-    assert time.perf_counter() - start < 3  # patience is 0.6 s, and 0.8 s while bytes arrive
+    assert time.perf_counter() - start < 3
     assert caught.value.exit_code == 6
     assert "--model ffsplat-tiny needs no network" in str(caught.value.hint)
 
@@ -356,4 +358,4 @@ def seconds(url: str, offline: str) -> float:
 def test_a_dead_network_costs_a_process_three_seconds_in_all(fake_hub):
     fake_hub.fail(".", trickle)
     without = seconds(fake_hub.url, "1")
-    assert min(seconds(fake_hub.url, "0") for _ in range(2)) - without < 3
+    assert any(seconds(fake_hub.url, "0") - without < 3 for _ in range(2))

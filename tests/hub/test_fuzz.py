@@ -77,13 +77,15 @@ def fault(draw: random.Random, route: str):
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_what_a_confused_hub_gives_is_right_or_refused(published, folder, impatient, seed):
+def test_what_a_confused_hub_gives_is_right_or_refused(published, folder, monkeypatch, seed):
     draw = random.Random(seed)
     for _ in range(draw.randrange(1, 4)):
         route = draw.choice(ROUTES)
         published.fail(route, fault(draw, route), times=draw.choice([1, 2, 10**9]))
     start = time.perf_counter()
-    with suppress(FFSplatError):
+    with monkeypatch.context() as impatient, suppress(FFSplatError):
+        impatient.setattr("ffsplat.hub.download.PATIENCE", 0.2)
+        impatient.setattr("ffsplat.hub.download.STALL", 0.25)
         assert right(hub.resolve("org/m"), folder)
     assert time.perf_counter() - start < 8
     try:
