@@ -61,7 +61,7 @@ def command(
     from ffsplat.view.viewer import viewing
 
     if not is_loopback(host):
-        console.warning(f"whoever reaches {host} sees the scene and can save files here")
+        console.warning("whoever has the address below sees the scene and can save files here")
     console.progress("reading the scene")
     loaded = empty_scene() if is_live else _load(Path(scene), codebook, cameras)
     folders = [folder for folder in (photos, None if is_live else Path(scene).parent) if folder]

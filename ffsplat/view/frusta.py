@@ -21,7 +21,7 @@ MOST = 200
 THUMBNAIL = 256
 """Pixels of the longer side of a photo in its frustum."""
 
-_SIZE = 0.02
+_SIZE = 0.01
 """Length of a frustum over the extent of the scene."""
 
 _COLOR = (250, 160, 40)

@@ -11,7 +11,8 @@ from jaxtyping import Bool, Float32, Int
 
 from ffsplat.errors import UsageError
 from ffsplat.query import QueryResult
-from ffsplat.render.colors import depth_colors, heat, label_colors, paint_labels, ramp
+from ffsplat.render.colors import heat, label_colors, paint_labels, ramp
+from ffsplat.render.spherical import sh_colors
 from ffsplat.types import LEVELS, NO_ID, Scene
 
 SELECTED = np.array([0.1, 0.85, 1.0], np.float32)
@@ -19,8 +20,21 @@ SELECTED = np.array([0.1, 0.85, 1.0], np.float32)
 
 TINT = 0.65
 
+DIMMED = 0.5
+"""Of the grey of what does not match: pale heat is seen before a pale wall."""
+
+MOST_SEEN = 500_000
+"""Gaussians whose colours follow the camera; more of them are shown in their mean colours, because
+all that changes is sent again."""
+
 _LABELS = 1024
 """Distinct colours of labels; larger numbers start over."""
+
+VIEW_COSINE = 0.8
+"""Of the angle from the axis of a camera within which depths count: 37 degrees."""
+
+_CHUNK = 2**15
+"""Gaussians at a time: temporaries stay in the cache."""
 
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
@@ -30,10 +44,11 @@ class Look:
     """How a scene is shown.
 
     `coloring` is a key of COLORINGS; `level` is whose codes are shown, one of LEVELS;
-    `world_from_camera` is from where depth is measured, None for the world's origin.
+    `world_from_camera` is from where depth is measured and colours are seen; None for depth from
+    the world's origin, and colours that are those of no direction.
     """
 
-    coloring: str = "color"
+    coloring: str = "rgb"
     level: str = "whole"
     world_from_camera: Float32[np.ndarray, "4 4"] | None = None
 
@@ -57,15 +72,28 @@ def paint(
     return colors
 
 
-def _color(scene: Scene, look: Look, found: QueryResult | None) -> Float32[np.ndarray, "n 3"]:
-    return scene.gaussians.colors
+def _rgb(scene: Scene, look: Look, found: QueryResult | None) -> Float32[np.ndarray, "n 3"]:
+    """Its own colour, as it is seen from where the camera is."""
+    gaussians, pose = scene.gaussians, look.world_from_camera
+    if gaussians.sh.shape[1] == 1 or pose is None or len(gaussians) > MOST_SEEN:
+        return gaussians.colors
+    colors = np.empty((len(gaussians), 3), np.float32)
+    for start in range(0, len(gaussians), _CHUNK):
+        rows = slice(start, start + _CHUNK)
+        colors[rows] = sh_colors(gaussians.sh[rows], gaussians.means[rows] - pose[:3, 3])
+    return colors.clip(0, 1)
 
 
 def _depth(scene: Scene, look: Look, found: QueryResult | None) -> Float32[np.ndarray, "n 3"]:
-    """z-depth from the camera, near bright and far dark; black behind it."""
-    means, pose = scene.gaussians.means, look.world_from_camera
-    depth = means[:, 2] if pose is None else (means - pose[:3, 3]) @ pose[:3, 2]
-    return depth_colors(depth[None])[0]
+    """z-depth from the camera, near bright and far dark, over what is in view; black behind it."""
+    pose = np.eye(4, dtype=np.float32) if look.world_from_camera is None else look.world_from_camera
+    offsets = scene.gaussians.means - pose[:3, 3]
+    depth = offsets @ pose[:3, 2]
+    seen = depth > VIEW_COSINE * np.linalg.norm(offsets, axis=1)
+    inverse = 1 / np.where(depth > 0, depth, 1)
+    far, near = np.percentile(inverse[seen], [2, 98]) if seen.any() else (0, 1)
+    colors = ramp((inverse - far) / max(near - far, 1e-12))
+    return np.where((depth > 0)[:, None], colors, np.float32(0))
 
 
 def _code(scene: Scene, look: Look, found: QueryResult | None) -> Float32[np.ndarray, "n 3"]:
@@ -87,12 +115,12 @@ def _confidence(scene: Scene, look: Look, found: QueryResult | None) -> Float32[
 
 
 def _score(scene: Scene, look: Look, found: QueryResult | None) -> Float32[np.ndarray, "n 3"]:
-    """Hot what matches, by its score; grey all the rest."""
+    """Hot what matches, by its score; dark grey all the rest."""
     if found is None:
         raise UsageError("nothing was asked yet", "type what to find")
     high = max(float(found.scores.max(initial=0)), found.threshold, 1e-6)
     matches = (found.scores >= found.threshold) & (found.scores > 0)
-    grey = (scene.gaussians.colors @ _LUMA)[:, None].repeat(3, axis=1)
+    grey = DIMMED * (scene.gaussians.colors @ _LUMA)[:, None].repeat(3, axis=1)
     grey[matches] = heat(
         scene.gaussians.colors[matches][None], found.scores[matches][None], 0.0, high
     )[0]
@@ -102,7 +130,7 @@ def _score(scene: Scene, look: Look, found: QueryResult | None) -> Float32[np.nd
 Coloring = Callable[[Scene, Look, QueryResult | None], Float32[np.ndarray, "n 3"]]
 
 COLORINGS: dict[str, Coloring] = {
-    "color": _color,
+    "rgb": _rgb,
     "depth": _depth,
     "code": _code,
     "instance": _instance,
@@ -110,6 +138,17 @@ COLORINGS: dict[str, Coloring] = {
     "score": _score,
 }
 """Every way to colour a scene by its name, in the order of a listing."""
+
+
+def possible(scene: Scene, found: QueryResult | None) -> tuple[str, ...]:
+    """The colourings for which a scene has something to show; none asks for more than it has."""
+    has_codes = scene.codes is not None and scene.codebook is not None
+    lacking = {
+        "code": not has_codes,
+        "instance": scene.instances is None,
+        "score": found is None,
+    }
+    return tuple(name for name in COLORINGS if not lacking.get(name))
 
 
 def heaviest(scene: Scene, level: str) -> tuple[Int[np.ndarray, " n"], Float32[np.ndarray, " n"]]:
@@ -128,6 +167,11 @@ def heaviest(scene: Scene, level: str) -> tuple[Int[np.ndarray, " n"], Float32[n
     most = np.take_along_axis(weights, best, axis=1)[:, 0].astype(np.float32)
     rows = np.take_along_axis(ids, best, axis=1)[:, 0].astype(np.int64)
     return np.where(most > 0, rows, NO_ID), most
+
+
+def label_color(label: int) -> Float32[np.ndarray, "3"]:
+    """The colour in which a codebook row or an instance is shown."""
+    return label_colors(_LABELS)[label % _LABELS]
 
 
 def _labelled(labels: Int[np.ndarray, " n"]) -> Float32[np.ndarray, "n 3"]:

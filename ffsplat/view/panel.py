@@ -1,27 +1,33 @@
 """The controls beside the picture: they ask, select, change and save, and show what came of it."""
 
 import html
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ffsplat.edit import Extract, Label, Operation, Recolor, Remove
 from ffsplat.hits import Hit
-from ffsplat.query import STRATEGIES
+from ffsplat.query import most_common
 from ffsplat.query.click import WHAT
-from ffsplat.view.paint import COLORINGS
+from ffsplat.view.legend import legend
+from ffsplat.view.paint import possible
+from ffsplat.view.session import strategies_for, tells_apart
 
 if TYPE_CHECKING:
     import viser
 
     from ffsplat.view.viewer import Viewer
 
-USUAL = "usual"
+USUAL = "automatic"
 BOTH = "whole and part"
-LISTED = 12
+LISTED = 8
 """Matches with a button of their own."""
 
-_HIT_COLOR = (92, 95, 102)
-_STYLE = "font-size:0.8em;line-height:1.4;min-height:2.8em;padding:0.25em 0.75em;"
+_NAMES = {"rgb": "RGB"}
+"""Colourings that are not called by their key."""
+
+_GREY = (66, 69, 75)
+_STYLE = "font-size:0.8em;line-height:1.4;min-height:3.4em;padding:0.25em 0.75em;"
+_SMALL_STYLE = "font-size:0.8em;padding:0 0.75em 0.5em;"
 _ERROR_STYLE = "color:#ff8787;"
 
 Action = Callable[[Any], None]
@@ -32,16 +38,22 @@ class Panel:
 
     def __init__(self, server: "viser.ViserServer", viewer: "Viewer", can_edit: bool):
         self._gui, self._viewer = server.gui, viewer
-        self._buttons: list[viser.GuiButtonHandle] = []
+        self._listed: list[viser.GuiButtonHandle | viser.GuiHtmlHandle] = []
+        self._explained: tuple[object, ...] = ()
         self.status = self._gui.add_html("")
-        self.say("Ask for something, or click a thing.")
         tabs = self._gui.add_tab_group()
         with tabs.add_tab("Find"):
             self._add_find()
         with tabs.add_tab("Select"):
-            self._add_select(can_edit)
-        with tabs.add_tab("Take along"):
-            self._add_take()
+            self._add_select()
+        if can_edit:
+            with tabs.add_tab("Change"):
+                self._add_change()
+        with tabs.add_tab("Save"):
+            self._add_save()
+        with self._gui.add_folder("View"):
+            self._add_view()
+        self.say(self._invitation())
 
     def say(self, text: str, *, error: bool = False) -> None:
         """Show one line. It may hold anything: nothing in it is taken for HTML."""
@@ -51,90 +63,145 @@ class Panel:
     def refresh(self) -> None:
         """Bring all that depends on the session up to date."""
         session = self._viewer.session
-        self.coloring.value = session.look.coloring
-        if session.found is not None:
-            self.threshold.value = min(max(round(float(session.found.threshold), 2), 0.0), 1.0)
-        if self.undo is not None and self.redo is not None:
-            self.undo.disabled, self.redo.disabled = not session.can_undo, not session.can_redo
+        scene, found = session.scene, session.found
+        can_ask = not len(scene) or scene.codes is not None  # a map that grows may get codes
+        for control in (self.text, self.find, self.threshold, self.level, self.strategy):
+            control.visible = can_ask
+        self.labels.visible = can_ask and tells_apart(session.strategy)
+        _set(self.labels, ", ".join(session.labels))
+        self.threshold.disabled = found is None
+        if found is not None:
+            _set(self.threshold, min(max(round(float(found.threshold), 2), 0.0), 1.0))
+        _offer(self.strategy, (USUAL, *strategies_for(scene)), session.strategy or USUAL)
+        colorings = [_NAMES.get(name, name) for name in possible(scene, found)]
+        _offer(self.coloring, colorings, _NAMES.get(session.look.coloring, session.look.coloring))
+        self._explain()
         self._list(session.hits)
+
+    # Tabs
 
     def _add_find(self) -> None:
         gui, viewer = self._gui, self._viewer
         with gui.add_form(None) as form:
-            self.text = gui.add_text("Text", "", hint='Such as "red chair"; Enter asks.')
-            find = gui.add_button("Find")
-        self.strategy = gui.add_dropdown("Strategy", (USUAL, *STRATEGIES), initial_value=USUAL)
-        self.threshold = gui.add_slider("Threshold", 0.0, 1.0, 0.01, 0.5)
-        self.level = gui.add_dropdown("Level", (BOTH, "whole", "part"), initial_value=BOTH)
-        self.coloring = gui.add_dropdown("Colour by", tuple(COLORINGS), initial_value="color")
-        self.cameras = gui.add_checkbox("Cameras", True)
-        self.matches = gui.add_folder("Matches")
+            self.text = gui.add_text("Look for", "", hint='Such as "red chair"; Enter asks.')
+            self.labels = gui.add_text(
+                "Labels", "", hint="What it is told apart from, with commas.", visible=False
+            )
+            self.find = gui.add_button("Find")
+        self.matches = gui.add_folder("Matches", visible=False)
         with self.matches:
             gui.add_html("")
-        form.on_submit(self._calls(lambda _: viewer.ask(self.text.value)))
-        find.on_click(self._calls(lambda _: viewer.ask(self.text.value)))
-        self._on(self.strategy, lambda value: viewer.ask_by(None if value == USUAL else value))
+        self.threshold = gui.add_slider(
+            "Threshold", 0.0, 1.0, 0.01, 0.5, hint="The score from which something matches."
+        )
+        self.level = gui.add_dropdown("Level", (BOTH, "whole", "part"), initial_value=BOTH)
+        self.strategy = gui.add_dropdown(
+            "Strategy", (USUAL,), initial_value=USUAL, hint="How the text is compared."
+        )
+        ask = self._calls(lambda _: viewer.ask(self.text.value, self.labels.value))
+        form.on_submit(ask)
+        self.find.on_click(ask)
         self._on(self.threshold, viewer.ask_from)
         self._on(self.level, lambda value: viewer.ask_at(None if value == BOTH else value))
-        self._on(self.coloring, viewer.show_as)
-        self._on(self.cameras, viewer.show_cameras)
+        self._on(self.strategy, lambda value: viewer.ask_by(None if value == USUAL else value))
 
-    def _add_select(self, can_edit: bool) -> None:
-        gui, session = self._gui, self._viewer.session
-        self.by = gui.add_dropdown("A click takes", WHAT, initial_value=WHAT[0])
-        self._button("Hide", session.hide, "Do not show what is selected.")
-        self._button("Isolate", session.isolate, "Show nothing but what is selected.")
-        self._button("Show all", session.show_all)
-        self._button("Select nothing", session.clear)
-        self.undo = self.redo = None
-        if not can_edit:
-            return
-        with gui.add_folder("Change"):
-            self._edit("Remove", lambda: Remove(), "Take it away; the hole stays.")
-            self._edit("Extract", lambda: Extract(), "Keep it alone.")
-            self.color = gui.add_rgb("Colour", (220, 60, 40))
-            self._edit("Recolor", lambda: Recolor([c / 255 for c in self.color.value]))
-            self.label = gui.add_text("Name", "")
-            self._edit("Label", lambda: Label(self.label.value), "Say what it is.")
-            self.undo = self._button("Undo", session.undo)
-            self.redo = self._button("Redo", session.redo)
+    def _add_select(self) -> None:
+        viewer, session = self._viewer, self._viewer.session
+        self.by = self._gui.add_dropdown(
+            "A click takes", WHAT, initial_value=WHAT[0], hint="All of what is clicked, or like it."
+        )
+        hide, isolate = session.hide, session.isolate
+        self._buttons(
+            "Selected",
+            {
+                "Hide": lambda: viewer.change(hide, "hidden"),
+                "Isolate": lambda: viewer.change(isolate, "shown, all else hidden"),
+                "Clear": viewer.clear,
+            },
+        )
+        self._buttons("Hidden", {"Show all": viewer.show_all})
 
-    def _add_take(self) -> None:
+    def _add_change(self) -> None:
+        gui, viewer = self._gui, self._viewer
+        remove, extract = self._edit(Remove, "removed"), self._edit(Extract, "kept alone")
+        self._buttons("Selected", {"Remove": remove, "Extract": extract})
+        self.color = gui.add_rgb("Colour", (220, 60, 40))
+        self._buttons(" ", {"Recolour": self._edit(self._recolor, "recoloured")})
+        self.label = gui.add_text("Name", "", hint="What it is, in a word the scene knows.")
+        self._buttons(" ", {"Set name": self._edit(lambda: Label(self.label.value), "named")})
+        self._buttons("Changes", {"Undo": viewer.undo, "Redo": viewer.redo})
+
+    def _add_save(self) -> None:
         gui, viewer = self._gui, self._viewer
         self.file = gui.add_text("File", "selection.ply", hint="In the folder of the viewer.")
-        save = gui.add_button("Save selection")
-        shot = gui.add_button("Screenshot")
-        orbit = gui.add_button("Orbit video", hint="Drawn on the CPU; takes a while.")
+        save = gui.add_button("Save selection", color=_GREY)
+        shot = gui.add_button("Screenshot", color=_GREY)
+        orbit = gui.add_button("Orbit video", color=_GREY, hint="Drawn on the CPU; takes a while.")
         save.on_click(self._calls(lambda _: viewer.save(self.file.value)))
         shot.on_click(self._calls(lambda event: viewer.take_screenshot(event.client), locks=False))
         orbit.on_click(self._calls(lambda event: viewer.take_orbit(event.client), locks=False))
 
+    def _add_view(self) -> None:
+        gui, viewer = self._gui, self._viewer
+        self.coloring: Any = gui.add_dropdown("Colour by", (_NAMES["rgb"],))
+        self.legend = gui.add_html("")
+        self.cameras = gui.add_checkbox("Cameras", True)
+        keys: dict[str, str] = {name: key for key, name in _NAMES.items()}
+        self._on(self.coloring, lambda name: viewer.show_as(keys.get(name, str(name))))
+        self._on(self.cameras, viewer.show_cameras)
+
+    # What they show
+
+    def _invitation(self) -> str:
+        scene = self._viewer.session.scene
+        if not len(scene):
+            return "The scene is empty."
+        if scene.codes is None or scene.codebook is None:
+            return "This scene has no codes: it can be looked at, not asked."
+        names = " or ".join(f'"{name}"' for name, _ in most_common(scene, 2))
+        return f"Look for something, such as {names or 'chair'}, or click a thing."
+
+    def _explain(self) -> None:
+        """Show what the colours mean; anew only where something changed."""
+        session = self._viewer.session
+        now = session.scene, session.look.coloring, session.look.level, session.found
+        if len(self._explained) == len(now) and all(map(_is, now, self._explained)):
+            return
+        self._explained = now
+        self.legend.content = legend(session.scene, session.look, session.found)
+
     def _list(self, hits: tuple[Hit, ...]) -> None:
-        for button in self._buttons:
-            button.remove()
+        for handle in self._listed:
+            handle.remove()
+        self.matches.visible = bool(hits)
         with self.matches:
-            self._buttons = [self._hit(number, hit) for number, hit in enumerate(hits[:LISTED])]
+            self._listed = [self._hit(number, hit) for number, hit in enumerate(hits[:LISTED])]
+            if len(hits) > LISTED:
+                more = f'<div style="{_SMALL_STYLE}">and {len(hits) - LISTED} more</div>'
+                self._listed.append(self._gui.add_html(more))
 
     def _hit(self, number: int, hit: Hit) -> "viser.GuiButtonHandle":
         name = hit.name if len(hit.name) <= 24 else f"{hit.name[:23]}…"
         label = f"{number + 1}  {name}  {hit.score:.2f}"
         button = self._gui.add_button(
-            label, color=_HIT_COLOR, hint=f"{hit.count} Gaussians; select it and fly there."
+            label, color=_GREY, hint=f"{hit.count} Gaussians; select it and fly there."
         )
         button.on_click(self._calls(lambda event: self._viewer.go_to(number, event.client)))
         return button
 
-    def _button(
-        self, label: str, action: Callable[[], None], hint: str | None = None
-    ) -> "viser.GuiButtonHandle":
-        button = self._gui.add_button(label, hint=hint)
-        button.on_click(self._calls(lambda _: action()))
-        return button
+    # What they do
 
-    def _edit(
-        self, label: str, operation: Callable[[], Operation], hint: str | None = None
-    ) -> None:
-        self._button(label, lambda: self._viewer.session.edit(operation()), hint)
+    def _recolor(self) -> Operation:
+        return Recolor([value / 255 for value in self.color.value])
+
+    def _edit(self, operation: Callable[[], Operation], done: str) -> Callable[[], None]:
+        viewer = self._viewer
+        return lambda: viewer.change(lambda: viewer.session.edit(operation()), done)
+
+    def _buttons(self, label: str, actions: Mapping[str, Callable[[], None]]) -> None:
+        """Small buttons on one line."""
+        group = self._gui.add_button_group(label, tuple(actions))
+        group.on_click(self._calls(lambda event: actions[event.target.value]()))
 
     def _on(self, handle: Any, action: Callable[[Any], None]) -> None:
         """Call an action with the value that a user gave a control."""
@@ -149,3 +216,19 @@ class Panel:
 
     def _calls(self, action: Action, locks: bool = True) -> Action:
         return lambda event: self._viewer.do(lambda: action(event), locks=locks)
+
+
+def _offer(dropdown: Any, options: list[str] | tuple[str, ...], value: str) -> None:
+    """Let a dropdown have these options, and this value; nothing is sent that is so already."""
+    if tuple(dropdown.options) != tuple(options):
+        dropdown.options = tuple(options)
+    _set(dropdown, value)
+
+
+def _set(control: Any, value: object) -> None:
+    if control.value != value:
+        control.value = value
+
+
+def _is(one: object, other: object) -> bool:
+    return one is other

@@ -1,10 +1,13 @@
 """viser as a server that can be left alone: on this machine, for its own page, silent."""
 
+import hmac
 import logging
+import secrets
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs, urlsplit
 
 from ffsplat.errors import UsageError
 from ffsplat.stream.server.auth import is_host_local, is_origin_allowed
@@ -16,31 +19,49 @@ if TYPE_CHECKING:
 LOCALHOST = "127.0.0.1"
 PORT = 8080
 
+SECRET_BYTES = 16
+
 _POLICY_VIOLATION = 1008  # RFC 6455, section 7.4.1
 
 
 @contextmanager
-def open_server(host: str, port: int, label: str) -> Iterator["viser.ViserServer"]:
-    """A viser server at an address (port 0: a free one) while the block runs.
+def open_server(host: str, port: int, label: str) -> Iterator[tuple["viser.ViserServer", str]]:
+    """A viser server at an address (port 0: a free one) and the URL of its page, for a block.
 
     Pages of other origins are turned away, and so are names that were made to point here; nobody
-    can make viser open its public tunnel. Raises UsageError if viser is not installed or the
+    can make viser open its public tunnel. Where other machines may reach it, the URL holds a secret
+    without which nobody is told anything. Raises UsageError if viser is not installed or the
     address cannot be had; viser itself would take another port, or wait forever.
     """
     viser = _viser()
     _check_address(host, port)
+    secret = "" if is_loopback(host) else secrets.token_urlsafe(SECRET_BYTES)
     server = viser.ViserServer(host, port, label=label, verbose=False)
     try:
-        _guard(server, host)
-        yield server
+        _guard(server, host, secret)
+        yield server, url_of(host, server.get_port(), secret)
     finally:
         server.stop()
 
 
-def address_of(server: "viser.ViserServer", host: str) -> str:
-    """The URL of the page."""
-    shown = LOCALHOST if host in ("0.0.0.0", "::", "") else host
-    return f"http://{f'[{shown}]' if ':' in shown else shown}:{server.get_port()}"
+def url_of(host: str, port: int, secret: str = "") -> str:
+    """The URL of the page; a page that is to show a secret is told which socket to show it to."""
+    place = _outward(host) if host in ("0.0.0.0", "::", "") else host.strip("[]")
+    place = f"{f'[{place}]' if ':' in place else place}:{port}"
+    return f"http://{place}" + (f"/?websocket=ws://{place}/?token={secret}" if secret else "")
+
+
+def _outward(host: str) -> str:
+    """The address by which other machines know this one, as far as it knows itself."""
+    family, far = (
+        (socket.AF_INET6, "2001:db8::1") if host == "::" else (socket.AF_INET, "192.0.2.1")
+    )
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect((far, 9))  # nothing is sent: the system only chooses a way
+        except OSError:
+            return socket.gethostname()
+        return probe.getsockname()[0]
 
 
 def _viser() -> Any:
@@ -68,21 +89,21 @@ def _check_address(host: str, port: int) -> None:
         ) from error
 
 
-def _guard(server: "viser.ViserServer", host: str) -> None:
+def _guard(server: "viser.ViserServer", host: str, secret: str) -> None:
     """Let in our own page alone: viser itself asks nobody who they are."""
     websockets: Any = server._websock_server
 
-    def is_ours(headers: Any) -> bool:
-        asked, origin = headers.get("Host"), headers.get("Origin")
-        return is_origin_allowed(origin, asked, ()) and (
-            not is_loopback(host) or is_host_local(asked)
-        )
+    def is_ours(request: Any) -> bool:
+        asked, origin = request.headers.get("Host"), request.headers.get("Origin")
+        if not is_origin_allowed(origin, asked, ()):
+            return False
+        return is_told(request.path, secret) if secret else is_host_local(asked)
 
     async def admit(connection: Any) -> None:
         # Called before the first message either way.
         live = websockets._live_connections[connection.client_id]
-        if not is_ours(live.request.headers):
-            await live.close(_POLICY_VIOLATION, "another origin")
+        if not is_ours(live.request):
+            await live.close(_POLICY_VIOLATION, "another origin, or no token")
 
     websockets.on_client_connect(admit)
     websockets.disconnect_all_clients()  # who came before there was a guard comes again
@@ -91,3 +112,9 @@ def _guard(server: "viser.ViserServer", host: str) -> None:
         logging.getLogger(__name__).warning("a page asked for a public address: refused")
 
     server.request_share_url = refuse  # type: ignore[method-assign]
+
+
+def is_told(path: str, secret: str) -> bool:
+    """Whether the target of a request bears the secret; takes as long for any wrong one."""
+    shown = parse_qs(urlsplit(path).query).get("token", [""])[0]
+    return hmac.compare_digest(shown.encode(), secret.encode())

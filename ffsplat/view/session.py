@@ -2,20 +2,27 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32
 
-from ffsplat.edit import Extract, History, Operation, Remove
+from ffsplat.codebook import LEXICON
+from ffsplat.edit import Extract, History, Operation, Recolor, Remove
 from ffsplat.errors import OutputError, UsageError
 from ffsplat.hits import Hit
-from ffsplat.query import QueryResult, query
+from ffsplat.query import STRATEGIES, QueryResult, most_common, query
 from ffsplat.query.click import Picked, along_ray, click
 from ffsplat.types import SH_C0, Scene
-from ffsplat.view.paint import COLORINGS, Look, paint
+from ffsplat.view.paint import COLORINGS, Look, paint, possible
 
 SOLID = 0.1
 """Opacity along a ray below which it meets nothing that anybody sees."""
+
+WANT_PHRASES = ("relevancy", "nested")
+"""Strategies that compare with canonical phrases."""
+
+USUAL_LABELS = 8
 
 MAX_NAME = 100
 """Characters of the name of a file."""
@@ -35,10 +42,13 @@ class Session:
         self.strategy: str | None = None
         self.threshold: float | None = None
         self.level: str | None = None
+        self.labels: tuple[str, ...] = ()
         self.found: QueryResult | None = None
         self._history = History(scene)
         self.selected = np.zeros(len(scene), bool)
         self.hidden = np.zeros(len(scene), bool)
+        self.is_marked = True
+        """Whether what is selected is tinted: not where its own new colours are to be seen."""
 
     @property
     def scene(self) -> Scene:
@@ -62,7 +72,8 @@ class Session:
 
     def colors(self) -> Float32[np.ndarray, "n 3"]:
         """The colour of each Gaussian as it is shown."""
-        return paint(self.scene, self.look, self.found, self.selected)
+        chosen = self.selected if self.is_marked else None
+        return paint(self.scene, self.look, self.found, chosen)
 
     # Asking
 
@@ -73,11 +84,18 @@ class Session:
         self.text = text
         asked = self.found is not None
         if asked or self.look.coloring == "score":
-            self.look = replace(self.look, coloring="score" if asked else "color")
+            self.look = replace(self.look, coloring="score" if asked else "rgb")
 
     def ask_by(self, strategy: str | None) -> None:
-        """Answer by another strategy (None: the usual one) and by its own threshold."""
-        self._again(strategy=strategy, threshold=None)
+        """Answer by another strategy (None: the usual one) and by its own threshold.
+
+        One that tells labels apart is given the commonest things if no labels are set. A strategy
+        that cannot answer this question stays for the next one; then there is no answer.
+        """
+        if tells_apart(strategy) and not self.labels and self.scene.codes is not None:
+            self.labels = tuple(name for name, _ in most_common(self.scene, USUAL_LABELS))
+        self.strategy, self.threshold = strategy, None
+        self._fit()
 
     def ask_from(self, threshold: float | None) -> None:
         """Let Gaussians match from another score on."""
@@ -97,8 +115,16 @@ class Session:
             raise
 
     def _answer(self, text: str) -> QueryResult:
+        among: dict[str, Any] = {}
+        if self.labels and tells_apart(self.strategy):
+            among["labels"] = self.labels
         return query(
-            self.scene, text, strategy=self.strategy, threshold=self.threshold, level=self.level
+            self.scene,
+            text,
+            strategy=self.strategy,
+            threshold=self.threshold,
+            level=self.level,
+            **among,
         )
 
     # Selecting
@@ -113,7 +139,7 @@ class Session:
         """Select one of the hits, counted from 0, and return it."""
         if not 0 <= number < len(self.hits):
             raise UsageError(f"there is no match {number + 1}")
-        self.selected = np.zeros(len(self.scene), bool)
+        self.clear()
         self.selected[self.hits[number].rows] = True
         return self.hits[number]
 
@@ -130,11 +156,11 @@ class Session:
             self.clear()
             return
         found = click(self.scene, Picked(rows[met.rows], met.weights), what)
-        self.selected = found.scores >= found.threshold
+        self.selected, self.is_marked = found.scores >= found.threshold, True
 
     def clear(self) -> None:
         """Select nothing."""
-        self.selected = np.zeros(len(self.scene), bool)
+        self.selected, self.is_marked = np.zeros(len(self.scene), bool), True
 
     def hide(self) -> None:
         """Hide what is selected, which is no longer selected then."""
@@ -158,9 +184,11 @@ class Session:
     # Changing
 
     def edit(self, operation: Operation) -> None:
-        """Apply an operation to what is selected."""
+        """Apply an operation to what is selected; a new colour is shown."""
         chosen = self._chosen()
         self._history.do(operation, chosen)
+        if isinstance(operation, Recolor):
+            self.look, self.is_marked = replace(self.look, coloring="rgb"), False
         if isinstance(operation, Remove | Extract):
             kept = chosen if isinstance(operation, Extract) else ~chosen
             self.selected, self.hidden = np.zeros(int(kept.sum()), bool), self.hidden[kept]
@@ -194,8 +222,8 @@ class Session:
         try:
             self.found = self._answer(self.text) if self.text else None
         finally:
-            if self.found is None and self.look.coloring == "score":
-                self.look = replace(self.look, coloring="color")
+            if self.look.coloring not in possible(self.scene, self.found):
+                self.look = replace(self.look, coloring="rgb")
 
     # Keeping
 
@@ -221,7 +249,24 @@ class Session:
 
     @property
     def _is_plain(self) -> bool:
-        return self.look.coloring == "color" and not self.selected.any()
+        return self.look.coloring == "rgb" and not (self.is_marked and self.selected.any())
+
+
+def tells_apart(strategy: str | None) -> bool:
+    """Whether a strategy weighs the text against a list of labels."""
+    return strategy in ("softmax", "ensemble")
+
+
+def strategies_for(scene: Scene) -> tuple[str, ...]:
+    """The strategies that can answer a question to a scene.
+
+    The built-in vocabulary knows no canonical phrases, which some strategies compare with; a
+    codebook without it can only be asked by vectors.
+    """
+    if scene.codebook is None:
+        return tuple(STRATEGIES)
+    lacking = WANT_PHRASES if LEXICON in scene.codebook.spaces else (LEXICON,)
+    return tuple(name for name in STRATEGIES if name not in lacking)
 
 
 def file_name(text: str) -> str:

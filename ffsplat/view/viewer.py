@@ -15,12 +15,13 @@ from jaxtyping import Bool, Float, Float32, Int
 from ffsplat.errors import FFSplatError
 from ffsplat.types import Scene
 from ffsplat.view.detail import FIRST
-from ffsplat.view.frusta import Frusta, Photo, extent_of, pose_of, vertical_fov, wxyz_of
+from ffsplat.view.frusta import Frusta, Photo, pose_of, wxyz_of
 from ffsplat.view.outputs import ORBIT_FRAMES, orbit_video, screenshot
 from ffsplat.view.panel import Panel
 from ffsplat.view.screen import Picture, Screen
-from ffsplat.view.server import LOCALHOST, PORT, address_of, open_server
+from ffsplat.view.server import LOCALHOST, PORT, open_server
 from ffsplat.view.session import Session
+from ffsplat.view.standing import Stand, before, first_stand
 
 if TYPE_CHECKING:
     import viser
@@ -30,12 +31,6 @@ MOST = 2_000_000
 
 PANEL_WIDTH = 300
 """Pixels of the controls."""
-
-FIELD_OF_VIEW = 0.8
-"""Vertical, in radians, where no camera says otherwise."""
-
-STEP_BACK = 0.2
-"""Of the depth before the first camera: from behind it, its photo does not fill the page."""
 
 TRIAL_SECONDS = 30.0
 """A page that draws no small picture in this time is slow, or not looked at."""
@@ -100,14 +95,14 @@ class Viewer:
         try:
             with self._lock if locks else nullcontext():
                 action()
-                if locks:
-                    self.panel.refresh()
-            self.screen.request()
         except FFSplatError as error:
             self.panel.say(f"{error} ({error.hint})" if error.hint else str(error), error=True)
         except Exception as error:
             logging.getLogger(__name__).debug("an action failed", exc_info=True)
             self.panel.say(f"internal: {type(error).__name__}: {error}"[:200], error=True)
+        with self._lock:
+            self.panel.refresh()  # also what was refused, which the controls still show
+        self.screen.request()
 
     def follow(
         self,
@@ -130,8 +125,10 @@ class Viewer:
 
     # What the controls call
 
-    def ask(self, text: str) -> None:
-        """Find things by text."""
+    def ask(self, text: str, labels: str = "") -> None:
+        """Find things by text; `labels`, with commas, are for strategies that tell things apart."""
+        if labels:
+            self.session.labels = tuple(filter(None, map(str.strip, labels.split(","))))
         self.session.ask(text)
         self._say_found()
 
@@ -152,10 +149,7 @@ class Viewer:
 
     def show_as(self, coloring: str) -> None:
         """Colour the scene in another way."""
-        try:
-            self.session.show_as(coloring)
-        finally:
-            self.panel.refresh()
+        self.session.show_as(coloring)
 
     def show_cameras(self, visible: bool) -> None:
         """Show or hide the cameras."""
@@ -168,6 +162,35 @@ class Viewer:
             radius = max(float(np.linalg.norm(hit.maximum - hit.minimum)) / 2, 1e-3)
             self._look_at(client, hit.center.astype(float), radius)
         self._say_selected()
+
+    def change(self, action: Callable[[], None], done: str) -> None:
+        """Do something with what is selected, and say so."""
+        count = int(self.session.selected.sum())
+        action()
+        self.panel.say(f"{count:,} Gaussians {done}")
+
+    def clear(self) -> None:
+        """Select nothing."""
+        self.session.clear()
+        self._say_selected()
+
+    def show_all(self) -> None:
+        """Hide nothing."""
+        count = int(self.session.hidden.sum())
+        self.session.show_all()
+        self.panel.say(f"{count:,} Gaussians shown again" if count else "nothing was hidden")
+
+    def undo(self) -> None:
+        """Take the last change back."""
+        can = self.session.can_undo
+        self.session.undo()
+        self.panel.say("the last change is undone" if can else "there is nothing to undo")
+
+    def redo(self) -> None:
+        """Make a change again that was taken back."""
+        can = self.session.can_redo
+        self.session.redo()
+        self.panel.say("the change is made again" if can else "there is nothing to redo")
 
     def save(self, name: str) -> None:
         """Write what is selected into the folder of the viewer."""
@@ -247,7 +270,7 @@ class Viewer:
         with self._lock:
             session, gaussians = self.session, self.session.scene.gaussians
             session.look = replace(session.look, world_from_camera=self._pose)
-            plain = session.look.coloring in ("color", "depth")
+            plain = session.look.coloring in ("rgb", "depth")
             return Picture(
                 gaussians,
                 session.colors(),
@@ -259,31 +282,10 @@ class Viewer:
     # Cameras
 
     def _place_first_camera(self) -> None:
-        """Behind where the first photo was taken; without cameras, the origin as a model has it.
-
-        A scene that is not around the origin is seen from outside.
-        """
-        scene, camera = self.session.scene, self._server.initial_camera
-        pose, camera.fov = np.eye(4), FIELD_OF_VIEW
-        if scene.cameras is not None and len(scene.cameras):
-            pose = scene.cameras.world_from_camera[0].astype(float)
-            camera.fov = vertical_fov(scene.cameras)
-        elif "model" not in scene.provenance and len(scene):
-            from ffsplat.render import orbit
-
-            pose = orbit(scene, 1, (640, 480)).world_from_camera[0].astype(float)
-        ahead = self._depth_before(pose)
-        self._server.scene.set_up_direction(tuple(-pose[:3, 1]))
-        camera.up = -pose[:3, 1]
-        camera.position = pose[:3, 3] - STEP_BACK * ahead * pose[:3, 2]
-        camera.look_at = pose[:3, 3] + ahead * pose[:3, 2]
-        camera.near = 1e-3 * max(ahead, 1e-3)
-
-    def _depth_before(self, pose: Float[np.ndarray, "4 4"]) -> float:
-        """The median depth of what lies before a camera."""
-        depth = (self.session.scene.gaussians.means - pose[:3, 3]) @ pose[:3, 2]
-        before = depth[depth > 0]
-        return float(np.median(before)) if len(before) else extent_of(self.session.scene)
+        stand, camera = first_stand(self.session.scene), self._server.initial_camera
+        self._server.scene.set_up_direction(tuple(stand.up))
+        camera.up, camera.fov, camera.near = stand.up, stand.fov, stand.near
+        camera.position, camera.look_at = stand.position, stand.look_at
 
     def _fly(self, client: "viser.ClientHandle", pose: Float[np.ndarray, "4 4"]) -> None:
         """Show a page what a camera saw."""
@@ -294,32 +296,43 @@ class Viewer:
     def _look_at(
         self, client: "viser.ClientHandle", center: Float[np.ndarray, "3"], radius: float
     ) -> None:
-        """Turn to a thing, and go near, or back, until it fills half of the view."""
+        """Turn to a thing, and go near, or back, until it fills the view."""
         camera = client.camera
-        offset = camera.position - center
-        distance = max(float(np.linalg.norm(offset)), 1e-6)
-        wanted = 2 * radius / np.tan(max(camera.fov, 0.1) / 2)
+        stand = Stand(camera.position, camera.look_at, camera.up_direction, camera.fov, camera.near)
         with client.atomic():
-            camera.position = center + offset / distance * wanted
+            camera.position = before(stand, center, radius)
             camera.look_at = center
 
     # What is said
 
     def _say_found(self) -> None:
-        session = self.session
-        if session.found is None:
+        session, found = self.session, self.session.found
+        if found is None:
             self.panel.say("")
-        elif not session.hits:
-            best = float(session.found.scores.max(initial=0))
-            self.panel.say(f"nothing matches {session.text!r} (best score {best:.2f})")
-        else:
-            count = len(session.hits)
-            things = "match" if count == 1 else "matches"
-            self.panel.say(f"{count} {things} for {session.text!r} by {session.found.strategy}")
+            return
+        count, text = len(session.hits), session.text
+        things = "match" if count == 1 else "matches"
+        said = f"{count} {things} for {text!r} by {found.strategy}" if count else self._why_none()
+        self.panel.say(". ".join([said, *found.notes]))
+
+    def _why_none(self) -> str:
+        """What kept a question from being answered."""
+        found, text = self.session.found, self.session.text
+        assert found is not None  # for it has no hits
+        best = float(found.scores.max(initial=0))
+        if best < found.threshold or best <= 0:
+            return (
+                f"nothing matches {text!r}: the best score is {best:.2f} of {found.threshold:.2f}"
+            )
+        near = int((found.scores >= found.threshold).sum())
+        return f"no thing matches {text!r}, only {near:,} scattered Gaussians"
 
     def _say_selected(self) -> None:
+        self._say_count("selected" if self.session.is_marked else "selected, in their new colour")
+
+    def _say_count(self, done: str) -> None:
         count = int(self.session.selected.sum())
-        self.panel.say(f"{count:,} Gaussians selected" if count else "nothing selected")
+        self.panel.say(f"{count:,} Gaussians {done}" if count else "nothing selected")
 
 
 @contextmanager
@@ -342,7 +355,7 @@ def viewing(
     """
     from ffsplat.view.frusta import photos_of
 
-    with open_server(host, port, title) as server:
+    with open_server(host, port, title) as (server, url):
         server.gui.configure_theme(dark_mode=True, show_logo=False, show_share_button=False)
         server.gui.main_panel.dock_right()
         server.gui.main_panel.set_width(PANEL_WIDTH)
@@ -351,6 +364,6 @@ def viewing(
         viewer = Viewer(server, session, found, max_splats=max_splats, can_edit=can_edit)
         viewer.start()
         try:
-            yield viewer, address_of(server, host)
+            yield viewer, url
         finally:
             viewer.stop()

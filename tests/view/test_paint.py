@@ -8,7 +8,8 @@ from small_room import small_room
 
 from ffsplat.errors import UsageError
 from ffsplat.query import query
-from ffsplat.view.paint import COLORINGS, SELECTED, TINT, Look, heaviest, paint
+from ffsplat.render.spherical import sh_colors
+from ffsplat.view.paint import COLORINGS, SELECTED, TINT, Look, heaviest, paint, possible
 
 ROOM = small_room(100)
 TABLE, SOFA, WALL = slice(0, 30), slice(30, 50), slice(50, 100)
@@ -24,7 +25,28 @@ def is_grey(values: np.ndarray) -> bool:
 
 
 def test_colours_are_those_of_the_scene():
-    np.testing.assert_allclose(colors("color")[TABLE], [[0.9, 0.1, 0.1]] * 30, atol=1e-6)
+    np.testing.assert_allclose(colors("rgb")[TABLE], [[0.9, 0.1, 0.1]] * 30, atol=1e-6)
+
+
+def test_colours_are_those_that_the_renderer_sees_from_there():
+    sh = np.random.default_rng(0).normal(size=(100, 9, 3)).astype(np.float32)
+    shiny = replace(ROOM, gaussians=replace(ROOM.gaussians, sh=sh))
+    eye = np.array([0.3, -2, 1], np.float32)
+    pose = np.eye(4, dtype=np.float32)
+    pose[:3, 3] = eye
+    seen = colors("rgb", shiny, world_from_camera=pose)
+    wanted = sh_colors(sh, shiny.gaussians.means - eye).clip(0, 1)
+    np.testing.assert_allclose(seen, wanted, atol=1e-6)
+    assert (colors("rgb", shiny) == shiny.gaussians.colors).all()
+
+
+def test_a_scene_offers_the_colourings_that_it_has():
+    assert possible(ROOM, None) == ("rgb", "depth", "code", "instance", "confidence")
+    assert possible(ROOM, query(ROOM, "table")) == tuple(COLORINGS)
+    bare = replace(ROOM, codes=None, codebook=None, instances=None)
+    for coloring in possible(bare, None):
+        assert colors(coloring, bare).shape == (100, 3)
+    assert possible(bare, None) == ("rgb", "depth", "confidence")
 
 
 def test_what_is_selected_is_tinted():

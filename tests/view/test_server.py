@@ -1,5 +1,6 @@
 """Who is let in, and which addresses are refused."""
 
+import re
 import socket
 import sys
 
@@ -10,14 +11,14 @@ from websockets.sync.client import connect
 from websockets.typing import Subprotocol
 
 from ffsplat.errors import UsageError
-from ffsplat.view.server import address_of, open_server
+from ffsplat.view.server import is_told, open_server, url_of
 
 PROTOCOL = Subprotocol(f"viser-v{viser.__version__}")
 
 
 @pytest.fixture(scope="module")
 def server():
-    with open_server("127.0.0.1", 0, "a title") as running:
+    with open_server("127.0.0.1", 0, "a title") as (running, _):
         yield running
 
 
@@ -53,11 +54,31 @@ def test_nobody_can_have_a_public_address_made(server):
     assert server._share_tunnel is None
 
 
-def test_the_address_of_the_page(server):
-    port = server.get_port()
-    assert address_of(server, "127.0.0.1") == f"http://127.0.0.1:{port}"
-    assert address_of(server, "0.0.0.0") == f"http://127.0.0.1:{port}"
-    assert address_of(server, "::1") == f"http://[::1]:{port}"
+def test_the_url_of_the_page():
+    assert url_of("127.0.0.1", 80) == "http://127.0.0.1:80"
+    assert url_of("::1", 80) == "http://[::1]:80"
+    assert url_of("a.example", 80, "s3") == (
+        "http://a.example:80/?websocket=ws://a.example:80/?token=s3"
+    )
+    for wildcard in ("0.0.0.0", "::", ""):
+        assert not re.search(r"0\.0\.0\.0|\[::\]", url_of(wildcard, 80, "s3"))
+
+
+@pytest.mark.parametrize("path", ["/", "/?token=", "/?token=wrong", "/?other=s3", "/?token=s"])
+def test_who_does_not_know_the_secret_is_not_told(path):
+    assert is_told("/?token=s3", "s3")
+    assert not is_told(path, "s3")
+
+
+def test_from_other_machines_only_the_url_with_its_secret_lets_in():
+    with open_server("0.0.0.0", 0, "") as (server, url):
+        port = server.get_port()
+        query = url.split("websocket=ws://")[1].partition("/")[2]
+        assert first_message(port, f"ws://127.0.0.1:{port}/{query}")
+        for wrong in ("", query[:-1]):
+            with pytest.raises(ConnectionClosed) as closed:
+                first_message(port, f"ws://127.0.0.1:{port}/{wrong}")
+            assert closed.value.rcvd.code == 1008
 
 
 def test_a_port_in_use_is_refused(server):

@@ -9,7 +9,8 @@ from small_room import small_room
 from ffsplat.edit import Extract, Label, Recolor, Remove
 from ffsplat.errors import FFSplatError, OutputError, UnknownWord, UsageError
 from ffsplat.io import load_scene
-from ffsplat.view.session import Session, file_name
+from ffsplat.query import STRATEGIES
+from ffsplat.view.session import Session, file_name, strategies_for
 
 TABLE = np.arange(100) < 30
 AHEAD = np.array([0.0, 0.0, 1.0])
@@ -26,7 +27,7 @@ def test_a_question_lights_up_what_matches(session):
     assert session.look.coloring == "score"
     session.ask(" ")
     assert session.hits == ()
-    assert session.look.coloring == "color"
+    assert session.look.coloring == "rgb"
 
 
 def test_an_unknown_word_changes_nothing(session):
@@ -49,6 +50,32 @@ def test_settings_answer_again(session):
     with pytest.raises(FFSplatError):
         session.ask_at("part")
     assert session.level == "whole"
+
+
+def test_labels_are_told_apart_and_are_the_commonest_things_at_first(session):
+    session.ask("table")
+    session.ask_by("softmax")
+    assert set(session.labels) == {"table", "sofa"}
+    assert [hit.count for hit in session.hits] == [30]
+    session.labels = ("sofa", "wall")
+    session.ask("table")
+    assert session.found.labels == ("table", "sofa", "wall")
+    session.ask_by("cosine")  # has no use for labels
+    assert session.found.strategy == "cosine"
+
+
+def test_a_strategy_that_is_offered_answers_or_says_what_it_wants(session):
+    offered = strategies_for(session.scene)
+    assert set(STRATEGIES) - set(offered) == {"relevancy", "nested"}
+    session.ask("table")
+    for name in set(offered) - {"growing"}:  # which compiles for a second
+        if name == "part-in-whole":
+            with pytest.raises(UsageError, match="does not name a part"):
+                session.ask_by(name)
+            assert (session.found, session.strategy) == (None, name)
+        else:
+            session.ask_by(name)
+            assert session.found.strategy == name
 
 
 def test_a_hit_can_be_selected(session):
@@ -119,9 +146,13 @@ def test_extracting_keeps_the_selection_alone(session):
 
 def test_recolouring_and_naming_keep_the_selection(session):
     session.selected = TABLE.copy()
+    session.show_as("code")
     session.edit(Recolor([0.0, 1.0, 0.0]))
     assert session.selected.sum() == 30
-    assert (session.scene.gaussians.colors[TABLE].argmax(axis=1) == 1).all()
+    assert (session.colors()[TABLE].argmax(axis=1) == 1).all()  # seen as such, without the tint
+    session.ask("table")
+    session.select_hit(0)
+    assert session.is_marked
     session.edit(Label("bed"))
     session.ask("bed")
     assert session.hits[0].count == 30
@@ -130,7 +161,7 @@ def test_recolouring_and_naming_keep_the_selection(session):
 def test_a_colouring_that_the_scene_lacks_is_refused_at_once(session):
     with pytest.raises(UsageError, match="nothing was asked"):
         session.show_as("score")
-    assert session.look.coloring == "color"
+    assert session.look.coloring == "rgb"
     session.show_as("instance")
     assert len(np.unique(session.colors(), axis=0)) == 3
 

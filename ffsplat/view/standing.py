@@ -1,0 +1,86 @@
+"""Where the camera of a page stands: at first, and before a thing."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from ffsplat.types import Scene
+from ffsplat.view.frusta import extent_of, vertical_fov
+
+Vector = Float[np.ndarray, "3"]
+
+FIELD_OF_VIEW = 0.8
+"""Vertical, in radians, where no camera says otherwise."""
+
+STEP_BACK, STEP_UP = 0.25, 0.12
+"""Of the depth before the first camera: from above and behind it, it is seen to stand there, and
+its photo hides little."""
+
+AROUND = 1.4
+"""Radii of a thing that fit into the view of a camera that is brought before it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Stand:
+    """A place, where it looks, what is up, the vertical field of view, and what is too near."""
+
+    position: Vector
+    look_at: Vector
+    up: Vector
+    fov: float
+    near: float
+
+
+def first_stand(scene: Scene) -> Stand:
+    """A little above and behind where the first photo was taken, looking as it does.
+
+    Without cameras that is the origin, as a model has it; a scene that no model made is seen from
+    outside, and so is one that the origin does not look at.
+    """
+    fov = FIELD_OF_VIEW
+    if scene.cameras is not None and len(scene.cameras):
+        pose = scene.cameras.world_from_camera[0].astype(float)
+        fov = vertical_fov(scene.cameras)
+    elif len(scene) and ("model" not in scene.provenance or not _before(scene, np.eye(4)).any()):
+        return _outside(scene)
+    else:
+        pose = np.eye(4)
+    ahead = _depth_before(scene, pose)
+    eye, up, forward = pose[:3, 3], -pose[:3, 1], pose[:3, 2]
+    position = eye + ahead * (STEP_UP * up - STEP_BACK * forward)
+    return Stand(position, eye + ahead * forward, up, fov, _near(ahead))
+
+
+def before(stand: Stand, center: Vector, radius: float) -> Vector:
+    """The place from which a thing is seen from the same side, as large as the view holds it."""
+    offset = stand.position - center
+    distance = float(np.linalg.norm(offset))
+    direction = offset / distance if distance > 0 else stand.up
+    wanted = AROUND * radius / np.tan(max(stand.fov, 0.1) / 2)
+    return center + wanted * direction
+
+
+def _outside(scene: Scene) -> Stand:
+    from ffsplat.render import orbit
+
+    pose = orbit(scene, 1, (640, 480)).world_from_camera[0].astype(float)
+    ahead = _depth_before(scene, pose)
+    look_at = pose[:3, 3] + ahead * pose[:3, 2]
+    return Stand(pose[:3, 3], look_at, -pose[:3, 1], FIELD_OF_VIEW, _near(ahead))
+
+
+def _before(scene: Scene, pose: Float[np.ndarray, "4 4"]) -> Float[np.ndarray, " m"]:
+    """The depths of what lies before a camera."""
+    depth = (scene.gaussians.means - pose[:3, 3]) @ pose[:3, 2]
+    return depth[depth > 0]
+
+
+def _depth_before(scene: Scene, pose: Float[np.ndarray, "4 4"]) -> float:
+    """The median of them; of an empty view, the extent of the scene."""
+    depths = _before(scene, pose)
+    return float(np.median(depths)) if len(depths) else extent_of(scene)
+
+
+def _near(ahead: float) -> float:
+    return 1e-3 * max(ahead, 1e-3)
