@@ -12,9 +12,9 @@ import numpy as np
 
 from ffsplat.alignment import Similarity
 from ffsplat.chunks.place import FIRST, Placement, place
+from ffsplat.stream.alike import compare, greys
 from ffsplat.stream.keyframes import sight_distances
-from ffsplat.stream.loops import likeness
-from ffsplat.stream.sight import PosedViews, look, sample
+from ffsplat.stream.sight import PosedViews
 from ffsplat.stream.window import THINNED, Window, found_views, known_views
 
 UNLIKE = 0.78
@@ -34,7 +34,7 @@ DOUBT = 0.25
 class Tie:
     """What ties the new view of a window to a known one, that in `row`.
 
-    `likeness` is the correlation of colours where both see one surface (`loops.likeness`), `apart`
+    `likeness` is the correlation of colours where both see one surface (`alike.compare`), `apart`
     their sight distance over the depth, `error` what may be expected of the pose between them, in
     radians and over the depth.
 
@@ -61,13 +61,11 @@ def ties(window: Window, new: int, rows: Sequence[int]) -> list[Tie]:
     views = PosedViews.of(window.prediction, window.views.pixels, window.views.valid)
     middle, poses = window.middle(new), views.world_from_camera
     apart = sight_distances(poses[[new]], poses[rows], np.array([middle]))[0] / middle
-    found = []
-    for row, distance in zip(rows, apart.tolist(), strict=True):
-        sight = look(views, new, row)
-        there = sample(views.pixels[row], sight.x, sight.y)
-        alike = likeness(views.pixels[new], there, sight.agrees)
-        found.append(Tie(row, alike, distance))
-    return found
+    grey = greys(views.pixels)
+    return [
+        Tie(row, compare(views, grey, new, row).likeness, distance)
+        for row, distance in zip(rows, apart.tolist(), strict=True)
+    ]
 
 
 def surest(tied: Sequence[Tie]) -> float:

@@ -75,12 +75,7 @@ def look(views: PosedViews, source: int, target: int, step: int = 1) -> Sight:
 
     The first of these pixels is at step // 2.
     """
-    from_pixel = np.linalg.inv(views.intrinsics[source])
-    move = np.linalg.inv(views.world_from_camera[target]) @ views.world_from_camera[source]
-    # A point is depth times a ray, and its pixel is linear in both: one matrix for all rays.
-    into = np.empty((3, 4))
-    into[:, :3] = views.intrinsics[target] @ move[:3, :3] @ from_pixel
-    into[:, 3] = views.intrinsics[target] @ move[:3, 3]
+    into = into_pixels(views, source, target)
     shape = views.depth[source, step // 2 :: step, step // 2 :: step].shape
     x, y, nearer, tolerance = (np.empty(shape, np.float32) for _ in range(4))
     inside = np.empty(shape, bool)
@@ -89,49 +84,50 @@ def look(views: PosedViews, source: int, target: int, step: int = 1) -> Sight:
     return Sight(inside, x, y, nearer, tolerance)
 
 
+def into_pixels(views: PosedViews, source: int, target: int) -> tuple[float, ...]:
+    """What takes depth times (x, y, 1) of a pixel, and 1, to where another view sees its point.
+
+    A point is depth times a ray, and its pixel is linear in both: one 3x4 matrix, row by row, for
+    all rays. Numbers, not an array: kernels need not read them again for each pixel.
+    """
+    from_pixel = np.linalg.inv(views.intrinsics[source])
+    move = np.linalg.inv(views.world_from_camera[target]) @ views.world_from_camera[source]
+    into = np.empty((3, 4))
+    into[:, :3] = views.intrinsics[target] @ move[:3, :3] @ from_pixel
+    into[:, 3] = views.intrinsics[target] @ move[:3, 3]
+    return tuple(into.ravel().tolist())
+
+
+@lean
+def fall(depth, theirs, usable, usable_there, into, row, column):
+    """Whether the point of a pixel falls on depth in another view; x, y, and that over its own.
+
+    `depth` and `usable` are of the view, `theirs` and `usable_there` of the other. Outside the
+    picture x and y are 0; without depth there the ratio is 1.
+    """
+    h, w = depth.shape
+    z = depth[row, column]
+    u, v = z * (column + 0.5), z * (row + 0.5)
+    there = into[8] * u + into[9] * v + into[10] * z + into[11]
+    a = into[0] * u + into[1] * v + into[2] * z + into[3]
+    b = into[4] * u + into[5] * v + into[6] * z + into[7]
+    x, y = np.float32(a / there), np.float32(b / there)
+    if not (usable[row, column] and there > 0 and 0 <= x < w and 0 <= y < h):
+        return False, np.float32(0), np.float32(0), np.float32(1)
+    if not usable_there[int(y), int(x)]:
+        return False, x, y, np.float32(1)
+    return True, x, y, np.float32(theirs[int(y), int(x)] / there)
+
+
 @lean
 def _look(depth, error, usable, source, target, into, step, inside, x, y, nearer, tolerance):
-    h, w = depth.shape[1:]
+    maps = depth[source], depth[target], usable[source], usable[target]
+    own_error, their_error = error[source], error[target]
     for i in range(inside.shape[0]):
         for j in range(inside.shape[1]):
             row, column = i * step + step // 2, j * step + step // 2
-            z = depth[source, row, column]
-            u, v = z * (column + 0.5), z * (row + 0.5)
-            there = into[2, 0] * u + into[2, 1] * v + into[2, 2] * z + into[2, 3]
-            a = into[0, 0] * u + into[0, 1] * v + into[0, 2] * z + into[0, 3]
-            b = into[1, 0] * u + into[1, 1] * v + into[1, 2] * z + into[1, 3]
-            a, b = np.float32(a / there), np.float32(b / there)
-            within = usable[source, row, column] and there > 0 and 0 <= a < w and 0 <= b < h
-            k, m = (int(b), int(a)) if within else (0, 0)
-            seen = within and usable[target, k, m]
-            inside[i, j] = seen
-            x[i, j], y[i, j] = (a, b) if within else (0, 0)
-            nearer[i, j] = np.log(np.float32(depth[target, k, m] / there)) if seen else 0
-            both = error[source, row, column] + error[target, k, m]
+            seen, a, b, ratio = fall(*maps, into, row, column)
+            inside[i, j], x[i, j], y[i, j] = seen, a, b
+            nearer[i, j] = np.log(ratio) if seen else 0
+            both = own_error[row, column] + their_error[int(b), int(a)]
             tolerance[i, j] = max(both, np.float32(SAME_SURFACE))
-
-
-def sample(
-    image: Float32[np.ndarray, "h w 3"],
-    x: Float32[np.ndarray, "*n"],
-    y: Float32[np.ndarray, "*n"],
-) -> Float32[np.ndarray, "*n 3"]:
-    """Colours at places in an image, between its pixels; outside, those of its border."""
-    colors = np.empty((*x.shape, 3), np.float32)
-    _sample(np.ascontiguousarray(image), x.ravel(), y.ravel(), colors.reshape(-1, 3))
-    return colors
-
-
-@lean
-def _sample(image, x, y, colors):
-    h, w, _ = image.shape
-    for i in range(len(x)):
-        across, down = min(max(x[i] - 0.5, 0), w - 1), min(max(y[i] - 0.5, 0), h - 1)
-        row, column = min(int(down), h - 2), min(int(across), w - 2)
-        across, down = across - column, down - row
-        for k in range(3):
-            above = image[row, column, k] * (1 - across) + image[row, column + 1, k] * across
-            below = (
-                image[row + 1, column, k] * (1 - across) + image[row + 1, column + 1, k] * across
-            )
-            colors[i, k] = above * (1 - down) + below * down

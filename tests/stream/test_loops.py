@@ -1,14 +1,12 @@
 import json
 
-import numpy as np
 import pytest
 import torch
 from boxroom import cameras
-from scipy.ndimage import uniform_filter
 
 from ffsplat.api import load
 from ffsplat.images import load_views
-from ffsplat.stream.loops import LIKENESS, LoopEvidence, _box_mean, confirm_loop
+from ffsplat.stream.loops import LIKENESS, LoopEvidence, confirm_loop
 from tests.bench.walk import render_walk
 from tests.stream.boxviews import box_views, turned, with_disc
 
@@ -118,11 +116,3 @@ def test_a_network_is_believed_of_real_revisits_and_not_of_other_corners(model, 
 def _order(shot):
     prediction, pixels, valid = shot
     return prediction, 0, 1, pixels, valid
-
-
-@pytest.mark.parametrize("size", [1, 3, 13, 31])
-def test_means_of_windows_go_as_far_as_the_picture(size):
-    values = np.random.default_rng(0).random((24, 17), np.float32)
-    inside = uniform_filter(np.ones(values.shape), size, mode="constant")
-    expected = uniform_filter(values.astype(float), size, mode="constant") / inside
-    np.testing.assert_allclose(_box_mean(values, size), expected, rtol=1e-5)

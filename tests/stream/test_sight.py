@@ -3,7 +3,7 @@ import torch
 from boxroom import cameras
 
 from ffsplat.geometry import invert_rigid, project, transform_points, unproject
-from ffsplat.stream.sight import PosedViews, look, sample
+from ffsplat.stream.sight import PosedViews, look
 from tests.stream.boxviews import HEIGHT, WIDTH, box_views, with_disc
 
 
@@ -22,16 +22,12 @@ def test_points_fall_where_they_are_projected_to():
     np.testing.assert_allclose(sight.y[inside], expected[inside][:, 1], atol=1e-3)
 
 
-def test_exact_views_agree_in_depth_and_colour():
+def test_exact_views_agree_in_depth():
     shot = box_views(cameras(2, seed=1)[0])
     sight = look(PosedViews.of(*shot), 0, 1)
     assert sight.inside.mean() > 0.6
     # Where walls meet, the pixel that a point falls on may lie on the other wall.
     assert sight.agrees.sum() > 0.95 * sight.inside.sum()
-    # The paint is fine, so that between pixels it is not what they say.
-    there = sample(shot[1][1], sight.x, sight.y)
-    off, unlike = np.abs(there - shot[1][0]), np.abs(there - shot[1][1])
-    assert off[sight.agrees].mean() < 0.05 < 0.15 < unlike[sight.agrees].mean()
 
 
 def test_a_thing_before_the_wall_stands_in_free_space_and_hides_what_is_behind():
@@ -60,14 +56,6 @@ def test_views_back_to_back_see_nothing_of_each_other():
     poses = torch.eye(4).repeat(2, 1, 1)
     poses[1, 0, 0] = poses[1, 2, 2] = -1
     assert not look(PosedViews.of(*box_views(poses)), 0, 1).inside.any()
-
-
-def test_sampling_is_linear_between_pixels_and_constant_outside():
-    image = np.zeros((2, 3, 3), np.float32)
-    image[0, :, 0], image[1, :, 0] = [0, 1, 2], [4, 5, 6]
-    x = np.array([0.5, 1.0, 2.5, -9.0, 99.0], np.float32)
-    y = np.array([0.5, 0.5, 1.0, 0.5, 99.0], np.float32)
-    np.testing.assert_allclose(sample(image, x, y)[:, 0], [0, 0.5, 4, 0, 6])
 
 
 def test_every_third_pixel_says_what_it_says_among_all():

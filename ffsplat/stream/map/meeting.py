@@ -10,16 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int64
+from jaxtyping import Bool, Int64
 
 from ffsplat.consistency import FREE_SPACE, SAME_SURFACE, VETO
 from ffsplat.geometric import ERROR_SCALE
 from ffsplat.prediction import Prediction
 from ffsplat.stream.map.carve import nearest_around
 from ffsplat.stream.map.compiled import lean
-
-COMPARED = 1000
-"""Pairs of pixels, of each other view, whose grey values are compared."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,23 +30,6 @@ class Meeting:
     kept: Bool[np.ndarray, " p"]
     pixels: Int64[np.ndarray, "others p"]
     known: float
-
-    def likeness(self, grey: Float32[np.ndarray, "v p"], new: int, others: Sequence[int]) -> float:
-        """Correlation of the grey values of pixels that agree, over all others; 0 without any.
-
-        A network places any picture somewhere; colours tell whether it belongs there.
-        """
-        mine, theirs = [np.zeros(0, np.float32)], [np.zeros(0, np.float32)]
-        for other, pixels in zip(others, self.pixels, strict=True):
-            rows = np.flatnonzero(self.kept & (pixels >= 0))
-            rows = rows[:: max(1, len(rows) // COMPARED)]
-            mine.append(grey[new, rows])
-            theirs.append(grey[other, pixels[rows]])
-        both = np.stack([np.concatenate(mine), np.concatenate(theirs)])
-        if not both.size:
-            return 0.0
-        a, b = both - both.mean(axis=1, keepdims=True)
-        return float(a @ b / max(np.sqrt((a @ a) * (b @ b)), 1e-9))
 
 
 def meet(

@@ -58,25 +58,3 @@ def test_a_wall_that_others_look_through_goes():
     assert gone[12:28, 22:38].mean() > 0.9
     gone[10:30, 20:40] = False
     assert not gone.any()
-
-
-def test_the_colours_of_one_surface_are_alike():
-    images = [frame.image for frame in frames(0, 4, 9)]
-    views = views_of(images)
-    said = StubPredictor(walk().places).predict(views)
-    kept = np.ones((3, 48, 64), bool)
-    found = meet(said, kept, 2, [0, 1])
-    grey = views.pixels.mean(-1, dtype=np.float32).reshape(3, -1)
-    assert found.likeness(grey, 2, [0, 1]) > 0.9
-    pairs = [
-        (grey[2, row], grey[other, pixel])
-        for other, pixels in enumerate(found.pixels)
-        for row, pixel in enumerate(pixels)
-        if found.kept[row] and pixel >= 0
-    ]
-    assert found.likeness(grey, 2, [0, 1]) == pytest.approx(
-        np.corrcoef(np.array(pairs).T)[0, 1], abs=0.01
-    )
-    other = np.random.default_rng(0).random(grey.shape, np.float32)
-    assert abs(found.likeness(np.where([[1], [1], [0]], grey, other), 2, [0, 1])) < 0.1
-    assert meet(said, kept, 2, []).likeness(grey, 2, []) == 0
