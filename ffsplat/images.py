@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float, Float32
+from jaxtyping import Float, Float32, UInt8
 from PIL import Image
 
 from ffsplat.decode import HEIC_HINT, Photo, file_reason, heic_readable, read_photo
@@ -258,6 +258,23 @@ def _repeats(sources: list[Path | Image.Image | np.ndarray], names: list[str]) -
                 repeats.append(f"{name} (as {first[digest]})")
             first.setdefault(digest, name)
     return [f"files with the same content: {_shortened(repeats)}"] if repeats else []
+
+
+def thumbnail(pixels: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "16 16"]:
+    """A photo in grey, squeezed to 16 x 16 by means over its pixels."""
+    return np.asarray(Image.fromarray(pixels).convert("L").resize((16, 16), Image.Resampling.BOX))
+
+
+def thumbnails_of(views: Views) -> UInt8[np.ndarray, "v 16 16"]:
+    """The thumbnail of each view, without the part of the canvas beside it."""
+    small = []
+    for pixels, source in zip(views.pixels, views.sources, strict=True):
+        across, down = np.rint(
+            [source.width, source.height] / np.diag(source.original_from_view)[:2]
+        )
+        part = pixels[: max(1, int(down)), : max(1, int(across))]
+        small.append(thumbnail(np.rint(255 * part).astype(np.uint8)))
+    return np.stack(small)
 
 
 def _centred(photo: Photo) -> Float[np.ndarray, "3 3"]:

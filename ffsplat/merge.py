@@ -22,7 +22,7 @@ from ffsplat.geometry import (
     transform_points,
     unproject,
 )
-from ffsplat.images import original_intrinsics
+from ffsplat.images import original_intrinsics, thumbnails_of
 from ffsplat.instances import label_instances
 from ffsplat.prediction import PixelMeaning, Prediction
 from ffsplat.pruning import confidences, keep_pixels
@@ -198,6 +198,7 @@ def original_cameras(prediction: Prediction, views: Views) -> Cameras:
         original_intrinsics(views, _numpy(prediction.intrinsics[0])),
         np.array([(source.width, source.height) for source in views.sources], np.int32),
         tuple(source.name for source in views.sources),
+        thumbnails_of(views),
     )
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Float16, Float32, Int8, Int16, Int32
+from jaxtyping import Bool, Float, Float16, Float32, Int8, Int16, Int32, UInt8
 
 if TYPE_CHECKING:
     from ffsplat.embeddings import TextEmbedding
@@ -67,12 +67,17 @@ class Views:
 
 @dataclass(frozen=True, eq=False)
 class Cameras:
-    """Posed pinhole cameras; `sizes` holds (width, height) in the pixels of `intrinsics`."""
+    """Posed pinhole cameras; `sizes` holds (width, height) in the pixels of `intrinsics`.
+
+    `thumbnails` are the photos in grey, each squeezed to 16 x 16, where they are known: by them the
+    same photo is found again under another name.
+    """
 
     world_from_camera: Float32[np.ndarray, "v 4 4"]
     intrinsics: Float32[np.ndarray, "v 3 3"]
     sizes: Int32[np.ndarray, "v 2"]
     names: tuple[str, ...]
+    thumbnails: UInt8[np.ndarray, "v 16 16"] | None = None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -85,6 +90,7 @@ class Cameras:
             self.intrinsics[rows],
             self.sizes[rows],
             tuple(self.names[i] for i in rows),
+            None if self.thumbnails is None else self.thumbnails[rows],
         )
 
 

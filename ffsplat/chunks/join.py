@@ -4,7 +4,7 @@ import logging
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Float32, Int32, Int64
+from jaxtyping import Float32, Int32, Int64, UInt8
 
 from ffsplat import codes
 from ffsplat.codebook import code_gram
@@ -176,7 +176,19 @@ def _join_cameras(a: Cameras | None, b: Cameras | None) -> Cameras | None:
         np.concatenate([a.intrinsics, b.intrinsics]),
         np.concatenate([a.sizes, b.sizes]),
         a.names + b.names,
+        join_thumbnails(a, b),
     )
+
+
+def join_thumbnails(a: Cameras, b: Cameras) -> UInt8[np.ndarray, "v 16 16"] | None:
+    """The thumbnails of both, black for those that one lacks; None where neither has any."""
+    if a.thumbnails is None and b.thumbnails is None:
+        return None
+    parts = (
+        np.zeros((len(one), 16, 16), np.uint8) if one.thumbnails is None else one.thumbnails
+        for one in (a, b)
+    )
+    return np.concatenate(list(parts))
 
 
 def _within_reach(scene: Scene, other: Scene, cell: float) -> Int64[np.ndarray, " m"]:

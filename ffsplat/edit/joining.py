@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Int32
 
 from ffsplat.alignment import Similarity
-from ffsplat.chunks.join import link_instances, median_cell
+from ffsplat.chunks.join import join_thumbnails, link_instances, median_cell
 from ffsplat.edit.codebooks import join_codebooks, with_rows
 from ffsplat.edit.placing import Placed, place_by_views, shared_views
 from ffsplat.errors import UsageError
@@ -174,7 +174,7 @@ def _join_cameras(a: Cameras | None, b: Cameras | None) -> Cameras | None:
         name: np.concatenate([getattr(a, name), getattr(new, name)])
         for name in ("world_from_camera", "intrinsics", "sizes")
     }
-    return Cameras(names=a.names + new.names, **values)
+    return Cameras(names=a.names + new.names, thumbnails=join_thumbnails(a, new), **values)
 
 
 def _provenance(scenes: Sequence[Scene]) -> dict[str, str]:

@@ -20,6 +20,7 @@ import numpy as np
 from ffsplat.errors import OutputError
 from ffsplat.formats.packing import byte, writable
 from ffsplat.io.atomic import atomic_output
+from ffsplat.io.cameras import thumbnail_entry
 from ffsplat.io.codebook_file import codebook_bytes
 from ffsplat.io.layout import MAX_INSTANCE
 from ffsplat.types import NO_ID, Cameras, Scene
@@ -209,14 +210,18 @@ def _cameras(cameras: Cameras) -> list[dict[str, Any]]:
     rows = zip(
         cameras.names, cameras.sizes, cameras.intrinsics, cameras.world_from_camera, strict=True
     )
-    for name, (width, height), intrinsics, pose in rows:
+    for index, (name, (width, height), intrinsics, pose) in enumerate(rows):
         matrix = TURNED @ pose @ LOOKING_BACK
         lens = {
             "yfov": float(2 * np.arctan(height / 2 / intrinsics[1, 1])),
             "aspectRatio": float(width / height * intrinsics[1, 1] / intrinsics[0, 0]),
             "znear": 0.01,
         }
-        exact = {"size": [int(width), int(height)], "intrinsics": intrinsics.tolist()}
+        exact = {
+            "size": [int(width), int(height)],
+            "intrinsics": intrinsics.tolist(),
+            **thumbnail_entry(cameras, index),
+        }
         node = {"name": name, "matrix": matrix.T.ravel().tolist(), "extras": {EXTRAS: exact}}
         listed.append({"type": "perspective", "perspective": lens, "node": node})
     return listed

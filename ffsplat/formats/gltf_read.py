@@ -192,6 +192,7 @@ def _cameras(file: File) -> Cameras | None:
                 "height": height,
                 "intrinsics": exact["intrinsics"],
                 "world_from_camera": (TURNED @ matrix @ LOOKING_BACK).tolist(),
+                **{key: exact[key] for key in ("thumbnail",) if key in exact},
             }
         )
     if not listed:

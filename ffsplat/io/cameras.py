@@ -1,6 +1,7 @@
 """Cameras as JSON that states its own conventions."""
 
 import json
+from base64 import b64decode, b64encode
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,8 @@ MAX_SIDE = 1 << 16
 def write_cameras(cameras: Cameras, path: str | Path, *, overwrite: bool = False) -> None:
     """Write name, size, intrinsics (pixels) and world_from_camera of each camera as JSON.
 
-    Numbers keep every bit of float32. Raises OutputError as `atomic_output`.
+    Numbers keep every bit of float32; a thumbnail, if known, is its 256 bytes in base64. Raises
+    OutputError as `atomic_output`.
     """
     content = cameras_bytes(cameras)
     with atomic_output(path, overwrite, len(content)) as file:
@@ -43,11 +45,19 @@ def cameras_bytes(cameras: Cameras) -> bytes:
             "height": int(height),
             "intrinsics": intrinsics.tolist(),
             "world_from_camera": pose.tolist(),
+            **thumbnail_entry(cameras, index),
         }
-        for name, (width, height), intrinsics, pose in rows
+        for index, (name, (width, height), intrinsics, pose) in enumerate(rows)
     ]
     content = {"format": FORMAT, "conventions": CONVENTIONS, "cameras": listed}
     return json.dumps(content, indent=1, allow_nan=False).encode() + b"\n"
+
+
+def thumbnail_entry(cameras: Cameras, index: int) -> dict[str, str]:
+    """The entry of a camera's JSON object that holds its thumbnail; empty if that is unknown."""
+    if cameras.thumbnails is None or not cameras.thumbnails[index].any():
+        return {}
+    return {"thumbnail": b64encode(cameras.thumbnails[index].tobytes()).decode()}
 
 
 def read_cameras(path: str | Path) -> Cameras:
@@ -70,11 +80,19 @@ def _cameras(content: Any) -> Cameras:
             parsed = [_camera(item, i) for i, item in enumerate(listed)]
         case _:
             raise ValueError(f"it is not marked as {FORMAT}, or has no camera")
-    names, sizes, intrinsics, poses = zip(*parsed, strict=True)
-    return Cameras(np.stack(poses), np.stack(intrinsics), np.array(sizes, np.int32), names)
+    names, sizes, intrinsics, poses, small = zip(*parsed, strict=True)
+    return Cameras(
+        np.stack(poses),
+        np.stack(intrinsics),
+        np.array(sizes, np.int32),
+        names,
+        np.stack(small) if any(one.any() for one in small) else None,
+    )
 
 
-def _camera(item: Any, index: int) -> tuple[str, tuple[int, int], np.ndarray, np.ndarray]:
+def _camera(
+    item: Any, index: int
+) -> tuple[str, tuple[int, int], np.ndarray, np.ndarray, np.ndarray]:
     match item:
         case {
             "name": str(name),
@@ -82,14 +100,24 @@ def _camera(item: Any, index: int) -> tuple[str, tuple[int, int], np.ndarray, np
             "height": int(height),
             "intrinsics": list(intrinsics),
             "world_from_camera": list(pose),
-            **unknown,
-        } if not unknown:
-            pass
+            **others,
+        } if not others.keys() - {"thumbnail"}:
+            small = _thumbnail(others.get("thumbnail"), index)
         case _:
             raise ValueError(f"camera {index} has missing, unknown or mistyped entries")
     if not (1 <= width <= MAX_SIDE and 1 <= height <= MAX_SIDE):
         raise ValueError(f"camera {index} is {width} x {height} pixels")
-    return name, (width, height), _intrinsics(intrinsics, index), _pose(pose, index)
+    return name, (width, height), _intrinsics(intrinsics, index), _pose(pose, index), small
+
+
+def _thumbnail(text: Any, index: int) -> np.ndarray:
+    """The 16 x 16 bytes of a thumbnail; black, which stands for unknown, where there is none."""
+    if text is None:
+        return np.zeros((16, 16), np.uint8)
+    content = b64decode(text, validate=True) if isinstance(text, str) else b""
+    if len(content) != 256:
+        raise ValueError(f"thumbnail of camera {index} is not 256 bytes in base64")
+    return np.frombuffer(content, np.uint8).reshape(16, 16)
 
 
 def _intrinsics(rows: list[Any], index: int) -> np.ndarray:

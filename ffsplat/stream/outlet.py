@@ -4,9 +4,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Int16
+from jaxtyping import Int16, UInt8
 
 from ffsplat.codebook import code_gram
+from ffsplat.images import thumbnail
 from ffsplat.stream.delta import MapDelta
 from ffsplat.stream.keyframes import Keyframe
 from ffsplat.stream.window import world_poses
@@ -83,4 +84,11 @@ def _cameras(keyframes: list[Keyframe], atlas: "Atlas") -> Cameras:
         np.stack(own).astype(np.float32),
         np.array([(one.source.width, one.source.height) for one in keyframes], np.int32),
         tuple(one.source.name for one in keyframes),
+        np.stack([thumbnail(_photo(one)) for one in keyframes]),
     )
+
+
+def _photo(keyframe: Keyframe) -> UInt8[np.ndarray, "h w 3"]:
+    """The pixels without the part of the canvas beside them."""
+    down, across = (int(valid.sum()) for valid in (keyframe.valid.any(1), keyframe.valid.any(0)))
+    return keyframe.pixels[:down, :across]

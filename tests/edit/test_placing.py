@@ -127,3 +127,36 @@ def test_many_shared_photos_cost_no_more_guesses():
     placed = place_by_views(moved(scene), scene)
     assert_truth(placed.similarity, 1e-4)
     assert len(placed.names) == 400
+
+
+def with_thumbnails(cameras: Cameras, seeds: list[int]) -> Cameras:
+    """Each seed is a photo of its own, with some noise of the camera's."""
+    small = [np.random.default_rng(seed).integers(0, 250, (16, 16)) for seed in seeds]
+    noise = np.random.default_rng(len(cameras.names[0])).integers(0, 5, (16, 16))
+    return replace(cameras, thumbnails=(np.stack(small) + noise).astype(np.uint8))
+
+
+def test_the_same_photos_are_found_under_other_names():
+    scene = room(with_thumbnails(walk(6), [0, 1, 2, 3, 4, 5]))
+    other = moved(scene)
+    assert other.cameras is not None
+    swapped = renamed(other.cameras, {i: f"photo_{5 - i}.jpg" for i in range(6)})
+    placed = place_by_views(replace(other, cameras=swapped), scene)
+    assert_truth(placed.similarity)
+    assert placed.names == walk(6).names
+    one_name = replace(other.cameras, names=("photo.jpg",) * 6)
+    assert_truth(place_by_views(replace(other, cameras=one_name), scene).similarity)
+
+
+def test_photos_of_one_name_that_look_different_are_not_shared():
+    first, second = (with_thumbnails(walk(3), seeds) for seeds in ([0, 1, 2], [7, 1, 8]))
+    assert shared_views(first, second).tolist() == [[1, 1]]
+    assert shared_views(replace(first, thumbnails=None), second).tolist() == [
+        [0, 0],
+        [1, 1],
+        [2, 2],
+    ]
+    with pytest.raises(UsageError, match="the scenes share one photo; placing one takes 2"):
+        place_by_views(moved(room(first)), room(second))
+    with pytest.raises(UsageError, match="one has no cameras"):
+        place_by_views(replace(room(first), cameras=None), room(second))

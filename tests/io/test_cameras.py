@@ -1,4 +1,5 @@
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -104,3 +105,18 @@ def test_binary_and_large_files_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr("ffsplat.io.cameras.MAX_BYTES", 3)
     with pytest.raises(SceneFileError, match="more than 3"):
         read_cameras(tmp_path / "c.json")
+
+
+def test_thumbnails_come_back_where_they_are_known(tmp_path):
+    small = np.random.default_rng(0).integers(0, 256, (3, 16, 16), np.uint8)
+    small[1] = 0
+    write_cameras(replace(cameras(), thumbnails=small), tmp_path / "cameras.json")
+    back = read_cameras(tmp_path / "cameras.json").thumbnails
+    assert back is not None
+    assert np.array_equal(back, small)
+    text = (tmp_path / "cameras.json").read_text()
+    assert text.count("thumbnail") == 2
+    for wrong in ('"thumbnail": 5', '"thumbnail": "AAAA"', '"thumbnail": "?"'):
+        (tmp_path / "wrong.json").write_text(re.sub(r'"thumbnail": "[^"]*"', wrong, text))
+        with pytest.raises(SceneFileError, match=r"thumbnail of camera 0|not a camera file"):
+            read_cameras(tmp_path / "wrong.json")
