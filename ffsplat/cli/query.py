@@ -59,6 +59,8 @@ def _list_strategies(context: click.Context, parameter: click.Parameter, value: 
 @click.option("--save-embedding", type=FILE, help="Also write TEXT as its space embeds it.")
 @click.option("--max-hits", type=click.IntRange(min=1), default=20, help="List at most so many.")
 @click.option("--codebook", type=FILE, help="The codebook of the scene, if not beside it.")
+@click.option("--cameras", type=FILE,
+              help="Cameras from `infer --cameras-out`: `refer` looks from the first.")  # fmt: skip
 @click.option("-o", "--out", type=FILE, help="Also write a scene (PLY) ...")
 @click.option("--out-mode", type=click.Choice(["hit", "colored"]), default="hit",
               help="... of the hits alone, or of everything with the hits coloured.")  # fmt: skip
@@ -80,6 +82,7 @@ def command(
     embedding: Path | None,
     save_embedding: Path | None,
     codebook: Path | None,
+    cameras: Path | None,
     out: Path | None,
     out_mode: str,
     overwrite: bool,
@@ -87,7 +90,7 @@ def command(
     **options: Any,
 ) -> None:
     """List what matches TEXT in SCENE, best first, such as "red chair" or "table leg"."""
-    from ffsplat.io import check_output, load_scene, save_scene, scene_outputs
+    from ffsplat.io import check_output, load_scene, read_cameras, save_scene, scene_outputs
     from ffsplat.query import choose_space, query
 
     for path in [*(scene_outputs(out) if out else ()), *filter(None, [save_embedding])]:
@@ -99,6 +102,7 @@ def command(
     question, encoder = _question(text, embedding), _encoder(space, clip)
     console.progress("reading the scene")
     loaded = load_scene(scene, codebook)
+    loaded = replace(loaded, cameras=read_cameras(cameras)) if cameras else loaded
     if isinstance(question, str):
         encoder = _usable(encoder or choose_space(loaded, None), offline, accept_license)
     loaded = _with_space(loaded, encoder)
@@ -239,7 +243,10 @@ def _facts(text: str, found: "QueryResult") -> dict[str, Any]:
 def _show(console: Console, scene: Path, text: str, found: "QueryResult") -> None:
     if not found.hits:
         best = float(found.scores.max(initial=0))
-        console.note(f"nothing in {scene} matches {text!r} (best score {best:.2f})")
+        why = f"best score {best:.2f}, a match from {found.threshold:.2f} on"
+        if best >= found.threshold and best > 0:
+            why = "single Gaussians do, no object"
+        console.note(f"nothing in {scene} matches {text!r} ({why})")
         return
     row = "{:>3}  {:>5}  {:>9}  {:^23}  {:^23}  {}"
     console.result(row.format("#", "score", "Gaussians", "centre", "size", "name"))

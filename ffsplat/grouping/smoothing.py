@@ -18,8 +18,9 @@ from ffsplat.types import Gaussians, Scene, SparseCode
 NEIGHBORS = 10
 """Gaussians that are averaged, itself among them."""
 
-KEPT = 8
-"""Pairs of a smoothed code: the heaviest. Ten neighbours mostly share their rows."""
+KEPT = 16
+"""Pairs of a smoothed code: the heaviest. Ten neighbours mostly share their rows: in a scene of
+photos half of all Gaussians have five rows or fewer around them, and none had over twenty."""
 
 MANY = 2**18
 """Gaussians up to which numpy smooths them sooner than numba is loaded."""

@@ -62,16 +62,21 @@ def match(question: Question, options: Options) -> Match:
 
 def scores_of(question: Question, code: SparseCode, options: Options) -> Float32[np.ndarray, " n"]:
     """The relevancy of any codes over the question's codebook, with lengths in its space."""
-    text, canon = question.embedding, question.embedding.canon
-    if not len(canon):
-        raise UsageError(
-            f"a relevancy needs canonical phrases, which {question.space_name} lacks",
-            "--space open_clip:ARCH/TAG has them, or ask by --strategy cosine",
-        )
+    text, canon = question.embedding, canon_of(question)
     if options.canon != CANON:
         canon = question.encoder.encode(options.canon)
     gaps = margins(code, question.row_scores(np.vstack([text.vector, canon])))
     return of_margin(gaps, options.temperature)
+
+
+def canon_of(question: Question) -> Float32[np.ndarray, "c d"]:
+    """The canonical phrases beside the text; UsageError where its space has none."""
+    if not len(question.embedding.canon):
+        raise UsageError(
+            f"a relevancy needs canonical phrases, which the space {question.space_name!r} lacks",
+            "--space open_clip:ARCH/TAG has them, or ask by --strategy cosine",
+        )
+    return question.embedding.canon
 
 
 def relevancy(

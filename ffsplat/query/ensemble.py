@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from ffsplat import codes
+from ffsplat.codebook import LEXICON
 from ffsplat.errors import UsageError
 from ffsplat.grouping.smoothing import smoothed_codes
 from ffsplat.hits import Match
@@ -49,6 +50,11 @@ def match(question: Question, options: Options) -> Match:
     know canonical phrases, labels must be given.
     """
     text = question.label.strip()
+    if question.space_name == LEXICON and options.labels == CANON:
+        raise UsageError(
+            "the lexicon has no canonical phrases to tell a text apart from",
+            "--labels names things instead, such as table,lamp",
+        )
     labels = options.labels if text in options.labels else (text, *options.labels)
     rows = row_scores(question, labels)
     photos = _probabilities(question.code, rows, options)

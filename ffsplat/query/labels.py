@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float32, Int32
+from jaxtyping import Bool, Float32, Int32
 
 from ffsplat import codes
 from ffsplat.codebook import LEXICON
@@ -12,7 +12,7 @@ from ffsplat.errors import UsageError
 from ffsplat.hits import Match
 from ffsplat.query.question import Question
 from ffsplat.query.scoring import best
-from ffsplat.types import LEVELS, SparseCode
+from ffsplat.types import LEVELS, NO_ID, SparseCode
 
 SCALE = 100.0
 """Factor on cosines before the softmax: the largest that CLIP was trained with (Radford et al.,
@@ -69,9 +69,17 @@ def match(question: Question, options: Options) -> Match:
 
 
 def classify(question: Question, labels: tuple[str, ...], scale: float = SCALE) -> Labelling:
-    """The best label of every Gaussian. Raises UsageError for fewer than two labels."""
+    """The best label of every Gaussian. Raises UsageError for fewer than two labels.
+
+    In the lexicon, what says nothing of any label has none: there a softmax would have them equal.
+    """
     rows = row_scores(question, labels)
-    return Labelling(labels, *best(narrowed(question, rows).code, rows, scale))
+    code = narrowed(question, rows).code
+    label, share = best(code, rows, scale)
+    if question.space_name == LEXICON:
+        silent = _silent(code, rows)
+        label, share = np.where(silent, np.int32(NO_ID), label), np.where(silent, 0, share)
+    return Labelling(labels, label, share.astype(np.float32))
 
 
 def narrowed(question: Question, rows: Float32[np.ndarray, "rows t"]) -> Question:
@@ -86,11 +94,19 @@ def narrowed(question: Question, rows: Float32[np.ndarray, "rows t"]) -> Questio
 def probabilities(
     question: Question, code: SparseCode, labels: tuple[str, ...], scale: float = SCALE
 ) -> Float32[np.ndarray, "n t"]:
-    """softmax(scale * cosine) over the labels of any codes; 0 where there is no evidence."""
-    cosines = codes.cosine(code, row_scores(question, labels))
-    found = softmax(scale * cosines)
-    found[code.norms == 0] = 0
+    """softmax(scale * cosine) over the labels of any codes; 0 where there is no evidence.
+
+    In the lexicon there is none where a code says nothing of any label.
+    """
+    rows = row_scores(question, labels)
+    found = softmax(scale * codes.cosine(code, rows))
+    found[_silent(code, rows) if question.space_name == LEXICON else code.norms == 0] = 0
     return found
+
+
+def _silent(code: SparseCode, rows: Float32[np.ndarray, "rows t"]) -> Bool[np.ndarray, " n"]:
+    """Which codes have no weight on a row that any label names."""
+    return codes.score(code, rows.any(axis=1).astype(np.float32)) <= 0
 
 
 def softmax(logits: Float32[np.ndarray, "*n t"]) -> Float32[np.ndarray, "*n t"]:

@@ -12,9 +12,14 @@ import numpy as np
 from jaxtyping import Float, Float32
 
 from ffsplat import codes
-from ffsplat.errors import UsageError
 from ffsplat.hits import Match
-from ffsplat.query.canonical import RELEVANCY_THRESHOLD, TEMPERATURE, of_margin, relevancy
+from ffsplat.query.canonical import (
+    RELEVANCY_THRESHOLD,
+    TEMPERATURE,
+    canon_of,
+    of_margin,
+    relevancy,
+)
 from ffsplat.query.labels import softmax
 from ffsplat.query.question import Question
 from ffsplat.query.scoring import margins
@@ -38,10 +43,7 @@ def match(question: Question, options: Options) -> Match:
 
     Raises UsageError for a text without canonical phrases.
     """
-    text = question.embedding
-    if not len(text.canon):
-        raise UsageError("a relevancy needs canonical phrases", "--space open_clip:ARCH/TAG")
-    rows = question.row_scores(np.vstack([text.vector, text.canon]))
+    rows = question.row_scores(np.vstack([question.embedding.vector, canon_of(question)]))
     parts = prefixes(question)
     if options.pick == "largest":
         gaps = np.max([margins(code, rows) for code in parts], axis=0)

@@ -102,7 +102,6 @@ REFUSED = frozenset(
         "four",
         "five",
         "six",
-        "than",
         "more",
         "less",
         "who",
@@ -174,6 +173,14 @@ def parse(text: str) -> tuple[Description, ...]:
             'try one such as "the chair left of the table" or "the second lamp from the left"',
         )
     return tuple(dict.fromkeys(readings))
+
+
+def refers(text: str) -> bool:
+    """Does a phrase have a word of place or order, so that it is more than a noun?"""
+    try:
+        return any(token.kind in ("relation", "rank", "ordinal") for token in _tokens(text))
+    except UsageError:
+        return False
 
 
 def _tokens(text: str) -> tuple[_Token, ...]:

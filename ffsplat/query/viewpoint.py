@@ -125,7 +125,8 @@ def _camera_number(cameras: Cameras, camera: str) -> int:
     if camera.isdecimal() and int(camera) < len(cameras):
         return int(camera)
     raise UsageError(
-        f"the scene has no camera {camera!r}", f"its {len(cameras)} are {cameras.names[0]} and on"
+        f"the scene has no camera {camera!r}",
+        f"known are {cameras.names[0]} to {cameras.names[-1]}, or 0 to {len(cameras) - 1}",
     )
 
 

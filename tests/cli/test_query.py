@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from command import run
 
-from ffsplat.io import load_scene, read_codebook
+from ffsplat.io import load_scene, read_codebook, save_scene, write_cameras
+from ffsplat.types import Cameras
 
 
 def test_table_of_hits(scene_file):
@@ -300,3 +301,23 @@ def test_offline_holds_for_the_space_that_a_scene_has_by_itself(scene_file, tmp_
     outcome = run("query", tmp_path / "clip.ply", "sofa", "--offline")
     assert outcome.code == 6
     assert "not in the local cache" in outcome.err
+
+
+def test_referring_looks_from_a_camera_of_a_file(scene, scene_file, tmp_path):
+    eye = np.eye(4, dtype=np.float32)
+    intrinsics = np.float32([[50, 0, 32], [0, 50, 32], [0, 0, 1]])
+    both = Cameras(
+        np.stack([eye, eye]), np.stack([intrinsics] * 2), np.full((2, 2), 64, np.int32),
+        ("a.jpg", "b.jpg"),
+    )  # fmt: skip
+    write_cameras(both, tmp_path / "cameras.json")
+    asked = "query", scene_file, "the sofa from the left", "--strategy", "refer"
+    given = "--cameras", tmp_path / "cameras.json", "-O"
+    assert "seen from camera b.jpg" in run(*asked, *given, "camera=1").err
+    assert "known are a.jpg to b.jpg, or 0 to 1" in run(*asked, *given, "camera=2").err
+    assert "no cameras" in run(*asked, "-O", "camera=1").err
+
+
+def test_scraps_are_no_objects(scene_file, tmp_path):
+    save_scene(load_scene(scene_file)[:3], tmp_path / "scrap.ply")
+    assert "single Gaussians do" in run("query", tmp_path / "scrap.ply", "furniture").err

@@ -379,3 +379,12 @@ def test_a_sure_handful_comes_after_a_thing_of_many():
     # Counts half at 0.2 % of 5000 Gaussians: 0.8 * 500 / 510 against 1 * 8 / 18.
     assert [(hit.instance, hit.count) for hit in hits] == [(0, 500), (1, 8)]
     np.testing.assert_allclose([hit.score for hit in hits], [0.8, 1], atol=1e-3)
+
+
+def test_words_of_place_lead_to_referring():
+    with pytest.raises(UnknownWord, match="'left'") as caught:
+        query.query(scene_of(thing({"chair": 1})), "the chair left of the table")
+    assert "--strategy refer" in str(caught.value.hint)
+    with pytest.raises(UnknownWord) as caught:
+        query.query(scene_of(thing({"chair": 1})), "tabel")
+    assert "table" in str(caught.value.hint)

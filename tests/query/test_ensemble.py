@@ -60,3 +60,9 @@ def test_without_unit_vectors_disagreeing_views_are_nearer_to_no_label():
 def test_an_exponent_that_is_none_is_refused():
     with pytest.raises(UsageError, match="between 0 and 1"):
         query(small_room(50), "table", strategy="ensemble", labels=("sofa",), exponent=2.0)
+
+
+def test_the_lexicon_wants_labels_to_tell_the_text_from():
+    with pytest.raises(UsageError, match="no canonical phrases") as caught:
+        query(small_room(50), "chair", strategy="ensemble")
+    assert "--labels" in str(caught.value.hint)

@@ -93,3 +93,11 @@ def test_labels_of_the_lexicon_are_told_apart_at_their_level():
 def test_lists_that_tell_nothing_apart_are_refused(options, message):
     with pytest.raises(UsageError, match=message):
         query(scene(), "", space=SPACE, strategy="softmax", **options)
+
+
+def test_what_says_nothing_of_any_label_of_the_lexicon_has_none():
+    room = lexicon_room([{"chair": 1}, {"wall": 1}, {"wall": 0.9, "table": 0.1}, {}])
+    question = Question(room, "", "lexicon")
+    assert classify(question, ("chair", "table")).label.tolist() == [0, -1, 1, -1]
+    found = probabilities(question, room.codes, ("chair", "table"))
+    np.testing.assert_allclose(found.sum(axis=1), [1, 0, 1, 0], atol=1e-5)
