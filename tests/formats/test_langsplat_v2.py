@@ -3,6 +3,7 @@
 import os
 import pickle
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -78,6 +79,44 @@ def test_features_of_langsplat_v2_have_the_same_direction(tmp_path, gaussians, l
     rows = scene.codebook.spaces["open_clip:ViT-B-16/laion2b_s34b_b88k"].astype(np.float32)
     cosines = codes.cosine(scene.codes, rows @ text)
     np.testing.assert_allclose(cosines, theirs @ text, atol=0.02)
+
+
+def test_levels_in_folders_of_one_name_become_one_scene(tmp_path, gaussians):
+    space, saved = "open_clip:ViT-B-16/laion2b_s34b_b88k", {}
+    for level in (1, 2, 3):
+        (tmp_path / f"room_0_{level}").mkdir()
+        logits = RANDOM.normal(size=(COUNT, 64)).astype(np.float32) * 3
+        books = RANDOM.normal(size=(1, 64, 512)).astype(np.float32)
+        file = tmp_path / f"room_0_{level}" / "chkpnt10000.pth"
+        saved[level] = langsplat_v2(file, gaussians, logits, books)
+    scene = read_scene(tmp_path / "room_0_2" / "chkpnt10000.pth")
+    assert scene.codes.ids.shape == (COUNT, 12)
+    assert np.bincount(scene.codebook.levels).tolist() == [64, 128]
+    table = scene.codebook.spaces[space].astype(np.float32)
+    whole = np.append(scene.codebook.levels == 0, False)[scene.codes.ids]
+    for chosen, levels in ((whole, [3]), (~whole, [1, 2])):
+        weights = np.where(chosen, scene.codes.weights, 0).astype(np.float32)
+        ours = np.einsum("nk,nkd->nd", weights, table[scene.codes.ids])
+        theirs = 0
+        for level in levels:
+            feature = their_feature(saved[level][6], saved[level][7])
+            lengths = np.abs(_weights(saved[level])).sum(1, keepdims=True)
+            theirs = theirs + feature / lengths
+        cosine = (ours * theirs).sum(1)
+        cosine /= np.linalg.norm(ours, axis=1) * np.linalg.norm(theirs, axis=1)
+        np.testing.assert_allclose(cosine, 1, atol=1e-5)
+    other = gaussians.means + 1
+    langsplat_v2(tmp_path / "room_0_1" / "chkpnt10000.pth", replace(gaussians, means=other),
+                 *saved[1][6:])  # fmt: skip
+    with pytest.raises(SceneFileError, match="has other Gaussians than"):
+        read_scene(tmp_path / "room_0_3" / "chkpnt10000.pth")
+
+
+def _weights(saved):
+    """Of each of the 4 likeliest rows: its share times its length, which sum to a level's unit."""
+    values, places = torch.from_numpy(saved[6]).softmax(1).topk(4, dim=1)
+    shares = (values / values.sum(1, keepdim=True)).numpy()
+    return shares * np.linalg.norm(saved[7][0], axis=1)[places.numpy()]
 
 
 def test_logits_that_underflow_still_have_four_rows():
