@@ -19,6 +19,7 @@ from PIL import Image
 from ffsplat.codes import score
 from ffsplat.errors import UsageError
 from ffsplat.formats.cameras import cameras_of, scaled
+from ffsplat.formats.packing import writable
 from ffsplat.io.depth import write_depth
 from ffsplat.io.folder import atomic_folder, check_folder
 from ffsplat.types import Cameras, Codebook, Scene
@@ -46,9 +47,11 @@ def write(
 
     `map_scale` is the size of a map in sizes of its camera. Features are those of `space`, the
     codebook's first one by default. Raises UsageError without cameras, for a scene without codes
-    or such a space, and for maps larger than `max_gigabytes`; OutputError as `atomic_folder`.
+    or such a space, and for maps larger than `max_gigabytes`; OutputError as `atomic_folder` and
+    `writable`.
     """
     cameras = scaled(cameras_of(scene), map_scale)
+    writable(scene)
     match maps:
         case "depth":
             _check_size(cameras, maps, 1, 4, max_gigabytes)

@@ -15,6 +15,7 @@ from jaxtyping import Float32, Int64
 from ffsplat.errors import UsageError
 from ffsplat.formats.cameras import at_most, camera_from_world, cameras_of
 from ffsplat.formats.gltf import TURNED
+from ffsplat.formats.packing import writable
 from ffsplat.formats.points import pixels_of
 from ffsplat.formats.tsdf import Volume, empty_volume, integrate, on_one_surface, triangles
 from ffsplat.io.atomic import atomic_output
@@ -44,6 +45,7 @@ def write(
         raise UsageError(f"{path.name} is no name of a mesh", f"end it in .{', .'.join(KINDS)}")
     trimesh = _trimesh()
     cameras = at_most(cameras_of(scene), LONGEST)
+    writable(scene)
     depths = rendered_depths(scene, cameras)
     volume = fused(depths, cameras, mesh_voxels)
     vertices, faces = triangles(volume)

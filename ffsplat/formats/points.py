@@ -6,7 +6,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Float32, UInt8
 
-from ffsplat.errors import SceneFileError
+from ffsplat.errors import OutputError, SceneFileError
+from ffsplat.formats.packing import writable
 from ffsplat.io.header import open_regular, read_header
 from ffsplat.types import SH_C0, Cameras, Gaussians, Scene
 
@@ -32,10 +33,19 @@ class Points(NamedTuple):
 
 
 def points_of(scene: Scene, min_opacity: float) -> Points:
-    """Centres and colours of the Gaussians from an opacity on."""
-    kept = scene.gaussians.opacities >= min_opacity
-    colors = np.rint(255 * scene.gaussians.colors[kept]).astype(np.uint8)
-    return Points(scene.gaussians.means[kept], colors)
+    """Centres and colours of the Gaussians from an opacity on.
+
+    Raises OutputError as `writable`, and where no Gaussian is so opaque.
+    """
+    gaussians = writable(scene)
+    kept = gaussians.opacities >= min_opacity
+    if not kept.any():
+        raise OutputError(
+            f"no Gaussian has opacity {min_opacity:g}, so there are no points",
+            "lower --min-opacity",
+        )
+    colors = np.rint(255 * gaussians.colors[kept]).astype(np.uint8)
+    return Points(gaussians.means[kept], colors)
 
 
 def small_gaussians(points: Points, cameras: Cameras) -> Gaussians:

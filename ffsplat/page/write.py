@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ffsplat.errors import UnknownWord, UsageError
+from ffsplat.formats.packing import writable
 from ffsplat.io.atomic import atomic_output
 from ffsplat.page.snapshot import snapshot_of
 from ffsplat.query import QueryResult, most_common, query
@@ -40,6 +41,7 @@ def write(scene: Scene, path: str | Path, *, queries: str = "", overwrite: bool 
     scene's most common things. Colours do not change with the direction. Raises as `query`, and
     OutputError as `atomic_output` and for more Gaussians than a page has room for.
     """
+    writable(scene)
     texts = [text.strip() for text in queries.split(";") if text.strip()]
     if len(texts) > MAX_QUERIES:
         raise UsageError(f"{len(texts)} queries, a page has at most {MAX_QUERIES}")
