@@ -75,6 +75,7 @@ class Panel:
         _offer(self.strategy, (USUAL, *strategies_for(scene)), session.strategy or USUAL)
         colorings = [_NAMES.get(name, name) for name in possible(scene, found)]
         _offer(self.coloring, colorings, _NAMES.get(session.look.coloring, session.look.coloring))
+        self.cameras.visible = scene.cameras is not None and len(scene.cameras) > 0
         self._explain()
         self._list(session.hits)
 

@@ -7,6 +7,7 @@ from jaxtyping import Float
 
 from ffsplat.types import Scene
 from ffsplat.view.frusta import extent_of, vertical_fov
+from ffsplat.view.paint import VIEW_COSINE
 
 Vector = Float[np.ndarray, "3"]
 
@@ -16,6 +17,12 @@ FIELD_OF_VIEW = 0.8
 STEP_BACK, STEP_UP = 0.25, 0.12
 """Of the depth before the first camera: from above and behind it, it is seen to stand there, and
 its photo hides little."""
+
+SEEN = 0.1
+"""Of a scene from the origin, below which it is seen from outside: a part that was cut out, say."""
+
+CLEAR = 10.0
+"""Scales of a Gaussian from which it is seen whole."""
 
 AROUND = 1.4
 """Radii of a thing that fit into the view of a camera that is brought before it."""
@@ -42,7 +49,7 @@ def first_stand(scene: Scene) -> Stand:
     if scene.cameras is not None and len(scene.cameras):
         pose = scene.cameras.world_from_camera[0].astype(float)
         fov = vertical_fov(scene.cameras)
-    elif len(scene) and ("model" not in scene.provenance or not _before(scene, np.eye(4)).any()):
+    elif len(scene) and ("model" not in scene.provenance or _seen_from_origin(scene) < SEEN):
         return _outside(scene)
     else:
         pose = np.eye(4)
@@ -62,12 +69,21 @@ def before(stand: Stand, center: Vector, radius: float) -> Vector:
 
 
 def _outside(scene: Scene) -> Stand:
+    """As far away as `orbit` goes, but not within the Gaussians themselves."""
     from ffsplat.render import orbit
 
     pose = orbit(scene, 1, (640, 480)).world_from_camera[0].astype(float)
     ahead = _depth_before(scene, pose)
     look_at = pose[:3, 3] + ahead * pose[:3, 2]
-    return Stand(pose[:3, 3], look_at, -pose[:3, 1], FIELD_OF_VIEW, _near(ahead))
+    ahead = max(ahead, CLEAR * float(np.median(scene.gaussians.scales.max(axis=1))))
+    position = look_at - ahead * pose[:3, 2]
+    return Stand(position, look_at, -pose[:3, 1], FIELD_OF_VIEW, _near(ahead))
+
+
+def _seen_from_origin(scene: Scene) -> float:
+    """The share of the scene that a model's first camera looks at."""
+    means = scene.gaussians.means
+    return float((means[:, 2] > VIEW_COSINE * np.linalg.norm(means, axis=1)).mean())
 
 
 def _before(scene: Scene, pose: Float[np.ndarray, "4 4"]) -> Float[np.ndarray, " m"]:

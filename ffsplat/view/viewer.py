@@ -62,6 +62,7 @@ class Viewer:
         self.groups: Int[np.ndarray, " n"] | None = None
         self._server = server
         self._lock = threading.RLock()
+        self._stopped = False
         self._tried, self._trying = 0, threading.Lock()
         self._pose: Float32[np.ndarray, "4 4"] | None = None
         self.screen = Screen(server, self._picture, max_splats)
@@ -80,6 +81,7 @@ class Viewer:
 
     def stop(self) -> None:
         """Show no more."""
+        self._stopped = True
         self.screen.stop()
 
     def refresh(self, *, cameras: bool = True) -> None:
@@ -204,11 +206,16 @@ class Viewer:
         self.panel.say("the picture is among the downloads")
 
     def take_orbit(self, client: "viser.ClientHandle") -> None:
-        """Send a page a video around the scene as it is shown."""
+        """Send a page a video around the scene as it is shown.
+
+        It ends with FFSplatError when the page, or the viewer, is gone.
+        """
         with self._lock:
             scene = self.session.pictured()
 
         def tell(done: int) -> None:
+            if self._stopped or client.client_id not in self._server.get_clients():
+                raise FFSplatError("the page that wanted a video is gone")
             self.panel.say(f"drawing frame {done + 1} of {ORBIT_FRAMES}")
 
         name, content = orbit_video(scene, progress=tell)

@@ -3,12 +3,14 @@
 import os
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 from small_room import small_room
 
+from ffsplat.errors import FFSplatError
 from ffsplat.io import load_scene
 from ffsplat.types import Cameras
 from ffsplat.view import viewing
@@ -183,6 +185,11 @@ def test_a_selection_is_saved_by_its_name(page, room, kept):
     press(page, "Save selection")
     says(page, "already exists")
     page.picture(kept / "saved.png")
+
+
+def test_a_video_ends_with_the_page_that_wanted_it(room):
+    with pytest.raises(FFSplatError, match="gone"):
+        room[0].take_orbit(SimpleNamespace(client_id=-1))
 
 
 def test_a_screenshot_comes_as_a_download(page, room, kept):
