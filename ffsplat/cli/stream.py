@@ -44,6 +44,7 @@ def _log_lines(context: click.Context, _: click.Parameter, value: bool) -> None:
         context.find_root().obj.lines = JsonFormatter()
         ours = logging.getLogger("ffsplat")
         ours.setLevel(min(ours.getEffectiveLevel(), logging.INFO))
+        ours.getChild("api").setLevel(logging.WARNING)  # it tells of every window
 
 
 @click.command("stream", short_help=COMMANDS["stream"])

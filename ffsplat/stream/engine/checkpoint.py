@@ -38,7 +38,7 @@ class Checkpoints:
         self.failures = 0
         self._clock = clock
         self._saved_at = clock()
-        self._keyframes = 0  # since the last save
+        self._frames = self._keyframes = 0  # since the last save
         self._retry_at = float("-inf")
         self._patience = PATIENCE_S[0]
 
@@ -56,9 +56,10 @@ class Checkpoints:
         if not os.access(self.folder, os.W_OK | os.X_OK):
             raise OutputError(f"folder {self.folder} is not writable")
 
-    def add_keyframe(self) -> None:
-        """There is one more keyframe that no checkpoint holds."""
-        self._keyframes += 1
+    def add(self, is_keyframe: bool) -> None:
+        """There is one more frame that no checkpoint holds."""
+        self._frames += 1
+        self._keyframes += is_keyframe
 
     @property
     def due(self) -> bool:
@@ -72,8 +73,8 @@ class Checkpoints:
 
     @property
     def behind(self) -> bool:
-        """Whether the newest checkpoint lacks a keyframe."""
-        return self._keyframes > 0
+        """Whether the newest checkpoint lacks a frame."""
+        return self._frames > 0
 
     def save(self, save: Callable[[Path], Path]) -> bool:
         """Call `save` with a new name, then remove all but KEPT; False and a log line if it fails.
@@ -92,7 +93,8 @@ class Checkpoints:
             self._patience = min(2 * self._patience, PATIENCE_S[1])
             log.error("checkpoint failed: %s", error, extra={"failures": self.failures})
             return False
-        self._keyframes, self._retry_at = 0, float("-inf")
+        self._frames = self._keyframes = 0
+        self._retry_at = float("-inf")
         self._patience = PATIENCE_S[0]
         self._saved_at = self._clock()
         return True

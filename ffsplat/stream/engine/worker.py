@@ -79,11 +79,11 @@ class Worker:
                 elif self._publisher.pending:
                     self._publish()
                 self._traffic.release()
+            if self._checkpoints and self._checkpoints.behind:
+                self._checkpoints.save(self._mapper.save)  # as who goes on would have it
             self._finish()
             if self._publisher.pending:
                 self._publish()
-            if self._checkpoints and self._checkpoints.behind:
-                self._checkpoints.save(self._mapper.save)
         except BaseException:  # the end of the thread, which `alive` tells
             log.critical("the worker of the stream ended by an error", exc_info=True)
         finally:
@@ -122,8 +122,8 @@ class Worker:
         if verdict.reason in FAILURES:
             self._degrade()
         self._traffic.settle(ticket, replace(verdict, seconds=seconds))
-        if self._checkpoints and verdict.reason == "keyframe":
-            self._checkpoints.add_keyframe()
+        if self._checkpoints and verdict.used:
+            self._checkpoints.add(verdict.reason == "keyframe")
             if self._checkpoints.due:
                 self._checkpoints.save(self._mapper.save)
 

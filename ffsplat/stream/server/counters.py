@@ -8,9 +8,9 @@ from ffsplat.stream.engine.metrics import family
 PREFIX = "ffsplat_server_"
 
 HELP = {
-    "connections_total": "TCP connections that were accepted.",
+    "accepted_connections_total": "TCP connections that were accepted.",
     "refused_total": "Requests and sessions that were refused, by HTTP status or close code.",
-    "sessions_total": "Sessions that were opened.",
+    "opened_sessions_total": "Sessions that were opened.",
     "frames_total": "Frames that clients sent.",
     "overrun_frames_total": "Frames that came while as many as may be had no verdict.",
     "repeated_frames_total": "Frames whose number a session had sent before; they count nowhere.",

@@ -96,7 +96,7 @@ class Gate(ServerConnection):
         """Count the connection, or turn it away."""
         super().connection_made(transport)
         self.door.enter(self.began)
-        self.door.counters.add("connections_total")
+        self.door.counters.add("accepted_connections_total")
         if len(self.door.gates) >= self.door.max_connections:
             self._refuse(HTTPStatus.SERVICE_UNAVAILABLE)
             transport.close()

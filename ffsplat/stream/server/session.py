@@ -146,7 +146,7 @@ class Session:
     async def _serve(self, hello: Hello) -> None:
         """Answer the hello, and all that follows, until one of four tasks ends."""
         services, settings = self._services, self._settings
-        services.counters.add("sessions_total")
+        services.counters.add("opened_sessions_total")
         log.info("session began", extra={"session": self.id, "peer": self.peer, "role": hello.role})
         feed = services.feed
         place, is_resumed = self._place(hello)

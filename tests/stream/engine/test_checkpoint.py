@@ -58,12 +58,21 @@ def test_a_save_is_due_after_every_so_many_keyframes(tmp_path):
     checkpoints = Checkpoints(tmp_path, 3)
     due = []
     for _ in range(7):
-        checkpoints.add_keyframe()
+        checkpoints.add(is_keyframe=True)
         due.append(checkpoints.due)
         if checkpoints.due:
             assert checkpoints.save(saver("state"))
     assert due == [False, False, True, False, False, True, False]
     assert checkpoints.behind
+
+
+def test_frames_that_were_merely_tracked_are_saved_at_the_end(tmp_path):
+    checkpoints = Checkpoints(tmp_path, 1)
+    assert not checkpoints.behind
+    checkpoints.add(is_keyframe=False)
+    assert (checkpoints.due, checkpoints.behind) == (False, True)
+    checkpoints.save(saver("state"))
+    assert not checkpoints.behind
 
 
 def test_the_newest_are_kept_and_the_others_go(tmp_path):
