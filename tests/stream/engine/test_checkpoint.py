@@ -114,7 +114,7 @@ def test_a_stream_does_not_start_anew_over_damaged_checkpoints(tmp_path):
 def test_after_a_failure_it_is_tried_again_ever_later(tmp_path):
     clock = Clock()
     checkpoints = Checkpoints(tmp_path, 1, clock)
-    checkpoints.add_keyframe()
+    checkpoints.add(is_keyframe=True)
     waits = []
     for _ in range(9):
         assert not checkpoints.save(full)
@@ -127,7 +127,7 @@ def test_after_a_failure_it_is_tried_again_ever_later(tmp_path):
     assert checkpoints.age_s == clock.now
     assert checkpoints.save(saver("state"))
     assert (checkpoints.age_s, checkpoints.behind) == (0, False)
-    checkpoints.add_keyframe()
+    checkpoints.add(is_keyframe=True)
     assert not checkpoints.save(full)
     clock.now += PATIENCE_S[0]
     assert checkpoints.due
