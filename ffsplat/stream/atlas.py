@@ -3,22 +3,22 @@
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float32, Float64, Int32
+from jaxtyping import Float32, Float64
 
 from ffsplat.alignment import Similarity
-from ffsplat.chunks.some import take_prediction
 from ffsplat.prediction import PixelMeaning
+from ffsplat.stream.beside import Beside
+from ffsplat.stream.graph.graph import PoseGraph
+from ffsplat.stream.joining import Joining
 from ffsplat.stream.keyframes import (
     Keyframe,
     Keyframes,
     most_redundant,
-    places_of,
     sight_distances,
 )
 from ffsplat.stream.loops import PlaceMemory, global_descriptor
 from ffsplat.stream.map import SplatMap
 from ffsplat.stream.map.meeting import Meeting
-from ffsplat.stream.observe import observe
 from ffsplat.stream.placing import UNLIKE
 from ffsplat.stream.settings import MapperSettings
 from ffsplat.stream.submaps import Submaps
@@ -26,21 +26,24 @@ from ffsplat.stream.trajectory import Trajectory, matrices
 from ffsplat.stream.window import Arrival, Window, as_picture, world_poses
 from ffsplat.types import NO_ID, Codebook
 
-NEAR = 4
-"""Submaps, beside the current one, whose cells a new Gaussian may join."""
-
 SPARED = 8
 """Latest keyframes, which the next frames need, that are never forgotten."""
 
 
 class Atlas:
-    """A map with what it is made by; `now` counts keyframes."""
+    """A map with what it is made by; `now` counts keyframes.
 
-    def __init__(self, settings: MapperSettings, cell: float):
-        """Begin with nothing; `cell` is the side of the cells that are fused."""
+    The pixels of a keyframe join the map in a thread beside the caller, who goes on with the next
+    frame: `splats` waits for that.
+    """
+
+    def __init__(self, settings: MapperSettings, splats: SplatMap, graph: PoseGraph | None = None):
+        """Begin with a map; `graph` is that of its submaps, if it has any."""
         self.settings = settings
-        self.splats = SplatMap(settings, cell)
-        self.submaps = Submaps(self.splats)
+        self._map = Beside(splats)
+        self.stamp = splats.clock
+        """The map's time when the pixels of all keyframes are in."""
+        self.submaps = Submaps(self._map.done, graph)
         self.keyframes = Keyframes(settings.max_keyframes)
         self.memory = PlaceMemory(settings.max_keyframes)
         self.trajectory = Trajectory(settings.max_frames)
@@ -67,51 +70,39 @@ class Atlas:
         `others` are the keyframes that `meeting` compared it with, in that order. `anchored` says
         that given poses are those of the world.
         """
-        self.now += 1
+        self.now, self.stamp = self.now + 1, self.splats.clock + 1
         pose = world_from_window.poses(window.local_pose(row)[None])[0]
         depth = world_from_window.scale * window.middle(row)
         submap = self._submap_for(pose, depth, anchored and arrival.given is not None)
         self.submaps.drift += window.placed.error**2
         for one in others:
             self.submaps.last_seen[one.submap] = self.now
-        targets = self._targets(meeting, others)
-        single = take_prediction(window.prediction, [row])
-        seen = observe(single, meeting.kept, world_from_window, codebook, meaning, targets)
-        near = dict.fromkeys(one.submap for one in others if one.submap != submap)
-        places = np.full(meeting.kept.shape, NO_ID, np.int32)
-        places[meeting.kept] = self.splats.fuse(seen, submap, list(near)[:NEAR], self.now)
-        keyframe = self._keyframe(window, row, arrival, world_from_window, submap, places)
-        if len(others):
-            self._carve(window, row, pose, world_from_window.scale, others)
+        keyframe = self._keyframe(window, row, arrival, world_from_window, submap)
         self.keyframes.add(keyframe)
         self.latest = None
         self.memory.add(keyframe.number, keyframe.descriptor)
         self._forget()
+        self._map.begin(
+            Joining(
+                window, row, meeting, keyframe, tuple(others), world_from_window,
+                codebook, meaning, self.now,
+            )
+        )  # fmt: skip
         return keyframe
+
+    @property
+    def splats(self) -> SplatMap:
+        """The Gaussians, when all keyframes are in."""
+        return self._map.done()
+
+    def count(self) -> int:
+        """Gaussians in the map, without those of a keyframe that is on its way."""
+        return len(self._map.undone)
 
     def last_pose(self) -> Float64[np.ndarray, "4 4"]:
         """Where the last frame was placed, in the world as it is now."""
         last = self.trajectory.last()
         return self.submaps.poses[int(last.submaps[0])].poses(matrices(last.poses))[0]
-
-    def _carve(
-        self,
-        window: Window,
-        row: int,
-        pose: Float64[np.ndarray, "4 4"],
-        scale: float,
-        others: Sequence[Keyframe],
-    ) -> None:
-        """Let Gaussians fade that stand where a new view looks through."""
-        said = window.prediction
-        self.splats.carve(
-            said.depth[0, row].float().numpy() * np.float32(scale),
-            pose,
-            said.intrinsics[0, row].float().numpy(),
-            said.depth_error[0, row].float().numpy(),
-            window.kept[row],
-            sorted({one.submap for one in others} | {self.submaps.current}),
-        )
 
     def record(
         self,
@@ -138,10 +129,7 @@ class Atlas:
         self, window: Window, row: int, arrival: Arrival, world_from_window: Similarity
     ) -> Keyframe:
         """A view as the next ones are placed by, though none of its pixels is in the map."""
-        nowhere = np.full(arrival.picture.valid.size, NO_ID, np.int32)
-        return self._keyframe(
-            window, row, arrival, world_from_window, self.submaps.current, nowhere
-        )
+        return self._keyframe(window, row, arrival, world_from_window, self.submaps.current)
 
     def last_placed(self) -> Keyframe:
         """The frame that was placed last."""
@@ -197,17 +185,6 @@ class Atlas:
             self.drop_submap(self.submaps.least_recent())
         return self.submaps.open(pose, depth, self.now, given)
 
-    def _targets(self, meeting: Meeting, others: Sequence[Keyframe]) -> Int32[np.ndarray, " p"]:
-        """Places that pixels of the new view join: those of the first pixel that agrees."""
-        targets = np.full(meeting.kept.shape, NO_ID, np.int32)
-        for keyframe, pixels in zip(others, meeting.pixels, strict=True):
-            places = places_of(keyframe, pixels)
-            places = np.where(
-                self.splats.valid_targets(places, keyframe.stamp), places, np.int32(NO_ID)
-            )
-            targets = np.where(targets == NO_ID, places, targets)
-        return targets
-
     def _keyframe(
         self,
         window: Window,
@@ -215,8 +192,8 @@ class Atlas:
         arrival: Arrival,
         world_from_window: Similarity,
         submap: int,
-        places: Int32[np.ndarray, " p"],
     ) -> Keyframe:
+        """A view to be remembered, whose pixels are nowhere in the map yet."""
         said, picture = window.prediction, arrival.picture
         pose = world_from_window.poses(window.local_pose(row)[None])[0]
         scale = world_from_window.scale / self.submaps.poses[submap].scale
@@ -232,8 +209,8 @@ class Atlas:
             depth=(scale * said.depth[0, row].float().numpy()).astype(np.float16),
             middle=scale * window.middle(row),
             depth_error=said.depth_error[0, row].float().numpy().astype(np.float16),
-            places=places.reshape(picture.valid.shape),
-            stamp=self.splats.clock,
+            places=np.full(picture.valid.shape, NO_ID, np.int32),
+            stamp=self.stamp,
             descriptor=global_descriptor(said, row),
             source=picture.source,
             given=arrival.given,

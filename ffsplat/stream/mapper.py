@@ -25,7 +25,7 @@ from ffsplat.stream.frame import Dropped, Verdict
 from ffsplat.stream.given import is_intrinsics, is_pose
 from ffsplat.stream.graph.warm import warm_up as warm_up_graph
 from ffsplat.stream.keyframes import Keyframe, sight_distances
-from ffsplat.stream.map import warm_up
+from ffsplat.stream.map import SplatMap, warm_up
 from ffsplat.stream.map.meeting import Meeting, meet
 from ffsplat.stream.moving import moving_pixels
 from ffsplat.stream.outlet import Outlet, scene_of
@@ -232,7 +232,8 @@ class Mapper:
         chosen = set(rows[first:])
         if chosen:
             if self.atlas is None:
-                self.atlas = Atlas(self.settings, self.settings.cell or self._cell(window))
+                cell = self.settings.cell or self._cell(window)
+                self.atlas = Atlas(self.settings, SplatMap(self.settings, cell))
             self.atlas.clear()
             known: list[Keyframe] = []
             for row in rows:
@@ -382,7 +383,7 @@ class Mapper:
         if self.atlas is None:
             return {"splats": 0, "submaps": 0, "keyframes": 0, "loops": 0}
         return {
-            "splats": len(self.atlas.splats),
+            "splats": self.atlas.count(),
             "submaps": len(self.atlas.submaps.poses),
             "keyframes": len(self.atlas.keyframes),
             "loops": self.revisits.closed,

@@ -21,7 +21,6 @@ from ffsplat.stream.graph.graph import GraphFit, PoseGraph
 from ffsplat.stream.keyframes import Keyframe
 from ffsplat.stream.map import SplatMap
 from ffsplat.stream.settings import MapperSettings
-from ffsplat.stream.submaps import Submaps
 from ffsplat.stream.trajectory import Trajectory
 from ffsplat.types import ViewSource
 
@@ -131,10 +130,9 @@ def _atlas_arrays(atlas: Atlas) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
 def _atlas(
     settings: MapperSettings, values: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
 ) -> Atlas:
-    atlas = Atlas(settings, values["cell"])
+    splats = SplatMap.from_state(settings, _part("map", arrays))
+    atlas = Atlas(settings, splats, PoseGraph.from_state(_part("graph", arrays)))
     atlas.now = values["now"]
-    atlas.splats = SplatMap.from_state(settings, _part("map", arrays))
-    atlas.submaps = Submaps(atlas.splats, PoseGraph.from_state(_part("graph", arrays)))
     atlas.submaps.epoch, atlas.submaps.current = values["epoch"], values["current"]
     atlas.submaps.drift, atlas.submaps.steps = values["drift"], values["steps"]
     if correction := _part("correction", arrays):

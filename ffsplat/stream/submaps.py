@@ -6,7 +6,7 @@ What the frame that closes a loop leaves to the next ones is the fit of the grap
 number of steps a frame; it is adopted when it fits.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from jaxtyping import Float64
@@ -39,7 +39,8 @@ through a room with ffsplat-tiny the way was then off by 0.25 m instead of 0.22 
 class Submaps:
     """World poses of the submaps of one map, with their pose graph."""
 
-    def __init__(self, splats: SplatMap, graph: PoseGraph | None = None):
+    def __init__(self, splats: Callable[[], SplatMap], graph: PoseGraph | None = None):
+        """Submaps of the map that `splats` gives whenever it is asked."""
         self.splats = splats
         self.graph = PoseGraph() if graph is None else graph
         self.poses: dict[int, Similarity] = dict(self.graph.poses)
@@ -61,7 +62,7 @@ class Submaps:
         `depth` is the median one there; `given` says that the pose was.
         """
         pose = Similarity(1.0, world_from_camera[:3, :3].copy(), world_from_camera[:3, 3].copy())
-        number = self.splats.add_submap(pose)
+        number = self.splats().add_submap(pose)
         self.graph.add_node(number, pose)
         if self.current in self.poses:
             before = self.poses[self.current]
@@ -79,7 +80,7 @@ class Submaps:
 
     def drop(self, number: int) -> None:
         """Forget a submap and all its Gaussians; its neighbours stay tied to each other."""
-        self.splats.remove_submap(number)
+        self.splats().remove_submap(number)
         self.graph.remove_node(number)
         if self.correction is not None:
             self.correction.forget(number)
@@ -142,7 +143,7 @@ class Submaps:
     def adopt(self, poses: Mapping[int, Similarity]) -> None:
         """Put submaps elsewhere; this is a new epoch."""
         self.poses |= poses
-        self.splats.move_submaps(list(poses), list(poses.values()))
+        self.splats().move_submaps(list(poses), list(poses.values()))
         self.graph.set_poses(poses)
         self.epoch += 1
 

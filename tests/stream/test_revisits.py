@@ -7,6 +7,7 @@ from scipy.spatial.transform import Rotation
 from ffsplat.alignment import Similarity
 from ffsplat.stream.atlas import Atlas
 from ffsplat.stream.keyframes import Keyframe
+from ffsplat.stream.map import SplatMap
 from ffsplat.stream.revisits import take_senders_world
 from ffsplat.stream.settings import MapperSettings
 from ffsplat.stream.window import world_poses
@@ -28,7 +29,8 @@ def keyframe(number: int, submap: int, local: np.ndarray, given: np.ndarray | No
 
 def atlas(count: int, off: int = 0) -> Atlas:
     """Two keyframes a submap along a way; of the first submaps, `off` are far from it."""
-    made = Atlas(MapperSettings(max_splats=8, max_submaps=16), 1.0)
+    settings = MapperSettings(max_splats=8, max_submaps=16)
+    made = Atlas(settings, SplatMap(settings, 1.0))
     rng = np.random.default_rng(0)
     for number in range(count):
         pose = np.eye(4)

@@ -1,0 +1,33 @@
+"""Work on something, done in a thread beside the steps that need not wait for it."""
+
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class Beside(Generic[T]):
+    """Something that one thread gives work on, piece by piece, and goes on meanwhile.
+
+    Pieces are done in their order, and whoever asks for the thing waits for them: all that is seen
+    of it is as if each piece had been done at once.
+    """
+
+    def __init__(self, thing: T):
+        self.undone = thing
+        """The thing as it is, perhaps in the midst of work: only for what no work changes."""
+        self._thread = ThreadPoolExecutor(1, "beside")
+        self._work: Future | None = None
+
+    def begin(self, work: Callable[[T], object]) -> None:
+        """Do this with the thing when what was begun before is done."""
+        thing = self.done()
+        self._work = self._thread.submit(work, thing)
+
+    def done(self) -> T:
+        """The thing, when nothing is done to it any more. Raises what the work raised, once."""
+        work, self._work = self._work, None
+        if work is not None:
+            work.result()
+        return self.undone
