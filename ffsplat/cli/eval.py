@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ffsplat.cli.app import COMMANDS
+from ffsplat.cli.asking import chosen_encoder, strategy_options, usable, with_rows
 from ffsplat.cli.console import FILE, Console, common_options
 from ffsplat.errors import UsageError
 
@@ -23,10 +24,16 @@ POINTS = "scannet"
 @click.option("--labels", type=FILE, help="Folder of labels; for scannet, the *.labels.ply.")
 @click.option("--cameras", type=FILE, help="Cameras of the scene, from `infer --cameras-out`.")
 @click.option("--poses", type=FILE, help="scannet: folder of NAME.txt, to align the scene with.")
-@click.option("--classes", type=click.Choice(["10", "15", "19"]), default="19",
+@click.option("--classes", type=click.Choice(["10", "15", "19", "20"]), default="19",
               help="scannet: which subset of NYU40.")  # fmt: skip
 @click.option("--strategy", help="How to ask, as in `ffsplat query`.")
+@click.option("--option", "-O", "pairs", multiple=True, metavar="NAME=VALUE",
+              help="An option of the strategy; may be given again.")  # fmt: skip
 @click.option("--space", help="Text space, as in `ffsplat query`.")
+@click.option("--clip", type=FILE, help="Take the text encoder of that space from a folder.")
+@click.option("--offline", is_flag=True, help="Load the text encoder from the cache only.")
+@click.option("--accept-license", is_flag=True,
+              help="Accept a non-commercial licence of the encoder, once for all.")  # fmt: skip
 @click.option("--threshold", type=float, help="Score from which a Gaussian matches.")
 @click.option("--codebook", type=FILE, help="The codebook of the scene, if not beside it.")
 @click.option("--rules", is_flag=True, help="Print what each protocol does, and nothing else.")
@@ -43,11 +50,12 @@ def command(
     **options: Any,
 ) -> None:
     """Measure SCENE against labels that people made."""
-    from ffsplat.evaluation.protocols import PROTOCOLS
+    from ffsplat.evaluation.protocols import EVERYWHERE, PROTOCOLS
 
     if rules:
         for name, chosen in PROTOCOLS.items():
-            console.result(f"{name}: {chosen.rule}\n  {chosen.source}")
+            console.result(f"{name}: {chosen.rule}\n  {chosen.source}\n  reads {chosen.files}")
+        console.result(EVERYWHERE)
         return
     if not (scene and protocol and labels):
         raise UsageError(
@@ -75,12 +83,16 @@ def command(
 def _subject(scene: Path, options: dict[str, Any]) -> "Subject":
     from ffsplat.evaluation.asking import Subject
     from ffsplat.io import load_scene, read_cameras
+    from ffsplat.query import choose_space
 
     loaded = load_scene(scene, options["codebook"])
     if options["cameras"]:
         loaded = replace(loaded, cameras=read_cameras(options["cameras"]))
-    asked = {key: options[key] for key in ("strategy", "space", "threshold")}
-    return Subject(loaded, **asked)
+    encoder = chosen_encoder(options["space"], options["clip"]) or choose_space(loaded, None)
+    encoder = usable(encoder, options["offline"], options["accept_license"])
+    given = strategy_options(options["strategy"], options["pairs"])
+    loaded = with_rows(loaded, encoder)
+    return Subject(loaded, options["strategy"], encoder, options["threshold"], given)
 
 
 def _settings(subject: "Subject", protocol: str, options: dict[str, Any]) -> dict[str, Any]:

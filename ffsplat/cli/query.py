@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ffsplat.cli.app import COMMANDS
+from ffsplat.cli.asking import chosen_encoder, strategy_options, usable, with_rows
 from ffsplat.cli.console import FILE, Console, common_options, printable
 from ffsplat.errors import FFSplatError, UsageError
 
@@ -98,14 +99,15 @@ def command(
     if labels is not None:
         strategy, pairs = strategy or "softmax", (*pairs, f"labels={labels}")
         text = text if text or embedding else ""
-    options |= _options(strategy, pairs)
-    question, encoder = _question(text, embedding), _encoder(space, clip)
+    options |= strategy_options(strategy, pairs)
+    question, encoder = _question(text, embedding), chosen_encoder(space, clip)
     console.progress("reading the scene")
     loaded = load_scene(scene, codebook)
     loaded = replace(loaded, cameras=read_cameras(cameras)) if cameras else loaded
     if isinstance(question, str):
-        encoder = _usable(encoder or choose_space(loaded, None), offline, accept_license)
-    loaded = _with_space(loaded, encoder)
+        encoder = usable(encoder or choose_space(loaded, None), offline, accept_license)
+    console.progress("embedding the words")
+    loaded = with_rows(loaded, encoder)
     if save_embedding:
         question = _save_embedding(question, encoder, loaded, save_embedding, overwrite)
     found = query(loaded, question, strategy=strategy, space=encoder, **options)
@@ -120,17 +122,6 @@ def command(
         _show(console, scene, label, found)
 
 
-def _options(strategy: str | None, pairs: tuple[str, ...]) -> dict[str, Any]:
-    """What `--option` says, which only a strategy that is named can know."""
-    from ffsplat.query.strategies import strategy_named
-
-    if strategy is not None:
-        return strategy_named(strategy).read(pairs)
-    if pairs:
-        raise UsageError("--option belongs to a strategy", "name it with --strategy")
-    return {}
-
-
 def _question(text: str | None, embedding: Path | None) -> "str | TextEmbedding":
     from ffsplat.embeddings import read_embedding
 
@@ -139,41 +130,6 @@ def _question(text: str | None, embedding: Path | None) -> "str | TextEmbedding"
     if text is None or embedding:
         raise UsageError("give either TEXT or --embedding FILE")
     return text
-
-
-def _encoder(space: str | None, clip: Path | None) -> "TextSpace | None":
-    """The text space that was asked for, None for the scene's own."""
-    from ffsplat.text import OpenClipSpace, text_space
-
-    if clip:
-        encoder = OpenClipSpace.of_folder(clip)
-        if space not in (None, encoder.name):
-            raise UsageError(f"the encoder in {clip} is that of {encoder.name}, not of {space}")
-        return encoder
-    return text_space(space) if space else None
-
-
-def _usable(encoder: "TextSpace", offline: bool, accept_license: bool) -> "TextSpace":
-    """The text space, if the user may use its weights; with `offline`, from the cache alone."""
-    from ffsplat.text import OpenClipSpace
-
-    if not isinstance(encoder, OpenClipSpace):
-        return encoder
-    from ffsplat.hub.licenses import require_text_license
-
-    require_text_license(encoder.name, accept_license)
-    encoder.offline = encoder.offline or offline
-    return encoder
-
-
-def _with_space(scene: "Scene", encoder: "TextSpace | None") -> "Scene":
-    """The scene with its row names in that space, so that --out keeps what was made of them."""
-    from ffsplat.clip import OPEN_CLIP
-    from ffsplat.query import with_space
-
-    if scene.codebook is None or encoder is None or not encoder.name.startswith(OPEN_CLIP):
-        return scene
-    return replace(scene, codebook=with_space(scene.codebook, encoder))
 
 
 def _save_embedding(

@@ -1,8 +1,9 @@
 """A scene that is asked for many phrases and seen from many cameras, as a protocol wants it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float32
@@ -22,14 +23,16 @@ from ffsplat.types import LEVELS, Cameras, Scene
 class Subject:
     """A scene with its cameras, and how it is asked.
 
-    `strategy`, `space` and `threshold` are those of `query`, as usual if None. `unknown` gathers
-    the phrases that the scene's words cannot express: to every protocol they are found nowhere.
+    `strategy`, `space`, `threshold` and `options` are those of `query`, as usual if None. `unknown`
+    gathers the phrases that the scene's words cannot express: to every protocol they are found
+    nowhere.
     """
 
     scene: Scene
     strategy: str | None = None
     space: str | TextSpace | None = None
     threshold: float | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
     unknown: set[str] = field(default_factory=set)
 
     def matches(
@@ -45,6 +48,7 @@ class Subject:
                 threshold=self.threshold,
                 level=level,
                 max_hits=0,
+                **self.options,
             )
         except UnknownWord:
             self.unknown.add(phrase)

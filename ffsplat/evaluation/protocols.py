@@ -24,11 +24,12 @@ VISIBLE = 10 / 255
 
 @dataclass(frozen=True)
 class Protocol:
-    """A rule, and the functions that read its labels and measure a subject by them."""
+    """A rule, the files it reads, and the functions that read and measure a subject by them."""
 
     name: str
     rule: str
     source: str
+    files: str
     read: Callable[[Path], Any]
     measure: Callable[..., dict[str, float]]
 
@@ -41,8 +42,9 @@ def activated(subject: Subject, views: Sequence[LabelledView]) -> dict[str, floa
         for phrase, truth in view.masks.items():
             maps = subject.relevancies(phrase, camera)
             ious.append(mask_iou(langsplat_mask(maps)[0], truth))
-            hits.append(is_localized(located(maps), view.boxes[phrase]))
-    return summarize(ious) | {"localization": float(np.mean(hits))}
+            if phrase in view.boxes:
+                hits.append(is_localized(located(maps), view.boxes[phrase]))
+    return summarize(ious) | ({"localization": float(np.mean(hits))} if hits else {})
 
 
 def selected(subject: Subject, views: Sequence[LabelledView]) -> dict[str, float]:
@@ -110,6 +112,18 @@ def _voted(
     return voted
 
 
+LERF_FILES = (
+    "frame_<number>.json a photo, with the polygons and boxes of its objects; or, without boxes "
+    "and so without localisation, a folder frame_<number> a photo with a mask a phrase"
+)
+
+EVERYWHERE = (
+    "Photos and labels belong together by name, extensions aside; labels of another size than the "
+    "photo are compared at their own. Labelled photos without a camera are left out and counted in "
+    "a warning; a phrase that the scene's words cannot express is found nowhere."
+)
+"""What holds for every protocol."""
+
 _ALL = (
     Protocol(
         "lerf-ovs",
@@ -119,6 +133,7 @@ _ALL = (
         "shares above 0.25 and 0.5 over phrases. Localisation: the highest pixel of the mean alone "
         "lies in a box of the phrase.",
         "Qin et al., LangSplat, 2024, evaluate_iou_loc.py",
+        LERF_FILES,
         read_lerf_ovs,
         activated,
     ),
@@ -127,6 +142,7 @@ _ALL = (
         "Each phrase selects Gaussians in space; those alone are drawn, and cover a pixel where "
         "their opacity is above 10/255. Mean IoU and shares above 0.25 and 0.5 over phrases.",
         "Wu et al., OpenGaussian, 2024, compute_lerf_iou.py",
+        LERF_FILES,
         read_lerf_ovs,
         selected,
     ),
@@ -136,6 +152,8 @@ _ALL = (
         "photo, 0 where it is neither there nor found, averaged over classes, then photos; "
         "accuracy is the share of pixels whose classes are all right.",
         "Liu et al., Weakly Supervised 3D Open-vocabulary Segmentation, 2023, renderer.py",
+        "segmentations/classes.txt and a folder a photo with a mask a class, <class>.png, white "
+        "(255) where it is",
         read_3d_ovs,
         named,
     ),
@@ -146,6 +164,9 @@ _ALL = (
         "nothing. IoU and accuracy of each class that is there, averaged. OpenGaussian freezes one "
         "Gaussian on each point instead and leaves out points whose Gaussian is fainter.",
         "Wu et al., OpenGaussian, 2024, eval_scannet.py",
+        "<scene>_vh_clean_2.labels.ply; --poses takes the folder of <frame>.txt that ScanNet's "
+        "reader exports; --classes: 20 are those of ScanNet's benchmark, 19 leave out other "
+        "furniture, 15 and 10 are subsets of OpenGaussian",
         read_labelled_points,
         lambda subject, truth, **more: measure_points(subject, *truth, **more),
     ),
@@ -156,6 +177,8 @@ _ALL = (
         "accuracy. Where objects are numbered, panoptic quality of what is drawn as an instance, "
         "each named by most of its pixels.",
         "Kirillov et al., Panoptic Segmentation, 2019, section 4",
+        "cameras.json with label_names and frames, and images of numbers, as `python -m data "
+        "convert` writes them",
         read_folder,
         panoptic,
     ),

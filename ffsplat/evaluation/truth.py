@@ -19,6 +19,9 @@ MAX_MEGAPIXELS = 64.0
 MAX_PHRASES = 4096
 """Phrases of one image, and classes of a set."""
 
+MASKED = 10
+"""Grey value above which a drawn mask of LERF-OVS is true: JPEG spoils the rest."""
+
 
 @dataclass(frozen=True, eq=False)
 class LabelledView:
@@ -44,10 +47,29 @@ def read_lerf_ovs(folder: Path) -> list[LabelledView]:
     """The labels of a scene of LERF-OVS: one `frame_*.json` a photo, polygons and boxes in it.
 
     Objects of one category are one mask and several boxes. Source: the label files that came with
-    LangSplat (Qin et al., 2024), and what its `evaluate_iou_loc.py` reads of them.
+    LangSplat (Qin et al., 2024), and what its `evaluate_iou_loc.py` reads of them. A folder without
+    them may have the masks that it draws of them, `frame_*/<phrase>.jpg` (or `.png`, perhaps in a
+    folder `gt`), true above `MASKED` as in `compute_lerf_iou.py` of OpenGaussian (Wu et al., 2024);
+    these have no boxes.
     """
-    views = [_lerf_view(path) for path in sorted(folder.glob("frame_*.json"))]
-    return _some([view for view in views if view.masks], folder, "frame_*.json with objects")
+    files = sorted(folder.glob("frame_*.json"))
+    views = [_lerf_view(path) for path in files] if files else _drawn_views(folder)
+    views = [view for view in views if view.masks]
+    if not views and (inside := sorted(folder.glob("*/frame_*.json"))):
+        raise SceneFileError(f"{folder} holds several scenes", f"give one: {inside[0].parent}")
+    return _some(views, folder, "frame_*.json with objects", "label/<scene> of LERF-OVS has them")
+
+
+def _drawn_views(folder: Path) -> list[LabelledView]:
+    """Masks as images, a folder a photo."""
+    folder = folder / "gt" if (folder / "gt").is_dir() else folder
+    views = []
+    for frame in sorted(path for path in folder.glob("frame_*") if path.is_dir()):
+        images = sorted(p for p in frame.iterdir() if p.suffix.lower() in (".jpg", ".png"))
+        masks = {path.stem: _gray(path) > MASKED for path in images[:MAX_PHRASES]}
+        _one_size(masks, frame)
+        views.append(LabelledView(frame.name, masks, {}))
+    return views
 
 
 def _lerf_view(path: Path) -> LabelledView:
@@ -55,22 +77,41 @@ def _lerf_view(path: Path) -> LabelledView:
     try:
         size = int(content["info"]["width"]), int(content["info"]["height"])
         listed = [
-            (str(item["category"]), _points(item["segmentation"]), _points(item["bbox"]).ravel())
+            (str(item["category"]), _outlines(item["segmentation"]), _points(item["bbox"]).ravel())
             for item in content["objects"]
         ]
     except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise SceneFileError(f"{path} is not a label file of LERF-OVS: {error!r}") from error
+        raise SceneFileError(
+            f"{path} is not a label file of LERF-OVS: {_what_lacks(error)}",
+            "it has info (width, height) and objects (category, segmentation, bbox)",
+        ) from error
     if not (0 < size[0] * size[1] <= MAX_MEGAPIXELS * 1e6 and min(size) > 0):
         raise SceneFileError(f"{path}: an image of {size[0]} x {size[1]} pixels")
     if len(listed) > MAX_PHRASES or any(len(box) != 4 for _, _, box in listed):
         raise SceneFileError(f"{path} has too many objects, or a box without four numbers")
     masks: dict[str, np.ndarray] = {}
     boxes: dict[str, list[np.ndarray]] = {}
-    for name, outline, box in listed:
-        mask = polygon_mask(outline, size)
-        masks[name] = masks[name] | mask if name in masks else mask
+    for name, outlines, box in listed:
+        for outline in outlines:
+            mask = polygon_mask(outline, size)
+            masks[name] = masks[name] | mask if name in masks else mask
         boxes.setdefault(name, []).append(box)
     return LabelledView(path.stem, masks, {name: np.stack(rows) for name, rows in boxes.items()})
+
+
+def _outlines(values: object) -> list[Float64[np.ndarray, "n 2"]]:
+    """One polygon of [x, y] pairs or of x, y, x, y, ..., or a list of such."""
+    listed = values if isinstance(values, list) else []
+    nested = all(isinstance(part, list) and len(part) != 2 for part in listed)
+    pairs = all(
+        isinstance(part, list) and all(isinstance(p, list) for p in part) for part in listed
+    )
+    return [_points(part) for part in listed] if listed and (nested or pairs) else [_points(values)]
+
+
+def _what_lacks(error: Exception) -> str:
+    """What is wrong with a label file, in words."""
+    return f"no {error}" if isinstance(error, KeyError) else str(error)
 
 
 def _points(values: object) -> Float64[np.ndarray, "n 2"]:
@@ -94,9 +135,12 @@ def read_3d_ovs(folder: Path) -> list[LabelledView]:
         raise SceneFileError(f"{folder / 'classes.txt'} is no list of classes")
     views = []
     for frame in sorted(path for path in folder.iterdir() if path.is_dir()):
+        if absent := [name for name in names if not (frame / f"{name}.png").is_file()]:
+            raise SceneFileError(
+                f"{frame} has no mask {absent[0]}.png", "every class of classes.txt has one a photo"
+            )
         masks = {name: _gray(frame / f"{name}.png") == 255 for name in names}
-        if len({mask.shape for mask in masks.values()}) > 1:
-            raise SceneFileError(f"{frame}: masks of several sizes")
+        _one_size(masks, frame)
         views.append(LabelledView(frame.name, masks, {}))
     return _some(views, folder, "folder with masks")
 
@@ -136,10 +180,17 @@ def read_folder(folder: Path) -> list[LabelledView]:
     return _some([view for view in views if view.masks], folder, "frame with a label image")
 
 
-def _some(views: list[LabelledView], folder: Path, what: str) -> list[LabelledView]:
+def _some(
+    views: list[LabelledView], folder: Path, what: str, hint: str | None = None
+) -> list[LabelledView]:
     if not views:
-        raise SceneFileError(f"{folder} has no {what}")
+        raise SceneFileError(f"{folder} has no {what}", hint)
     return views
+
+
+def _one_size(masks: Mapping[str, np.ndarray], folder: Path) -> None:
+    if len({mask.shape for mask in masks.values()}) > 1:
+        raise SceneFileError(f"{folder}: masks of several sizes")
 
 
 def _inside(folder: Path, name: object) -> Path:

@@ -106,7 +106,7 @@ def probabilities(
 
 def _silent(code: SparseCode, rows: Float32[np.ndarray, "rows t"]) -> Bool[np.ndarray, " n"]:
     """Which codes have no weight on a row that any label names."""
-    return codes.score(code, rows.any(axis=1).astype(np.float32)) <= 0
+    return codes.score(code, rows.max(axis=1)) <= 0
 
 
 def softmax(logits: Float32[np.ndarray, "*n t"]) -> Float32[np.ndarray, "*n t"]:

@@ -73,3 +73,18 @@ def test_labels_without_cameras_say_where_those_come_from(scene_file, labelled):
     outcome = run("eval", scene_file, "--protocol", "labels", "--labels", labelled)
     assert "--cameras" in outcome.err
     assert outcome.code == 2
+
+
+def test_options_are_those_of_the_strategy(scene_file, labelled):
+    asked = ("eval", scene_file, "--protocol", "labels", "--labels", labelled, "--cameras",
+             labelled / "own.json", "--strategy", "two-step")  # fmt: skip
+    assert "1.0000" in run(*asked, "-O", "regions=instance").out
+    refused = run(*asked, "-O", "regions=blob")
+    assert refused.code == 2
+    assert "instance, row" in refused.err
+
+
+def test_rules_say_which_files_each_protocol_reads():
+    out = run("eval", "--rules").out
+    for word in ("frame_<number>.json", "classes.txt", "vh_clean_2.labels.ply", "left out"):
+        assert word in out

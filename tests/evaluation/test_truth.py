@@ -38,6 +38,45 @@ def test_polygons_of_one_category_are_one_mask_with_two_boxes(tmp_path):
 
 
 @pytest.mark.parametrize(
+    "polygons",
+    [
+        [[[3, 3], [8, 3], [8, 6], [3, 6]], [[20, 20], [22, 20], [22, 21], [20, 21]]],
+        [[3, 3, 8, 3, 8, 6, 3, 6], [20, 20, 22, 20, 22, 21, 20, 21]],
+    ],
+)
+def test_an_object_of_several_polygons_is_all_of_them(tmp_path, polygons):
+    lerf(tmp_path, [{"category": "cup", "segmentation": polygons, "bbox": [3, 3, 22, 21]}])
+    (view,) = read_lerf_ovs(tmp_path)
+    assert view.masks["cup"][3:7, 3:9].all()
+    assert view.masks["cup"].sum() == 4 * 6 + 2 * 3
+    flat = [{"category": "cup", "segmentation": polygons[0], "bbox": [3, 3, 22, 21]}]
+    lerf(tmp_path, flat)
+    assert read_lerf_ovs(tmp_path)[0].masks["cup"].sum() == 4 * 6
+
+
+def test_masks_of_lerf_are_read_as_they_are_drawn(tmp_path):
+    frame = tmp_path / "gt" / "frame_00041"
+    frame.mkdir(parents=True)
+    values = np.zeros((16, 24), np.uint8)
+    values[:, 8:16] = 255
+    Image.fromarray(values).save(frame / "green apple.jpg", quality=70)
+    Image.fromarray(values // 20).save(frame / "cup.png")
+    (frame / "notes.txt").write_text("")
+    (view,) = read_lerf_ovs(tmp_path)
+    assert (view.name, view.size, view.boxes) == ("frame_00041", (24, 16), {})
+    np.testing.assert_array_equal(view.masks["green apple"], values > 10)
+    np.testing.assert_array_equal(view.masks["cup"], values // 20 > 10)
+
+
+def test_a_folder_of_several_scenes_names_one(tmp_path):
+    (tmp_path / "ramen").mkdir()
+    lerf(tmp_path / "ramen", [thing("egg", (1, 1), (2, 2), (3, 1))])
+    with pytest.raises(SceneFileError, match="several scenes") as caught:
+        read_lerf_ovs(tmp_path)
+    assert "ramen" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize(
     "objects",
     [
         [{"category": "cup"}],
@@ -88,6 +127,13 @@ def test_a_bad_list_of_classes_is_refused(tmp_path, names):
     ovs(tmp_path)
     (tmp_path / "segmentations" / "classes.txt").write_text("\n".join(names))
     with pytest.raises(SceneFileError):
+        read_3d_ovs(tmp_path)
+
+
+def test_a_class_without_a_mask_is_named(tmp_path):
+    ovs(tmp_path)
+    (tmp_path / "segmentations" / "03" / "apple.png").unlink()
+    with pytest.raises(SceneFileError, match=r"03 has no mask apple\.png"):
         read_3d_ovs(tmp_path)
 
 
