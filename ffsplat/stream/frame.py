@@ -55,7 +55,7 @@ class Verdict:
     """What became of a frame.
 
     `pose` is world_from_camera in the map's world when it was placed. `seconds` is the wall time of
-    each stage it went through: decode, queue, network, place, fuse, publish.
+    each stage it went through: decode, queue, network, place, fuse.
     """
 
     number: int

@@ -68,9 +68,10 @@ def overhead(
 
     "overhead" is from `offer` to the verdict less the seconds of the network that the mapper
     states; it holds the waiting for frames before it, their network too. "own" is the sum of the
-    frame's stages without network and queue. The stages have their own percentiles. Frames that
-    were dropped before the worker had them are only counted. "cpu" is the processor time of the
-    whole process for each frame, the network's too.
+    frame's stages without network and queue. The stages have their own percentiles; "publish" comes
+    after the verdict. Frames that were dropped before the worker had them are only counted. "cpu"
+    is the processor time of the whole process for each frame, the network's too: what joins the map
+    beside the next frame counts here, and as "fuse" only where that waits for it.
     """
     engine = Engine(mapper, EngineSettings())
     engine.subscribe(lambda delta: None)
@@ -81,6 +82,7 @@ def overhead(
     clocked.run(jpegs, hz, range(WARM_UP, WARM_UP + round(hz * seconds)))
     engine.flush()
     cpu = time.process_time() - before
+    publish = engine.latency()["publish"]
     engine.stop()
     stages = sorted({name for verdict in clocked.verdicts for name in verdict.seconds})
     durations = {
@@ -96,6 +98,7 @@ def overhead(
             [own_seconds(one) for one in clocked.verdicts if "decode" in one.seconds]
         ),
         **{name: percentiles(values) for name, values in durations.items()},
+        "publish": {name: 1000 * getattr(publish, name) for name in PERCENTS},
     }
 
 

@@ -93,6 +93,11 @@ class Traffic:
         self._tell(ticket, verdict)
         return True
 
+    def measure(self, stage: str, seconds: float) -> None:
+        """Count the time of a stage that is not part of any frame's way to its verdict."""
+        with self.lock:
+            self.latencies.record({stage: seconds})
+
     def overdue(self, seconds: int | float) -> Ticket | None:
         """Wait until a frame has been in work for so long; None at the end of the stream.
 

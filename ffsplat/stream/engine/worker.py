@@ -114,14 +114,13 @@ class Worker:
         ticket.answered = True
         seconds = {**verdict.seconds, "queue": begun - ticket.arrived}
         self._publisher.note_change()
-        if self._publisher.due or (self._publisher.pending and self._traffic.flushing):
-            answered = time.monotonic()
-            self._publish()
-            seconds["publish"] = time.monotonic() - answered
         self._look_at_map()
         if verdict.reason in FAILURES:
             self._degrade()
+        # Whoever waits for the pose does not wait for what the map makes of the frame.
         self._traffic.settle(ticket, replace(verdict, seconds=seconds))
+        if self._publisher.due or (self._publisher.pending and self._traffic.flushing):
+            self._publish()
         if self._checkpoints and verdict.used:
             self._checkpoints.add(verdict.reason == "keyframe")
             if self._checkpoints.due:
@@ -165,10 +164,12 @@ class Worker:
         )
 
     def _publish(self) -> None:
+        begun = time.monotonic()
         try:
             self._publisher.publish()
         except Exception as error:  # noqa: BLE001 - the next changes may go out
             self._fail(error, "changes of the map could not be taken")
+        self._traffic.measure("publish", time.monotonic() - begun)
 
     def _look_at_map(self) -> None:
         try:
