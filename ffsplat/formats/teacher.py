@@ -139,10 +139,12 @@ def language_features(
 def unique_stems(names: tuple[str, ...]) -> list[str]:
     """A file name for each view: its own without folders and all after the first dot.
 
-    LangSplat and 3DGS cut names there. Where two would be equal, or nothing is left, all get their
-    number in front.
+    LangSplat and 3DGS cut names there, and read ASCII alone in COLMAP's binary files. Where two
+    would be equal, or nothing is left, all get their number in front.
     """
-    stems = [re.sub(r"[^\w-]+", "_", Path(name).name.split(".")[0])[:100] for name in names]
+    stems = [
+        re.sub(r"[^\w-]+", "_", Path(name).name.split(".")[0], flags=re.A)[:100] for name in names
+    ]
     if len(set(stems)) == len(stems) and all(stems):
         return stems
     return [f"{view:04d}_{stem}" for view, stem in enumerate(stems)]

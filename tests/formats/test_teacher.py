@@ -153,6 +153,8 @@ def test_names_are_cut_where_langsplat_cuts_them():
     assert unique_stems(("a/x y.1.jpg", "b/z.png")) == ["x_y", "z"]
     assert unique_stems(("a/x.jpg", "b/x.png")) == ["0000_x", "0001_x"]
     assert unique_stems((".jpg", "../..")) == ["0000_", "0001_"]
+    assert unique_stems(("пол.jpg", "é x.png")) == ["_", "_x"]
+    assert unique_stems(("пол.jpg", "стол.jpg")) == ["0000__", "0001__"]
 
 
 def test_nothing_is_overwritten_and_what_lacks_is_told(room, folder):
