@@ -1,7 +1,5 @@
 """The walk that never ends: a way that meets nothing, and frames that are true of it."""
 
-from functools import cache
-
 import numpy as np
 import pytest
 import torch
@@ -12,15 +10,10 @@ from data.rooms.caster import Cameras
 from data.rooms.path import CLEARANCE, SPEED, TURN_RATE, closed_path, reach_around, smoothed
 from data.rooms.render import render_views
 from data.rooms.scene import build_scenes
-from data.rooms.walk import Walk, endless_walk
 from ffsplat.geometry import project, transform_points, unproject
+from tests.walks import preview_walk as walk
 
 RATE = 10.0
-
-
-@cache
-def walk() -> Walk:
-    return endless_walk(SPLITS["preview"][2], 48, 64, rounds=1)
 
 
 @pytest.fixture(scope="module", params=[0, 2, 5])

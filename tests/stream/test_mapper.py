@@ -1,12 +1,8 @@
 """The mapper on walks of which the truth is known, by an exact network and one with faults."""
 
-from functools import cache
-
 import numpy as np
 import pytest
 
-from data.rooms import SPLITS
-from data.rooms.walk import Walk, endless_walk
 from ffsplat.alignment import fit_similarity
 from ffsplat.errors import CheckpointError, StreamError
 from ffsplat.stream.mapper import Mapper
@@ -16,13 +12,9 @@ from ffsplat.stream.settings import MapperSettings
 from ffsplat.stream.trajectory import matrices
 from ffsplat.types import Cameras
 from tests.stream.stub import Faults, StubPredictor
+from tests.walks import preview_walk as walk
 
 SMALL = MapperSettings(max_splats=60_000, max_keyframes=40, max_submaps=30, max_frames=1000)
-
-
-@cache
-def walk() -> Walk:
-    return endless_walk(SPLITS["preview"][2], 48, 64, rounds=1)
 
 
 def mapper(faults=None, settings=SMALL, **options):

@@ -6,8 +6,6 @@ import numpy as np
 import pytest
 from boxroom import cameras
 
-from data.rooms import SPLITS
-from data.rooms.walk import endless_walk
 from ffsplat.chunks.place import FIRST
 from ffsplat.stream.mapper import Mapper
 from ffsplat.stream.placing import DOUBT, REACH, UNLIKE, Tie, lay, surest, ties
@@ -17,6 +15,7 @@ from ffsplat.stream.window import Window
 from ffsplat.types import Views
 from tests.stream.boxviews import box_views, turned
 from tests.stream.stub import Faults, StubPredictor
+from tests.walks import preview_walk
 
 POSES = cameras(3, seed=1)[0]
 SMALL = MapperSettings(max_splats=60_000, max_keyframes=40, max_submaps=30, max_frames=1000)
@@ -76,7 +75,7 @@ class Confused(StubPredictor):
 
 @pytest.fixture(scope="module")
 def walk():
-    return endless_walk(SPLITS["preview"][2], 48, 64, rounds=1)
+    return preview_walk()
 
 
 def poses(mapper):

@@ -1,23 +1,16 @@
 """The stub knows the truth, whatever happened to the pictures on their way."""
 
 import io
-from functools import cache
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from data.rooms import SPLITS
-from data.rooms.walk import Walk, endless_walk
 from ffsplat.geometry import invert_rigid, transform_points, unproject
 from ffsplat.images import load_views
 from tests.stream.stub import Faults, StubPredictor
-
-
-@cache
-def walk() -> Walk:
-    return endless_walk(SPLITS["preview"][2], 48, 64, rounds=1)
+from tests.walks import preview_walk as walk
 
 
 def views_of(images):

@@ -3,8 +3,6 @@
 import numpy as np
 import pytest
 
-from data.rooms import SPLITS
-from data.rooms.walk import endless_walk
 from ffsplat.stream.mapper import Mapper
 from ffsplat.stream.protocol import Deltas, Kind, decode_delta, encode_delta, pack_delta, unpack
 from ffsplat.stream.protocol.blocks import MAX_PART
@@ -12,6 +10,7 @@ from ffsplat.stream.protocol.document import write_document
 from ffsplat.stream.replica.replica import Replica
 from ffsplat.stream.settings import MapperSettings
 from tests.stream.stub import Faults, StubPredictor
+from tests.walks import preview_walk
 
 FRAMES = 24
 TIGHT = MapperSettings(
@@ -22,7 +21,7 @@ TIGHT = MapperSettings(
 
 @pytest.mark.slow
 def test_copies_of_a_map_are_the_map():
-    walk = endless_walk(SPLITS["preview"][2], 48, 64, rounds=1)
+    walk = preview_walk()
     mapper = Mapper(StubPredictor(walk.places, Faults(turn=0.3, move=0.01)), TIGHT)
     copy, late, deltas, removed = Replica(), Replica(), Deltas(), 0
     for number in range(FRAMES):

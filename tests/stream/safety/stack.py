@@ -15,8 +15,6 @@ from typing import Any
 from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
 
-from data.rooms import SPLITS
-from data.rooms.walk import Walk, endless_walk
 from ffsplat.stream.engine.engine import Engine
 from ffsplat.stream.engine.settings import EngineSettings
 from ffsplat.stream.frame import Frame
@@ -26,14 +24,9 @@ from ffsplat.stream.server.serve import Address, ServerThread
 from ffsplat.stream.server.settings import ServerSettings
 from ffsplat.stream.settings import MapperSettings
 from tests.stream.stub import StubPredictor
+from tests.walks import preview_walk as walk
 
 BOUNDS = MapperSettings(max_splats=60_000, max_keyframes=64, max_submaps=60, max_frames=5000)
-
-
-@cache
-def walk() -> Walk:
-    """A room that is small and quick to map."""
-    return endless_walk(SPLITS["preview"][2], 48, 64, rounds=1)
 
 
 @cache

@@ -8,14 +8,11 @@ import time
 import zlib
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from data.rooms import SPLITS
-from data.rooms.walk import Walk, endless_walk
 from ffsplat.stream.delta import MapDelta
 from ffsplat.stream.engine.engine import Engine, EngineSettings
 from ffsplat.stream.frame import Frame
@@ -32,6 +29,7 @@ from tests.stream.server.browser import PATIENCE, Page, browser
 from tests.stream.server.standin import StandIn, make_delta
 from tests.stream.server.talk import ask
 from tests.stream.stub import StubPredictor
+from tests.walks import preview_walk as walk
 
 PAGE = Path(routes.__file__).with_name("page")
 SETTINGS = MapperSettings(max_splats=60_000, max_keyframes=40, max_submaps=30, max_frames=1000)
@@ -43,11 +41,6 @@ def tab(tmp_path_factory) -> Iterator[Page]:
     with browser(tmp_path_factory.mktemp("profile")) as page:
         yield page
         assert page.problems == []
-
-
-@cache
-def walk() -> Walk:
-    return endless_walk(SPLITS["preview"][2], 48, 64, rounds=1)
 
 
 class Running:

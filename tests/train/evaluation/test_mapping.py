@@ -1,27 +1,20 @@
 """Ways to map footage: with a network that is exact, all of them find the truth."""
 
 from dataclasses import dataclass
-from functools import cache
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from data.rooms import SPLITS
-from data.rooms.walk import Walk, endless_walk
 from ffsplat.alignment import Similarity
 from ffsplat.stream.delta import FramePoses
 from ffsplat.stream.mapper import Mapper
 from tests.stream.stub import Faults, StubPredictor
+from tests.walks import preview_walk as walk
 from train.evaluation import mapping
 from train.evaluation.footage import Footage
 from train.evaluation.stream import look, measure
 from train.evaluation.trajectory import align_trajectory, trajectory_errors
-
-
-@cache
-def walk() -> Walk:
-    return endless_walk(SPLITS["preview"][2], 48, 64, rounds=1)
 
 
 def footage(count: int = 50) -> Footage:
