@@ -18,8 +18,8 @@ REST_SECONDS = 1.0
 FIRST = 100_000
 """Gaussians for a page of which nothing is known yet."""
 
-FEWEST = 10_000
-"""Gaussians however slow a page is."""
+FEWEST, FEWEST_AT_REST = 10_000, 50_000
+"""Gaussians however slow a page is; at rest a picture rather takes longer than is a blur."""
 
 STILL_SECONDS = 0.4
 """Without a message of its camera, a page is at rest."""
@@ -60,8 +60,8 @@ class Pace:
         """How many Gaussians may be drawn."""
         if self.seconds_each is None:
             return FIRST
-        seconds = MOVING_SECONDS if moving else REST_SECONDS
-        return max(FEWEST, round(seconds / self.seconds_each))
+        seconds, fewest = (MOVING_SECONDS, FEWEST) if moving else (REST_SECONDS, FEWEST_AT_REST)
+        return max(fewest, round(seconds / self.seconds_each))
 
 
 class Motion:

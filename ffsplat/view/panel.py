@@ -53,12 +53,22 @@ class Panel:
             self._add_save()
         with self._gui.add_folder("View"):
             self._add_view()
-        self.say(self._invitation())
+        self.invite()
 
     def say(self, text: str, *, error: bool = False) -> None:
         """Show one line. It may hold anything: nothing in it is taken for HTML."""
         style = _STYLE + (_ERROR_STYLE if error else "")
         self.status.content = f'<div style="{style}">{html.escape(text)}</div>'
+
+    def invite(self) -> None:
+        """Say what can be done with the scene."""
+        self.say(self._invitation())
+
+    def note_drawn(self, drawn: int, total: int) -> None:
+        """Show how many Gaussians stand for all that are visible."""
+        text = f"{drawn:,} of {total:,} Gaussians drawn, to stay quick" if drawn < total else ""
+        content = f'<div style="{_SMALL_STYLE}">{text}</div>' if text else ""
+        _set(self.drawn, content, "content")
 
     def refresh(self) -> None:
         """Bring all that depends on the session up to date."""
@@ -147,6 +157,7 @@ class Panel:
         self.coloring: Any = gui.add_dropdown("Colour by", (_NAMES["rgb"],))
         self.legend = gui.add_html("")
         self.cameras = gui.add_checkbox("Cameras", True)
+        self.drawn = gui.add_html("")
         keys: dict[str, str] = {name: key for key, name in _NAMES.items()}
         self._on(self.coloring, lambda name: viewer.show_as(keys.get(name, str(name))))
         self._on(self.cameras, viewer.show_cameras)
@@ -156,7 +167,7 @@ class Panel:
     def _invitation(self) -> str:
         scene = self._viewer.session.scene
         if not len(scene):
-            return "The scene is empty."
+            return "Nothing is here yet."
         if scene.codes is None or scene.codebook is None:
             return "This scene has no codes: it can be looked at, not asked."
         names = " or ".join(f'"{name}"' for name, _ in most_common(scene, 2))
@@ -226,9 +237,9 @@ def _offer(dropdown: Any, options: list[str] | tuple[str, ...], value: str) -> N
     _set(dropdown, value)
 
 
-def _set(control: Any, value: object) -> None:
-    if control.value != value:
-        control.value = value
+def _set(control: Any, value: object, name: str = "value") -> None:
+    if getattr(control, name) != value:
+        setattr(control, name, value)
 
 
 def _is(one: object, other: object) -> bool:

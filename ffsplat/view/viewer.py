@@ -121,8 +121,9 @@ class Viewer:
                 session.follow(scene, carry(session.selected), carry(session.hidden))
             except FFSplatError as error:  # such as a codebook that no longer knows the question
                 self.panel.say(str(error), error=True)
-            if first:
+            if first and len(scene):
                 self._place_first_camera()
+                self.panel.invite()
         self.refresh()
 
     # What the controls call
@@ -237,10 +238,11 @@ class Viewer:
     def _drawn(self) -> None:
         """A picture was sent: say what it leaves out, and see what the pages make of it."""
         drawn, total = self.screen.drawn
-        if self.screen.is_moving or total <= FIRST:
+        if self.screen.is_moving:
             return
-        if drawn < total:
-            self.panel.say(f"{drawn:,} of {total:,} Gaussians: this page draws no more in a second")
+        self.panel.note_drawn(drawn, total)
+        if total <= FIRST:
+            return
         if not 1 / NEWS < drawn / max(self._tried, 1) < NEWS:
             for client in self._server.get_clients().values():
                 threading.Thread(target=self._try_out, args=(client,), daemon=True).start()

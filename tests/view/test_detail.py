@@ -7,6 +7,7 @@ from ffsplat.types import Gaussians
 from ffsplat.view.detail import (
     BESIDE,
     FEWEST,
+    FEWEST_AT_REST,
     FIRST,
     MAX_INFLATION,
     MOVING_SECONDS,
@@ -48,6 +49,7 @@ def test_a_slow_page_is_given_something():
     pace = Pace()
     pace.told(FEWEST, 60.0)
     assert pace.budget(moving=True) == FEWEST
+    assert pace.budget(moving=False) == FEWEST_AT_REST
 
 
 def test_small_pictures_say_nothing():
