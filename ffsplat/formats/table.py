@@ -143,7 +143,7 @@ FORMATS = _rows(
         carries=frozenset({"shapes", "codes", "instances", "cameras"}),
         precision="8-bit colours and rotations",
         options=(
-            Option("queries", "", "Texts to prepare, with ; between; the usual things if none."),
+            Option("queries", "", "Texts to prepare, with ; or , between; the usual things if none."),
         ),
     ),
     Format(

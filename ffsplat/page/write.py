@@ -37,18 +37,24 @@ _WORKER = 'new URL("./sort.js", import.meta.url)'
 def write(scene: Scene, path: str | Path, *, queries: str = "", overwrite: bool = False) -> None:
     """Write a scene as one page that needs neither a server nor a network.
 
-    `queries` are texts with semicolons between them, whose answers are in the page; by default the
-    scene's most common things. Colours do not change with the direction. Raises as `query`, and
-    OutputError as `atomic_output` and for more Gaussians than a page has room for.
+    `queries` are texts whose answers are in the page (see `texts_of`); by default the scene's most
+    common things. Colours do not change with the direction. Raises as `query` and `atomic_output`,
+    and OutputError for more Gaussians than a page has room for.
     """
     writable(scene)
-    texts = [text.strip() for text in queries.split(";") if text.strip()]
+    texts = texts_of(queries)
     if len(texts) > MAX_QUERIES:
         raise UsageError(f"{len(texts)} queries, a page has at most {MAX_QUERIES}")
     answers = [answer(text, query(scene, text)) for text in texts] or _usual(scene)
     content = page(scene, Path(path).stem, answers).encode()
     with atomic_output(path, overwrite, len(content)) as file:
         file.write(content)
+
+
+def texts_of(queries: str) -> list[str]:
+    """Texts with semicolons between them; with commas, where there is no semicolon."""
+    separator = ";" if ";" in queries else ","
+    return [text.strip() for text in queries.split(separator) if text.strip()]
 
 
 def page(scene: Scene, title: str, answers: Sequence[dict[str, Any]]) -> str:

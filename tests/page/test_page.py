@@ -13,7 +13,7 @@ from small_room import small_room
 from ffsplat.errors import OutputError, UnknownWord, UsageError
 from ffsplat.page import snapshot
 from ffsplat.page.snapshot import snapshot_of
-from ffsplat.page.write import write
+from ffsplat.page.write import answer, page, texts_of, write
 from ffsplat.query import query
 from ffsplat.stream.protocol.document import read_document
 from ffsplat.types import Cameras, Scene
@@ -65,6 +65,28 @@ def test_the_gaussians_in_the_page_are_those_of_the_scene(scene, tmp_path):
     bits = np.frombuffer(gzip.decompress(base64.b64decode(answer["marks"])), np.uint8)
     marked = np.flatnonzero(np.unpackbits(bits, bitorder="little"))
     np.testing.assert_array_equal(marked, np.sort(query(scene, "sofa").hits[0].rows))
+
+
+@pytest.mark.parametrize(
+    ("queries", "texts"),
+    [
+        ("chair,desk ,", ["chair", "desk"]),
+        ("red chair", ["red chair"]),
+        ("a chair, not a stool; desk", ["a chair, not a stool", "desk"]),
+        (" ; ", []),
+    ],
+)
+def test_semicolons_or_else_commas_stand_between_queries(queries, texts):
+    assert texts_of(queries) == texts
+
+
+def test_no_text_ends_its_script(scene):
+    evil = "</script><script>window.broken = 1</script>{{scene}}"
+    text = page(scene, evil, [answer("sofa", query(scene, "sofa")) | {"text": evil}])
+    assert json.loads(element(text, "answers"))[0]["text"] == evil
+    assert text.count("window.broken") > 1
+    assert "<script>window" not in text
+    assert text.count("</script>") == text.count("<script")
 
 
 def test_cameras_stand_in_reverse(scene):

@@ -14,6 +14,7 @@ const SAMPLE = 2000; // Gaussians by which the size of the map is judged
 const PYRAMID = 0.03; // of that size
 const FADE = 0.2; // sizes; lines that are nearer become faint
 const AWAY = 3; // sizes from which all of the map is in sight
+const WIDE = 1.6; // longer over shorter side up to which that is so; narrower ones stand back
 const STEEP = 0.9; // radians below the level at which the map is looked down on
 
 export class View {
@@ -107,7 +108,9 @@ export class View {
     const { up } = this.camera;
     const level = cross(up, this.camera.axes().right);
     const away = add(scaled(level, -Math.cos(STEEP)), up, Math.sin(STEEP));
-    this.camera.fly(add(this.center, away, AWAY * this.radius), this.center);
+    const [shorter, longer] = [this.canvas.clientWidth, this.canvas.clientHeight].sort((a, b) => a - b);
+    const back = Math.max(1, longer / Math.max(1, shorter) / WIDE);
+    this.camera.fly(add(this.center, away, AWAY * back * this.radius), this.center);
   }
 
   /** Look at a box, from where a keyframe saw it well if one did. */
