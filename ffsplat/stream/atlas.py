@@ -22,7 +22,8 @@ from ffsplat.stream.map.meeting import Meeting
 from ffsplat.stream.placing import UNLIKE
 from ffsplat.stream.settings import MapperSettings
 from ffsplat.stream.submaps import Submaps
-from ffsplat.stream.trajectory import Trajectory, matrices
+from ffsplat.stream.trajectory import Trajectory
+from ffsplat.stream.turns import rotation_of
 from ffsplat.stream.window import Arrival, Window, as_picture, world_poses
 from ffsplat.types import NO_ID, Codebook
 
@@ -102,7 +103,9 @@ class Atlas:
     def last_pose(self) -> Float64[np.ndarray, "4 4"]:
         """Where the last frame was placed, in the world as it is now."""
         last = self.trajectory.last()
-        return self.submaps.poses[int(last.submaps[0])].poses(matrices(last.poses))[0]
+        (pose,), local = last.poses, np.eye(4)
+        local[:3, :3], local[:3, 3] = rotation_of(pose[:4]), pose[4:]
+        return self.submaps.poses[int(last.submaps[0])].poses(local[None])[0]
 
     def record(
         self,

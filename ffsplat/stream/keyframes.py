@@ -1,11 +1,13 @@
 """Frames that a map remembers: what they show, where they stand, and which of them come back."""
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float16, Float32, Float64, Int32, Int64, UInt8
 
+from ffsplat.stream.map.compiled import lean
 from ffsplat.types import ViewSource
 
 
@@ -85,9 +87,22 @@ def sight_distances(
     `a` and `b` are world_from_camera; what each looks at lies at the depth `middle` of those of
     `a`. Over that depth, two cameras in one place at an angle of 57 degrees are about 1 apart.
     """
-    centres = np.linalg.norm(a[:, None, :3, 3] - b[None, :, :3, 3], axis=-1)
-    ahead = middle[:, None, None] * (a[:, None, :3, 2] - b[None, :, :3, 2])
-    return centres + np.linalg.norm(a[:, None, :3, 3] - b[None, :, :3, 3] + ahead, axis=-1)
+    apart = np.empty((len(a), len(b)))
+    _write_distances(a, b, middle, apart)
+    return apart
+
+
+@lean
+def _write_distances(a, b, middle, apart):
+    for i in range(len(a)):
+        m = middle[i]
+        centre, ahead = (a[i, 0, 3], a[i, 1, 3], a[i, 2, 3]), (a[i, 0, 2], a[i, 1, 2], a[i, 2, 2])
+        for j in range(len(b)):
+            x, y, z = centre[0] - b[j, 0, 3], centre[1] - b[j, 1, 3], centre[2] - b[j, 2, 3]
+            u = x + m * (ahead[0] - b[j, 0, 2])
+            v = y + m * (ahead[1] - b[j, 1, 2])
+            w = z + m * (ahead[2] - b[j, 2, 2])
+            apart[i, j] = math.sqrt(x * x + y * y + z * z) + math.sqrt(u * u + v * v + w * w)
 
 
 def choose_views(
@@ -114,8 +129,9 @@ def most_redundant(between: Float64[np.ndarray, "n n"], spared: int) -> int:
 
     The last `spared` rows stay.
     """
-    apart = between + np.diag(np.full(len(between), np.inf))
-    nearest = np.sort(apart, axis=1)[:, :2].sum(1)
+    apart = between.copy()
+    np.fill_diagonal(apart, np.inf)
+    nearest = np.partition(apart, 1, axis=1)[:, :2].sum(1)
     return int(nearest[: len(nearest) - spared].argmin())
 
 
