@@ -9,7 +9,7 @@ import click
 from ffsplat.cli.app import COMMANDS
 from ffsplat.cli.asking import chosen_encoder, strategy_options, usable, with_rows
 from ffsplat.cli.console import FILE, Console, common_options
-from ffsplat.errors import UsageError
+from ffsplat.errors import FFSplatError, UsageError
 
 if TYPE_CHECKING:
     from ffsplat.evaluation.asking import Subject
@@ -62,7 +62,11 @@ def command(
             "give SCENE, --protocol and --labels", "`ffsplat eval --rules` says what they do"
         )
     rule = PROTOCOLS[protocol]
-    truth = rule.read(labels)
+    try:
+        truth = rule.read(labels)
+    except FFSplatError as error:
+        error.hint = error.hint or f"`ffsplat eval --rules` says which files {protocol} reads"
+        raise
     console.progress("reading the scene")
     subject = _subject(scene, options)
     console.progress("asking and drawing")

@@ -85,6 +85,7 @@ def _by_numpy(
     neighbors: Int32[np.ndarray, "n m"],
     kept: int,
 ) -> tuple[Int16[np.ndarray, "n kept"], Float16[np.ndarray, "n kept"]]:
-    near = ids[neighbors].reshape(len(ids), -1), unit[neighbors].reshape(len(ids), -1)
+    shape = len(ids), neighbors.shape[1] * ids.shape[1]
+    near = ids[neighbors].reshape(shape), unit[neighbors].reshape(shape)
     found = codes.from_pairs(*near, kept)
     return found.ids, found.weights

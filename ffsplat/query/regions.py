@@ -2,16 +2,18 @@
 
 import sys
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from jaxtyping import Float32, Int
 
 from ffsplat import codes
 from ffsplat.codes import half_values
+from ffsplat.grouping import super_gaussians
 from ffsplat.hits import slots_of
 from ffsplat.query.question import Question
 from ffsplat.query.scoring import in_space
-from ffsplat.types import NO_ID, SparseCode
+from ffsplat.types import NO_ID, Gaussians, SparseCode
 
 MAX_TABLE = 2**25
 """Numbers in a table of region by codebook row: above, the heaviest rows of a region stand for
@@ -19,6 +21,11 @@ it."""
 
 WIDTH = 32
 """Pairs of a region's code."""
+
+_pieces: WeakKeyDictionary[SparseCode, tuple[Gaussians, Int[np.ndarray, " n"]]] = (
+    WeakKeyDictionary()
+)
+"""The super-Gaussians of each scene that is still in use: every text asks the same."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +57,22 @@ def row_regions(question: Question) -> Regions:
     rows = np.where(question.counted, np.arange(count), NO_ID)[:, None]
     pure = codes.from_pairs(rows, np.ones((count, 1)), code.ids.shape[1])
     return Regions(ids, in_space(pure, question.embeddings))
+
+
+def super_regions(question: Question) -> Regions:
+    """Super-Gaussians are regions: compact pieces alike in colour and code, found once a scene.
+
+    Every one of them is asked instead of every Gaussian, as in SuperGSeg (Liang et al., arXiv
+    2412.10231). Raises UsageError without SciPy.
+    """
+    key = question.scene.codes
+    assert key is not None  # a question has codes
+    known = _pieces.get(key)
+    if known is None or known[0] is not question.scene.gaussians:
+        known = question.scene.gaussians, super_gaussians(question.scene).index
+        _pieces[key] = known
+    of = known[1]
+    return Regions(of, mean_codes(question, of, int(of.max(initial=-1)) + 1))
 
 
 def mean_codes(question: Question, groups: Int[np.ndarray, " n"], count: int) -> SparseCode:

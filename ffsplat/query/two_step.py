@@ -16,8 +16,10 @@ from ffsplat.errors import UsageError
 from ffsplat.hits import Match
 from ffsplat.query.evidence import evidence
 from ffsplat.query.question import Question
-from ffsplat.query.regions import Regions, instance_regions, row_regions
+from ffsplat.query.regions import Regions, instance_regions, row_regions, super_regions
 from ffsplat.query.scoring import raise_to_cosines
+
+_REGIONS = {"instance": instance_regions, "row": row_regions, "super": super_regions}
 
 AT_ONCE = 256
 """Regions that are compared at a time."""
@@ -32,16 +34,17 @@ even where they show different things; rows of the lexicon have nothing in commo
 class Options:
     """What a region is, which regions are kept, and how Gaussians are picked from them.
 
-    Regions are "instance"s, or all Gaussians of one codebook "row". `keep` "best" keeps the region
-    that fits the text best, as the source does; "all" keeps those from `low` on, the threshold of
-    the first step (usual: that of the space's own strategy), below which there is no region. "auto"
-    is what does best on rooms: all instances in the lexicon, the best row in a space of embeddings.
+    Regions are "instance"s, all Gaussians of one codebook "row", or compact pieces of the scene,
+    "super"-Gaussians (SuperGSeg, arXiv 2412.10231), which need neither. `keep` "best" keeps the
+    region that fits the text best, as the source does; "all" keeps those from `low` on, the
+    threshold of the first step (usual: that of the space's own strategy), below which there is no
+    region. "auto" is what does best on rooms: all instances in the lexicon, the best row in a space of embeddings.
     `select` "member" takes the Gaussians of the region; "feature" those of the whole scene whose
     cosine with the region is the threshold or more. `stray` drops, by DBSCAN, Gaussians that have
     fewer than `neighbors` others within that distance and are near no such cluster; 0 keeps them.
     """
 
-    regions: Literal["auto", "instance", "row"] = "auto"
+    regions: Literal["auto", "instance", "row", "super"] = "auto"
     keep: Literal["auto", "best", "all"] = "auto"
     select: Literal["member", "feature"] = "member"
     low: float | None = None
@@ -69,7 +72,7 @@ def kept_regions(
     in_words = question.space_name == LEXICON
     kind = options.regions.replace("auto", "instance" if in_words else "row")
     keep = options.keep.replace("auto", "all" if in_words else "best")
-    found = (instance_regions if kind == "instance" else row_regions)(question)
+    found = _REGIONS[kind](question)
     kept = regions_of_text(question, found, options.low)
     return found, kept[:1] if keep == "best" else kept
 

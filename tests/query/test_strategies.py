@@ -12,9 +12,9 @@ from ffsplat.errors import UsageError
 from ffsplat.query import STRATEGIES, query, strategy_named, usual_strategy
 from ffsplat.query.options import describe, make_options, read_options
 from ffsplat.query.question import Question
-from ffsplat.text import LexiconSpace
+from ffsplat.text import CANON, LexiconSpace
 from tests.query.rooms import lexicon_room
-from tests.toyscenes import saved, vector_book, vector_scene
+from tests.toyscenes import Vectors, saved, vector_book, vector_scene
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,29 @@ def test_an_unknown_strategy_is_refused_with_those_that_exist():
         query(lexicon_room([{"chair": 1}]), "chair", strategy="cosines")
     assert "cosine, relevancy" in caught.value.hint
     assert strategy_named("cosine") is STRATEGIES["cosine"]
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_every_strategy_answers_for_hardly_any_gaussians(count):
+    book = vector_book({"a": np.eye(3)[0], "b": np.eye(3)[1]}, {"b": "part"})
+    words = Vectors({"a": np.eye(3)[0], **dict.fromkeys(("b", *CANON), np.eye(3)[1])})
+    given = {"softmax": {"labels": ("a", "b")}, "part-in-whole": {"whole": "a", "part": "b"}}
+    for name in STRATEGIES:
+        scene = vector_scene(book, [{"a": 1.0}] * count, [0] * count)
+        if name in ("lexicon", "refer"):
+            scene = lexicon_room([{"chair": 1}] * count, [0] * count)
+        text = "chair" if name in ("lexicon", "refer") else "a"
+        asked = (
+            saved("a", np.eye(3)[0], np.eye(3)[1:2]) if name in ("relevancy", "nested") else text
+        )
+        space = words if asked == "a" else None
+        if name == "refer":  # of too few to be a thing
+            with pytest.raises(UsageError, match="the scene has no 'chair'"):
+                query(scene, asked, strategy=name)
+            continue
+        found = query(scene, asked, strategy=name, space=space, **given.get(name, {}))
+        assert found.scores.shape == (count,)
+        assert not found.hits
 
 
 def test_the_usual_strategy_follows_the_space_and_the_text():

@@ -1,11 +1,14 @@
 """Text to region, region to Gaussians."""
 
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from small_room import small_room
 
 from ffsplat.errors import UsageError
+from ffsplat.grouping import super_gaussians
 from ffsplat.query import query
 from tests.query.rooms import lexicon_room
 from tests.toyscenes import features, saved, unit, vector_book, vector_scene
@@ -96,6 +99,19 @@ def test_a_scene_without_instances_has_no_regions_but_rows():
     assert query(scene, text, strategy="two-step", regions="instance").hits == ()
     (hit,) = query(scene, text, strategy="two-step").hits
     assert (hit.name, hit.count) == ("chair", 6)
+
+
+def test_super_gaussians_are_regions_like_instances():
+    room = replace(small_room(300), instances=None)
+    pieces = super_gaussians(room).index
+    by_number = replace(room, instances=pieces.astype(np.int32))
+    for keep in ("best", "all"):
+        found = query(room, "sofa", strategy="two-step", regions="super", keep=keep)
+        same = query(by_number, "sofa", strategy="two-step", regions="instance", keep=keep)
+        np.testing.assert_array_equal(found.scores, same.scores)
+        assert 0 < found.scores.sum() < len(room)
+    recoloured = replace(room, gaussians=replace(room.gaussians, means=room.gaussians.means[::-1]))
+    assert query(recoloured, "sofa", strategy="two-step", regions="super").scores.shape == (300,)
 
 
 def test_what_is_usual_depends_on_the_space():
