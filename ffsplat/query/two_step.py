@@ -38,10 +38,11 @@ class Options:
     "super"-Gaussians (SuperGSeg, arXiv 2412.10231), which need neither. `keep` "best" keeps the
     region that fits the text best, as the source does; "all" keeps those from `low` on, the
     threshold of the first step (usual: that of the space's own strategy), below which there is no
-    region. "auto" is what does best on rooms: all instances in the lexicon, the best row in a space of embeddings.
-    `select` "member" takes the Gaussians of the region; "feature" those of the whole scene whose
-    cosine with the region is the threshold or more. `stray` drops, by DBSCAN, Gaussians that have
-    fewer than `neighbors` others within that distance and are near no such cluster; 0 keeps them.
+    region. "auto" is what does best on rooms: all instances in the lexicon, the best row in a space
+    of embeddings. `select` "member" takes the Gaussians of the region; "feature" those of the whole
+    scene whose cosine with the region is the threshold or more. `stray` drops, by DBSCAN, Gaussians
+    that have fewer than `neighbors` others within that distance and are near no such cluster; 0
+    keeps them.
     """
 
     regions: Literal["auto", "instance", "row", "super"] = "auto"
