@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ffsplat.cli.app import COMMANDS
+from ffsplat.cli.asking import chosen_encoder, strategy_options, usable, with_rows
 from ffsplat.cli.console import FILE, Console, common_options, printable
 from ffsplat.cli.edit_steps import (
     OPERATIONS,
@@ -71,7 +72,12 @@ def step_options(command: Callable[..., Any]) -> Callable[..., Any]:
               help="An option of the strategy; may be given again.")  # fmt: skip
 @click.option("--threshold", type=float, help="Score from which a Gaussian matches a text.")
 @click.option("--level", type=click.Choice(["whole", "part"]), help="Only things, or only parts.")
+@click.option("--labels", help="Tell these apart, such as chair,wall; each text is one of them.")
 @click.option("--space", help="Text space: lexicon, or open_clip:ARCH/TAG for any words.")
+@click.option("--clip", type=FILE, help="Take the text encoder of that space from a folder.")
+@click.option("--offline", is_flag=True, help="Load the text encoder from the cache only.")
+@click.option("--accept-license", is_flag=True,
+              help="Accept a non-commercial licence of the encoder, once for all.")  # fmt: skip
 @click.option("--codebook", type=FILE, help="The codebook of the scene, if not beside it.")
 @click.option("-o", "--out", type=FILE, required=True, help="The scene to write.")
 @format_options(own=("space",), hidden=True)
@@ -85,6 +91,10 @@ def command(
     out: Path,
     codebook: Path | None,
     group: bool,
+    space: str | None,
+    clip: Path | None,
+    offline: bool,
+    accept_license: bool,
     overwrite: bool,
     as_json: bool,
     **options: Any,
@@ -95,19 +105,22 @@ def command(
     --select chair --remove --select sofa --select cushion --recolor brown --move 0,0,0.5
     """
     from ffsplat.io import load_scene
+    from ffsplat.query import choose_space
 
     console: Console = context.obj
     values = {name: options.pop(name) for name in (*SELECTIONS, *OPERATIONS)}
     steps = steps_in_order(context.meta["order"], values)
-    space = options.pop("space")
     output = SceneOutput.take(out, options, overwrite)
-    choice = _choice(options | {"space": space})
+    choice, encoder = _choice(options), chosen_encoder(space, clip)
     output.check()
     console.progress("reading the scene")
     edited = load_scene(scene, codebook)
     if group:
         edited = _grouped(edited, console)
-    _require_license(edited, choice, any(step.name == "select" for step in steps))
+    if any(step.name == "select" for step in steps):
+        encoder = usable(encoder or choose_space(edited, None), offline, accept_license)
+        edited = with_rows(edited, encoder)
+        choice = replace(choice, asked={**choice.asked, "space": encoder})
     done = []
     for after, one in apply_steps(edited, steps, choice):
         edited = after
@@ -124,21 +137,13 @@ def command(
 
 
 def _choice(options: dict[str, Any]) -> Choice:
-    asking = ("strategy", "threshold", "level", "space", "whole_instances")
+    strategy, pairs = options["strategy"], options["pairs"]
+    if options["labels"] is not None:
+        strategy, pairs = strategy or "softmax", (*pairs, f"labels={options['labels']}")
+    asking = ("threshold", "level", "whole_instances")
     asked = {name: options[name] for name in asking if options[name] is not None}
-    asked |= _strategy_options(options["strategy"], options["pairs"])
+    asked |= strategy_options(strategy, pairs) | ({"strategy": strategy} if strategy else {})
     return Choice(asked, options["flat"], options["new_instance"], options["about"])
-
-
-def _strategy_options(strategy: str | None, pairs: tuple[str, ...]) -> dict[str, Any]:
-    """What `--option` says, which only a strategy that is named can know."""
-    if not pairs:
-        return {}
-    if strategy is None:
-        raise UsageError("--option belongs to a strategy", "name it with --strategy")
-    from ffsplat.query.strategies import strategy_named
-
-    return strategy_named(strategy).read(pairs)
 
 
 def _grouped(scene: "Scene", console: Console) -> "Scene":
@@ -148,16 +153,6 @@ def _grouped(scene: "Scene", console: Console) -> "Scene":
         raise UsageError("the scene has instances already", "leave out --group")
     console.progress("finding objects")
     return group_instances(scene)
-
-
-def _require_license(scene: "Scene", choice: Choice, asking: bool) -> None:
-    """Texts in a space with restricted weights need a licence that was accepted before."""
-    if not asking:
-        return
-    from ffsplat.hub.licenses import require_text_license
-    from ffsplat.query import choose_space
-
-    require_text_license(choose_space(scene, choice.asked.get("space")).name, accept=False)
 
 
 def _with_note(scene: "Scene", done: Sequence[Done]) -> "Scene":

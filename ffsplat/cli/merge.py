@@ -30,9 +30,9 @@ UNLIKE = 0.3
 @click.option("-o", "--out", type=FILE, required=True, help="The scene to write.")
 @format_options(hidden=True)
 @click.option("--cameras", type=FILE, multiple=True,
-              help="Cameras of each scene in order, from `infer --cameras-out`.")  # fmt: skip
+              help="Cameras of each scene that has none, from `infer --cameras-out`.")  # fmt: skip
 @click.option("--transform", "transforms", type=FILE, multiple=True,
-              help="For each other scene, a 4x4 similarity (JSON) into the first.")  # fmt: skip
+              help="For each other scene, the file of its 4x4 similarity.")  # fmt: skip
 @click.option("--same-world", is_flag=True, help="All are in one world: nothing moves.")
 @click.option("--voxel", type=click.FloatRange(0, min_open=True),
               help="Fuse Gaussians in cells of this side, in the first's units.")  # fmt: skip
@@ -58,7 +58,7 @@ def command(
     from ffsplat.edit import merge
     from ffsplat.io import check_output, write_cameras
 
-    _check_counts(scenes, cameras, transforms, same_world)
+    _check_counts(scenes, transforms, same_world)
     output = SceneOutput.take(out, options, overwrite)
     output.check()
     if cameras_out:
@@ -97,7 +97,7 @@ def _warn(console: Console, facts: dict[str, Any]) -> None:
 
 
 def read_transform(path: Path) -> "Similarity":
-    """A similarity from a JSON file with four rows of four numbers.
+    """A similarity from a file of four rows of four numbers, as JSON or as plain text.
 
     Raises SceneFileError for another file, UsageError for a matrix that is no similarity.
     """
@@ -106,30 +106,36 @@ def read_transform(path: Path) -> "Similarity":
     from ffsplat.edit import similarity_of
     from ffsplat.io.header import read_limited
 
+    rows = _rows(read_limited(path, MAX_BYTES).decode("utf-8", "replace"))
+    listed = isinstance(rows, list) and all(isinstance(row, list) for row in rows)
+    if not listed or [len(row) for row in rows] != [4] * 4:
+        raise SceneFileError(f"{path} is not four rows of four numbers, as JSON or as text")
+    if not all(type(value) in (int, float) for row in rows for value in row):
+        raise SceneFileError(f"{path} holds something else than numbers")
     try:
-        rows = json.loads(read_limited(path, MAX_BYTES))
-        square = isinstance(rows, list) and [len(row) for row in rows] == [4] * 4
-        if not square or not all(type(v) in (int, float) for row in rows for v in row):
-            raise ValueError("it is not four rows of four numbers")
-        matrix = np.array(rows, np.float64)
-    except (ValueError, TypeError, RecursionError, OverflowError) as error:
-        raise SceneFileError(f"{path} is not a 4x4 matrix in JSON: {error}") from error
-    try:
-        return similarity_of(matrix)
+        return similarity_of(np.array(rows, np.float64))
+    except OverflowError as error:
+        raise SceneFileError(f"{path} holds a number that is too large") from error
     except UsageError as error:
         raise UsageError(f"{path}: {error}", error.hint) from error
 
 
-def _check_counts(
-    scenes: Sequence[Path], cameras: Sequence[Path], transforms: Sequence[Path], same_world: bool
-) -> None:
+def _rows(text: str) -> Any:
+    """The JSON document, or the numbers of each line of a text; None for neither."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        pass
+    try:
+        lines = (line.replace(",", " ").split() for line in text.splitlines())
+        return [[float(word) for word in words] for words in lines if words]
+    except ValueError:
+        return None
+
+
+def _check_counts(scenes: Sequence[Path], transforms: Sequence[Path], same_world: bool) -> None:
     if len(scenes) < 2:
         raise UsageError("there is nothing to merge", "give two scenes or more")
-    if cameras and len(cameras) != len(scenes):
-        raise UsageError(
-            f"{len(cameras)} camera files for {len(scenes)} scenes",
-            "give --cameras once for each scene, in their order",
-        )
     if transforms and same_world:
         raise UsageError("--transform moves what --same-world leaves where it is")
     if transforms and len(transforms) != len(scenes) - 1:
@@ -151,13 +157,22 @@ def _given_transforms(paths: Sequence[Path], still: int) -> "list[Similarity] | 
 
 
 def _loaded(scenes: Sequence[Path], cameras: Sequence[Path]) -> "list[Scene]":
+    """The scenes with their cameras: those given for each, or for each that brings none."""
     from ffsplat.io import load_scene, read_cameras
 
     loaded = [load_scene(path) for path in scenes]
     if not cameras:
         return loaded
-    seen = [read_cameras(path) for path in cameras]
-    return [replace(scene, cameras=one) for scene, one in zip(loaded, seen, strict=True)]
+    lacking = [row for row, scene in enumerate(loaded) if scene.cameras is None]
+    given = range(len(scenes)) if len(cameras) == len(scenes) else lacking
+    if len(cameras) != len(given):
+        raise UsageError(
+            f"{len(cameras)} camera files for {len(scenes)} scenes",
+            f"give --cameras once for each scene, or each of the {len(lacking)} without any",
+        )
+    for row, path in zip(given, cameras, strict=True):
+        loaded[row] = replace(loaded[row], cameras=read_cameras(path))
+    return loaded
 
 
 def _facts(

@@ -66,12 +66,18 @@ def similarity_of(matrix: Float[np.ndarray, "4 4"]) -> Similarity:
 
     Raises UsageError for any other matrix: not finite, projective, sheared, mirrored or flat.
     """
-    if not np.isfinite(matrix).all() or not np.array_equal(matrix[3], [0, 0, 0, 1]):
+    if not np.isfinite(matrix).all():
+        raise UsageError("the transform holds NaN or infinity")
+    if not np.array_equal(matrix[3], [0, 0, 0, 1]):
         raise UsageError("the transform is not affine", "its last row must be 0 0 0 1")
     linear = matrix[:3, :3].astype(np.float64)
     volume = np.linalg.det(linear)
     if not volume > 0:
-        raise UsageError("the transform mirrors or flattens space, so it is no similarity")
+        what = "mirrors" if volume < 0 else "flattens"
+        raise UsageError(
+            f"the transform {what} space, so it is no similarity",
+            "give a rotation times one scale, and a translation",
+        )
     scale = float(np.cbrt(volume))
     rotation = linear / scale
     if np.abs(rotation @ rotation.T - np.eye(3)).max() > ROUNDING:

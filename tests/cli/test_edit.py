@@ -97,6 +97,18 @@ def test_labels_are_found_in_the_file(edit):
     np.testing.assert_array_equal(select(edited, "sofa"), TABLE | SOFA)
 
 
+def test_texts_are_told_apart_from_labels(edit):
+    (step,) = edit("--select", "sofa", "--labels", "sofa,table,wall", "--remove")[1]["steps"]
+    assert step["chosen"] == 200
+
+
+def test_the_name_says_the_format(scene_file, scene, tmp_path):
+    out = tmp_path / "edited.glb"
+    outcome = run("edit", scene_file, "--select", "table", "--extract", "-o", out)
+    assert (outcome.code, outcome.err) == (0, f"wrote {out}\n")
+    np.testing.assert_array_equal(load_scene(out).codes.ids, scene.codes.ids[TABLE])
+
+
 def test_the_file_says_that_it_was_edited(edit):
     edited, _ = edit("--select", "table", "--remove", "--select", "sofa", "--hue", 10)
     assert edited.provenance["edited"] == "remove, hue"

@@ -57,6 +57,17 @@ def test_a_transform_places_it_without_cameras(folder):
     scene, report = merged("--transform", "move.json")
     np.testing.assert_allclose(scene.gaussians.means, small_room().gaussians.means, atol=1e-4)
     assert report["placed"] == []
+    matrix = np.array(json.loads((folder / "move.json").read_text()))
+    np.savetxt(folder / "move.json", matrix)
+    again, _ = merged("--transform", "move.json", "--overwrite")
+    np.testing.assert_array_equal(again.gaussians.means, scene.gaussians.means)
+
+
+def test_cameras_are_given_for_the_scenes_that_bring_none(folder):
+    run("convert", "a.ply", "a.glb", "--cameras", "a.json")
+    outcome = run("merge", "a.glb", "b.ply", "--cameras", "b.json", "-o", "all.glb")
+    assert (outcome.code, outcome.err) == (0, "wrote all.glb\n")
+    assert load_scene("all.glb").cameras.names == walk(6).names
 
 
 def test_scenes_of_one_world_stay_where_they_are(folder):
@@ -99,15 +110,15 @@ def test_photos_that_look_different_are_warned_of(folder):
 @pytest.mark.parametrize(
     ("content", "code", "told"),
     [
-        ("nonsense", 1, "not a 4x4 matrix"),
+        ("nonsense", 1, "not four rows"),
         ("[[1, 0, 0], [0, 1, 0], [0, 0, 1]]", 1, "four rows"),
-        ("[1, 2, 3, 4]", 1, "not a 4x4 matrix"),
-        (json.dumps([["1"] * 4] * 4), 1, "four rows"),
-        ("[" * 50_000, 1, "not a 4x4 matrix"),
+        ("[1, 2, 3, 4]", 1, "not four rows"),
+        (json.dumps([["1"] * 4] * 4), 1, "else than numbers"),
+        ("[" * 50_000, 1, "not four rows"),
         (" " * 100_000, 1, "100000 bytes"),
         (json.dumps(np.diag([1, 2, 1, 1]).tolist()), 2, "no similarity"),
         (json.dumps(np.diag([1, 1, -1, 1]).tolist()), 2, "mirrors"),
-        ("[[NaN,0,0,0],[0,1,0,0],[0,0,1,0],[0,0,0,1]]", 2, "not affine"),
+        ("[[NaN,0,0,0],[0,1,0,0],[0,0,1,0],[0,0,0,1]]", 2, "NaN or infinity"),
     ],
 )
 def test_files_that_hold_no_similarity_are_refused(folder, content, code, told):

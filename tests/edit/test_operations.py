@@ -144,7 +144,7 @@ def test_a_matrix_becomes_the_similarity_it_stands_for(seed):
         (np.diag([1.0, 1, 0, 1]), "flattens"),
         (np.diag([1.0, 2, 1, 1]), "stretches"),
         (np.eye(4) + np.eye(4, k=1) * [[1], [0], [0], [0]], "shears"),
-        (np.eye(4) * np.nan, "affine"),
+        (np.eye(4) * np.nan, "NaN or infinity"),
         (np.diag([1.0, 1, 1, 2]), "affine"),
     ],
 )
