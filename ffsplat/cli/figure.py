@@ -46,8 +46,9 @@ class Figure:
 
     @cached_property
     def novel(self) -> "Cameras":
-        """A loop of places that no photo was taken from."""
-        return camera_path(self.painter.scene, None, self.columns, self.size)
+        """A loop of places that no photo was taken from, as many as views are shown."""
+        frames = len(self.chosen) or self.columns
+        return camera_path(self.painter.scene, None, frames, self.size)
 
     @cached_property
     def cameras(self) -> "Cameras":
@@ -61,6 +62,7 @@ class Figure:
             intrinsics=np.concatenate([view.intrinsics for view in views]),
             sizes=np.concatenate([view.sizes for view in views]),
             names=tuple(view.names[0] for view in views),
+            thumbnails=None,
         )
 
     def rows(self, photos: Path | None) -> list[Row]:
@@ -101,7 +103,7 @@ class Figure:
 
     def _codes(self) -> Row:
         tiles, entries = self.painter.labels("codes", self.cameras)
-        more = f"\n{len(entries)} kinds" if len(entries) > MOST_NAMES else ""
+        more = f"\n{MOST_NAMES} of {len(entries)} kinds" if len(entries) > MOST_NAMES else ""
         level = self.painter.options.get("level", "whole")
         return Row("Codes", tiles, f"{level} things{more}", entries[:MOST_NAMES])
 

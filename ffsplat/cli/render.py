@@ -178,8 +178,8 @@ def _sheet(
 
 
 def _tile_of(scene: "Scene") -> tuple[int, int]:
-    """SHEET_WIDTH across, and as high as the first camera's image."""
-    if scene.cameras is None:
+    """SHEET_WIDTH across, and of the shape that most cameras' images have."""
+    if scene.cameras is None or not len(scene.cameras):
         return SHEET_WIDTH, SHEET_WIDTH * SIZE[1] // SIZE[0]
-    width, height = (int(side) for side in scene.cameras.sizes[0])
-    return SHEET_WIDTH, min(max(1, round(SHEET_WIDTH * height / width)), MAX_SIDE)
+    shapes = sorted(height / width for width, height in scene.cameras.sizes.tolist())
+    return SHEET_WIDTH, min(max(1, round(SHEET_WIDTH * shapes[(len(shapes) - 1) // 2])), MAX_SIDE)

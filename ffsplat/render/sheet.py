@@ -24,6 +24,10 @@ SMALL = 12
 LINE = 20
 """Sizes of letters and of a line, in pixels."""
 
+ELLIPSIS = "\u2026"
+LONGEST = 300
+"""Letters of a text that are looked at; a file may hold names without end."""
+
 SWATCH = 12
 INK, GREY, PAPER = (20, 20, 20), (120, 120, 120), (255, 255, 255)
 LARGEST = 1 << 28
@@ -77,7 +81,7 @@ def sheet(
             if tile is not None:
                 canvas.paste(Image.fromarray(tile), (left, top))
         for caption, left in zip(row.captions, plan.lefts, strict=False):
-            text = _fitted(caption, size[0])
+            text = _cut_within(caption, size[0])
             draw.text((left, top - 4), text, GREY, _font(SMALL), anchor="ls")
         _draw_legend(draw, row, corners)
     if footer:
@@ -159,12 +163,29 @@ def _draw_legend(draw: ImageDraw.ImageDraw, row: Row, corners: Sequence[tuple[in
 
 def _fitted(text: str, width: int, size: int = SMALL) -> str:
     """The text on one line, cut where it is wider than so many pixels."""
-    plain = "".join(c if c.isprintable() else " " for c in text[:300])
+    plain = _on_one_line(text)
     if _font(size).getlength(plain) <= width:
         return plain
-    while plain and _font(size).getlength(plain + "\u2026") > width:
+    while plain and _font(size).getlength(plain + ELLIPSIS) > width:
         plain = plain[:-1]
-    return plain + "\u2026"
+    return plain + ELLIPSIS
+
+
+def _cut_within(name: str, width: int) -> str:
+    """The name of a file, cut in its middle: names of one series differ at their ends."""
+    plain, font = _on_one_line(name), _font(SMALL)
+    if font.getlength(plain) <= width:
+        return plain
+    half = len(plain) // 2
+    head, tail = plain[:half], plain[half:]
+    while head and font.getlength(head + ELLIPSIS + tail) > width:
+        head, tail = head[:-1], tail[1:]
+    return head + ELLIPSIS + tail
+
+
+def _on_one_line(text: str) -> str:
+    shown = text if len(text) <= LONGEST else text[: LONGEST // 2] + text[-LONGEST // 2 :]
+    return "".join(c if c.isprintable() else " " for c in shown)
 
 
 def _font(size: int) -> Any:

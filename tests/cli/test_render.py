@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from command import run
 from PIL import Image
+from small_room import small_room
 
 from ffsplat.cli import pictures
+from ffsplat.cli.render import _tile_of
 from ffsplat.errors import UsageError
 from ffsplat.io import save_scene, write_cameras
 from ffsplat.types import Cameras
@@ -41,7 +43,8 @@ def cameras_file(tmp_path) -> Path:
     intrinsics = np.array([[400, 0, 200], [0, 400, 100], [0, 0, 1]], np.float32)
     sizes = np.array([[400, 200], [400, 200]], np.int32)
     path = tmp_path / "cameras.json"
-    write_cameras(Cameras(poses, np.tile(intrinsics, (2, 1, 1)), sizes, ("a", "b")), path)
+    small = np.ones((2, 16, 16), np.uint8)
+    write_cameras(Cameras(poses, np.tile(intrinsics, (2, 1, 1)), sizes, ("a", "b"), small), path)
     return path
 
 
@@ -306,6 +309,16 @@ def test_photos_stand_above_their_views(sheet, cameras_file, tmp_path):
     assert outcome.code == 1
     assert "cannot read" in outcome.err
     assert not out.exists()
+
+
+def test_a_sheet_has_no_more_columns_than_views_and_the_shape_of_most(sheet, cameras_file):
+    image, _ = sheet("--cameras", cameras_file, "--columns", 16)
+    assert image.shape[1] == 24 + 132 + 2 * 96 + 8 + 24
+    sizes = np.array([[30, 40], [40, 30], [400, 300]], np.int32)
+    lens = np.tile(np.eye(3, dtype=np.float32), (3, 1, 1))
+    poses = np.tile(np.eye(4, dtype=np.float32), (3, 1, 1))
+    mixed = replace(small_room(10), cameras=Cameras(poses, lens, sizes, ("a", "b", "c")))
+    assert _tile_of(mixed) == (320, 240)
 
 
 def test_a_sheet_without_cameras_shows_a_loop(sheet, draw):

@@ -97,6 +97,16 @@ def test_the_margins_are_white_whatever_the_words_are():
     assert twin.shape[1] == drawn.shape[1]
 
 
+def test_long_names_keep_their_ends():
+    drawn = [
+        sheet([Row("photos", [tile(0, 200)], captions=[f"{'a long way to say ' * 9}{number}.jpg"])])
+        for number in (1, 2)
+    ]
+    assert (drawn[0] != drawn[1]).any()
+    twin = sheet([Row("photos", [tile(0, 200)], captions=["x" * 9000 + "end"])])
+    assert twin.shape == drawn[0].shape
+
+
 def test_what_cannot_be_laid_out_is_refused():
     for rows in ([], [Row("a", [])], [Row("a", [None])]):
         with pytest.raises(UsageError, match="not of 0"):
