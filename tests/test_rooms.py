@@ -259,11 +259,16 @@ def test_many_classes_and_parts_are_seen(batch):
 
 
 def test_every_name_of_the_lexicon_is_built():
-    scenes, _ = build_scenes(list(range(SPLITS["preview"][0], SPLITS["preview"][80])))
-    real = scenes.shape >= 0
-    wholes, parts = scenes.whole[real].unique(), scenes.part[real].unique()
-    assert {WHOLE_NAMES[i] for i in wholes} | {"floor", "ceiling"} == set(WHOLE_NAMES)
-    assert {PART_NAMES[i] for i in parts} == set(PART_NAMES)
+    wholes, parts = {"floor", "ceiling"}, set()
+    for row in (29, 27, 61, 23, 58, 12, *range(80)):  # those with rare things first
+        scenes, _ = build_scenes([SPLITS["preview"][row]])
+        real = scenes.shape >= 0
+        wholes |= {WHOLE_NAMES[i] for i in scenes.whole[real].unique()}
+        parts |= {PART_NAMES[i] for i in scenes.part[real].unique()}
+        if (wholes, parts) == (set(WHOLE_NAMES), set(PART_NAMES)):
+            break
+    assert wholes == set(WHOLE_NAMES)
+    assert parts == set(PART_NAMES)
 
 
 def test_cameras_stay_in_their_ranges(batch):
