@@ -88,7 +88,8 @@ def sight_distances(
     `a`. Over that depth, two cameras in one place at an angle of 57 degrees are about 1 apart.
     """
     apart = np.empty((len(a), len(b)))
-    _write_distances(a, b, middle, apart)
+    one_type = (np.require(array, requirements=["C", "W"]) for array in (a, b, middle))
+    _write_distances(*one_type, apart)
     return apart
 
 

@@ -91,7 +91,7 @@ def _shared(
     poses: Float64[np.ndarray, "v 4 4"],
 ) -> Shared:
     """Points of thinned depth; `errors` is of log depth, `intrinsics` in pixels of the view."""
-    lenses = intrinsics[:, [0, 1, 0, 1], [0, 1, 2, 2]].astype(np.float64)
+    lenses = intrinsics[:, [0, 1, 0, 1], [0, 1, 2, 2]].astype(np.float64, order="C")
     points, distances = np.empty((*depth.shape, 3), np.float32), np.empty_like(depth)
     grid_points(depth, errors, lenses, poses, STEP, points, distances)
     return Shared(points, depth, distances, poses)
