@@ -26,7 +26,7 @@ _NAMES = {"rgb": "RGB"}
 """Colourings that are not called by their key."""
 
 _GREY = (66, 69, 75)
-_STYLE = "font-size:0.8em;line-height:1.4;min-height:3.4em;padding:0.25em 0.75em;"
+_STYLE = "font-size:0.8em;line-height:1.4;min-height:3.8em;padding:0.25em 0.75em 0.6em;"
 _SMALL_STYLE = "font-size:0.8em;padding:0 0.75em 0.5em;"
 _ERROR_STYLE = "color:#ff8787;"
 

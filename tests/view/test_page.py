@@ -162,9 +162,30 @@ def test_a_click_selects_the_thing_below(page, room, kept):
     shows(page, lambda p: selected(p) > 0.03, kept / "clicked.png")
 
 
+def test_what_is_hidden_is_not_seen_until_all_is_shown(page, room, kept):
+    press(page, "Hide")
+    says(page, "80 Gaussians hidden")
+    shows(page, lambda p: selected(p) + hot(p) < 0.001, kept / "hidden.png")
+    press(page, "Show all")
+    says(page, "80 Gaussians shown again")
+    shows(page, lambda p: hot(p) > 0.03, kept / "shown.png")
+
+
+def test_a_new_colour_is_seen_at_once_and_goes_again(page, room, kept):
+    viewer = room[0]
+    click_at(page, *place_of(room, middle_of(viewer.session.scene, slice(120, 200))))
+    says(page, "80 Gaussians selected")
+    turn_to(page, "Change", "Recolour")
+    press(page, "Recolour")
+    says(page, "80 Gaussians recoloured")
+    shows(page, lambda p: selected(p) + blue(p) < 0.001 and red(p) > 0.03, kept / "red.png")
+    press(page, "Undo")
+    says(page, "the last change is undone")
+    shows(page, lambda p: blue(p) > 0.003, kept / "blue.png")
+
+
 def test_what_is_selected_can_be_removed_and_comes_back(page, room, kept):
     viewer = room[0]
-    turn_to(page, "Change", "Remove")
     press(page, "Remove")
     says(page, "80 Gaussians removed")
     until(lambda: len(viewer.session.scene) == COUNT - 80, "nothing was removed")
@@ -202,4 +223,4 @@ def test_a_screenshot_comes_as_a_download(page, room, kept):
         assert image.width / image.height == pytest.approx(size[0] / size[1], rel=0.02)
         pixels = np.asarray(image.convert("RGBA")).astype(int)
         image.save(kept / "download.png")
-    assert (np.abs(pixels - [98, 220, 222, 255]).max(axis=-1) < 60).mean() > 0.02
+    assert (np.abs(pixels - [25, 150, 246, 255]).max(axis=-1) < 60).mean() > 0.02
