@@ -6,7 +6,7 @@ import sys
 def main() -> int:
     """Run the command line and return its exit code (see `ffsplat.cli.failures`)."""
     try:
-        from ffsplat.cli.environment import StopSignals, prepare_environment
+        from ffsplat.cli.environment import StopSignals, leave, prepare_environment
     except KeyboardInterrupt:
         sys.stderr.write("error: interrupted\n")
         return 130
@@ -15,7 +15,7 @@ def main() -> int:
             prepare_environment()
             from ffsplat.cli.app import run
 
-            return run(None, signals)
+            return leave(run(None, signals))
         except BaseException:
             # A signal while modules were imported (later ones are heard in `run`); Python may have
             # wrapped it in an error of its own, as it does while a class is made.

@@ -3,10 +3,15 @@
 import atexit
 import os
 import signal
+import sys
+import threading
 import warnings
 from types import FrameType
 
 REPEAT_SECONDS = 0.5
+
+MAPPER = "mapper"
+"""Name of the thread in which the network of a stream runs."""
 
 
 class Interrupted(BaseException):
@@ -76,3 +81,16 @@ def prepare_environment() -> None:
     # Nobody at a command line can act on a library's deprecations, nor should `-W error` or
     # PYTHONWARNINGS make them fatal; ffsplat's own warnings go through logging.
     warnings.simplefilter("ignore")
+
+
+def leave(code: int) -> int:
+    """The exit code of a command that is done; does not return if its network is not.
+
+    The interpreter would end under a thread that is in native code, which aborts the process.
+    """
+    if any(thread.name == MAPPER for thread in threading.enumerate()):
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                stream.flush()
+        os._exit(code)
+    return code

@@ -53,8 +53,10 @@ def _log_lines(context: click.Context, _: click.Parameter, value: bool) -> None:
 @click.option("--record", type=FILE, help="Record frames, poses and map for robots (MCAP).")
 @click.option("--publish", multiple=True, metavar="WHERE",
               help="Publish them while it runs: ros2, or zenoh:KEY.")  # fmt: skip
+@click.option("--query", multiple=True, metavar="TEXT",
+              help="Mark there what this finds in the map, again and again.")  # fmt: skip
 @click.option("--serve", is_flag=True, help="Serve the map while it grows, until Ctrl-C.")
-@click.option("--view", is_flag=True, help="Serve, and open the map in a browser.")
+@click.option("--view", is_flag=True, help="Serve, and open the page in a browser.")
 @loading_options
 @click.option("--fps", type=POSITIVE, help="Photos a second of a folder, frames used of a video.")
 @click.option("--realtime", type=POSITIVE, metavar="SPEED",
@@ -88,7 +90,7 @@ def command(console: Console, source: str | None, as_json: bool, **options: Any)
     SOURCE is a folder or quoted pattern of photos, a video file, webcam or webcam:1, an address
     rtsp://..., a .bag or .mcap file, a rosbag2 folder, ros2:/TOPIC or zenoh:KEY. Without it, or
     with "-", frames come from clients of the server. Ctrl-C ends the stream, and the scene is
-    written.
+    written. The page shows the map and asks it; for more, `ffsplat view ws://HOST:PORT/stream`.
     """
     loading = {name: options.pop(name) for name in LOADING}
     playing = {name: options.pop(name) for name in ("fps", "realtime", "topic")}
@@ -96,6 +98,10 @@ def command(console: Console, source: str | None, as_json: bool, **options: Any)
     if console.quiet or as_json:
         silence_downloads()
     with contextlib.ExitStack() as stack:
+        if plan.server is not None:
+            from ffsplat.stream.server.serve import check
+
+            check(plan.server)
         frames = _open(source, playing)
         if frames is not None:
             stack.callback(frames.close)
@@ -156,15 +162,15 @@ def _run(
     try:
         with GentleStop() as stop, _telling(engine, plan) as note:
             pump = None if source is None else Pump(source, engine, plan.max_frames, note)
-            engine.start()
-            with _serving(console, engine, plan):
+            with _working(console, engine, plan):
                 if pump is not None:
                     pump.start()
                 follow(engine, pump, stop, plan.seconds, plan.server is not None, tell)
                 alive, seconds = engine.alive, time.monotonic() - start
                 if pump is not None:
                     pump.stop()
-            _end(engine)
+                until = time.monotonic() + STOP_SECONDS
+            _end(engine, until, patient=stop.received is None)
             cut = stop.received is not None or (pump is not None and pump.failure is not None)
             written = _save(console, mapper, plan, cut)
     finally:
@@ -180,19 +186,24 @@ def _run(
     return _code(stop, pump, source, facts)
 
 
-def _end(engine: "Engine") -> None:
-    """Stop the engine, with patience for the frame that is in the network."""
-    if not any(engine.stop(seconds) for seconds in (STOP_SECONDS, engine.settings.hang_s)):
+def _end(engine: "Engine", until: float, patient: bool) -> None:
+    """Stop the engine by that time; be `patient` with a frame in the network if nobody presses."""
+    ended = engine.stop(max(0.0, until - time.monotonic()))
+    if not ended and not (patient and engine.stop(engine.settings.hang_s)):
         raise StreamError(
-            f"the network has not come back for {engine.settings.hang_s:g} s: no scene is written",
+            "the network does not come back: no scene is written",
             "--checkpoint saves the map meanwhile",
         )
 
 
 @contextlib.contextmanager
-def _serving(console: Console, engine: "Engine", plan: Plan) -> Iterator[None]:
-    """Serve while the block runs, if that was asked for; this also stops the engine."""
+def _working(console: Console, engine: "Engine", plan: Plan) -> Iterator[None]:
+    """Have the engine work while the block runs, and serve its map if that was asked for.
+
+    The end of a server also stops the engine.
+    """
     if plan.server is None:
+        engine.start()
         yield
         return
     from ffsplat.stream.server.serve import ServerThread
@@ -200,6 +211,7 @@ def _serving(console: Console, engine: "Engine", plan: Plan) -> Iterator[None]:
     server = ServerThread(engine, settings=plan.server)
     address = server.start()
     try:
+        engine.start()
         console.note(f"serving at {address.stream}, page at {address.page}")
         if plan.view and not webbrowser.open(address.page):
             console.warning(f"no browser could be started: open {address.page}")
@@ -214,13 +226,13 @@ def _telling(engine: "Engine", plan: Plan) -> Iterator["Note | None"]:
 
     Gives what is to be told of frames, None if nobody wants to know.
     """
+    if plan.record is None and not plan.publish:
+        yield None
+        return
     from ffsplat.stream.replica.replica import Replica
 
     with contextlib.ExitStack() as stack:
         sinks = [stack.enter_context(contextlib.closing(sink)) for sink in _sinks(plan)]
-        if not sinks:
-            yield None
-            return
         replica = Replica()
 
         def take(delta: "MapDelta") -> None:
@@ -238,19 +250,14 @@ def _telling(engine: "Engine", plan: Plan) -> Iterator["Note | None"]:
 
 def _sinks(plan: Plan) -> Iterator["Sink"]:
     """What the options ask for."""
+    from ffsplat.stream.ros.output import MapMessages
+    from ffsplat.stream.ros.publish import open_sink
+    from ffsplat.stream.ros.record import Recorder
+
     if plan.record is not None:
-        from ffsplat.stream.ros.record import Recorder
-
-        yield Recorder(plan.record, plan.overwrite)
+        yield Recorder(plan.record, plan.overwrite, MapMessages(queries=plan.query))
     for text in plan.publish:
-        if text == "ros2":
-            from ffsplat.stream.ros.node import RosSink
-
-            yield RosSink()
-        else:
-            from ffsplat.stream.sources.zenoh import ZenohSink
-
-            yield ZenohSink(text.removeprefix("zenoh:"))
+        yield open_sink(text, MapMessages(queries=plan.query))
 
 
 def _save(console: Console, mapper: "Mapper", plan: Plan, cut: bool) -> list[Path]:

@@ -26,6 +26,7 @@ class Plan:
     out: Path | None
     record: Path | None
     publish: tuple[str, ...]
+    query: tuple[str, ...]
     overwrite: bool
     drop: Any
     checkpoint: Path | None
@@ -57,18 +58,22 @@ def plan_of(source: str | None, options: dict[str, Any]) -> Plan:
     serve = options["serve"] or options["view"]
     out, record = options["out"], options["record"]
     if not (out or record or serve or options["publish"]):
-        raise UsageError("nothing would come of the map", "give --out, --serve, --view or --record")
+        raise UsageError(
+            "nothing would come of the map", "give --out, --serve, --view, --record or --publish"
+        )
     for text in options["publish"]:
         if text != "ros2" and not text.startswith("zenoh:"):
             raise UsageError(f"nobody publishes to {text}", "--publish takes ros2, or zenoh:KEY")
+    if options["query"] and not (record or options["publish"]):
+        raise UsageError("nobody would be told what --query finds", "give --record or --publish")
     if source in (None, *CLIENTS) and not serve:
         raise UsageError("there is no source of frames", "give SOURCE, or --serve to clients")
     if options["resume"] and not options["checkpoint"]:
         raise UsageError("--resume needs the folder to go on from", "give --checkpoint FOLDER")
     _check_files(source, out, record, options["overwrite"])
     kept = (
-        "out", "record", "publish", "overwrite", "drop", "checkpoint", "checkpoint_every", "resume",
-        "view", "seconds", "max_frames",
+        "out", "record", "publish", "query", "overwrite", "drop", "checkpoint", "checkpoint_every",
+        "resume", "view", "seconds", "max_frames",
     )  # fmt: skip
     server = _server_settings(options) if serve else None
     return Plan(server=server, **{name: options[name] for name in kept})

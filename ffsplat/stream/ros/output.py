@@ -88,7 +88,8 @@ class MapMessages:
     `map_from_world` says how the map's world lies in the `map` frame. None: as its first camera
     (MAP_FROM_WORLD), until a frame comes with a pose; from then on the map's world is the sender's
     and `map` is the same. With `correct_odometry`, frames that came with a pose give map -> odom in
-    place of the camera, as REP-105 wants of a localizer: their poses must be those of `odom`.
+    place of the camera, as REP-105 wants of a localizer: their poses must be those of `odom`. What
+    `queries` find is marked whenever the points are told.
     """
 
     def __init__(
@@ -97,9 +98,11 @@ class MapMessages:
         map_from_world: Float64[np.ndarray, "4 4"] | None = None,
         period_s: int | float = 2,
         correct_odometry: bool = False,
+        queries: Sequence[str] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.names = names or FrameNames()
+        self.queries = tuple(queries)
         self._map_from_world = map_from_world
         self._posed = False
         self._period_s = period_s

@@ -6,7 +6,7 @@ from ffsplat.stream.ros.sink import Sink
 
 
 def open_sink(text: str, messages: MapMessages | None = None) -> Sink:
-    """The sink of "zenoh:PREFIX[?connect=...&listen=...]", or of "ros2:", a running ROS 2.
+    """The sink of "zenoh:PREFIX[?connect=...&listen=...]", or of "ros2", a running ROS 2.
 
     Raises UsageError for any other text, and where the package that it needs is not installed;
     StreamError if it cannot be opened.
@@ -20,4 +20,4 @@ def open_sink(text: str, messages: MapMessages | None = None) -> Sink:
         from ffsplat.stream.ros.node import RosSink
 
         return RosSink(messages)
-    raise UsageError(f"{text!r} is nothing to publish to", "give zenoh:PREFIX or ros2:")
+    raise UsageError(f"{text!r} is nothing to publish to", "give zenoh:PREFIX or ros2")

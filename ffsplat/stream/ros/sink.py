@@ -1,9 +1,12 @@
 """What happens in a stream, made into ROS messages and sent off in a thread of its own."""
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
+from ffsplat.errors import UsageError
 from ffsplat.hits import Hit
+from ffsplat.query import query
 from ffsplat.stream.delta import MapDelta
 from ffsplat.stream.frame import Frame, Verdict
 from ffsplat.stream.protocol.blocks import pack_delta
@@ -12,6 +15,8 @@ from ffsplat.stream.replica.replica import Replica
 from ffsplat.stream.ros.backlog import Backlog
 from ffsplat.stream.ros.messages import byte_array
 from ffsplat.stream.ros.output import DELTAS, CopiedMap, MapMessages, Output
+
+log = logging.getLogger(__name__)
 
 MAX_BACKLOG_BYTES = 256 << 20
 """What may wait to be sent; more is dropped and counted."""
@@ -41,6 +46,7 @@ class Sink:
         self._backlog = Backlog(name, MAX_BACKLOG_BYTES, flush)
         self._copy = Replica()
         self._untold = False
+        self._refused: set[str] = set()
         self._next = 1
         self._offer("mount", lambda: [self.messages.mount()], 0)
 
@@ -102,7 +108,22 @@ class Sink:
         """The whole map, if it is not what was told last."""
         if self._untold:
             self._untold = False
-            yield from self.messages.map(self._copy.snapshot())
+            snapshot = self._copy.snapshot()
+            yield from self.messages.map(snapshot)
+            if self.messages.queries:
+                yield self.messages.hits(self._found(), snapshot.time_ns)
+
+    def _found(self) -> list[Hit]:
+        """What the queries find in the map as it is now; a word that nobody knows finds nothing."""
+        scene, hits = self._copy.scene(), []
+        for text in self.messages.queries if scene.codebook is not None else ():
+            try:
+                hits += query(scene, text).hits
+            except UsageError as error:
+                if text not in self._refused:
+                    self._refused.add(text)
+                    log.warning("nothing is marked for %r: %s", text, error)
+        return hits
 
     def _offer(self, kind: str, outputs: Callable[[], Iterable[Output]], size: int) -> bool:
         def job() -> None:

@@ -1,7 +1,9 @@
 """A server that runs: its parts put together, and taken apart again within a time limit."""
 
 import asyncio
+import errno
 import logging
+import os
 import ssl
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -114,10 +116,7 @@ class App:
         except OSError as error:
             self._unsubscribe()
             await services.feed.finish()
-            place = f"{settings.host}:{settings.port}"
-            raise StreamError(
-                f"cannot listen on {place}: {error.strerror or error}", "--port 0 takes a free one"
-            ) from error
+            raise cannot_listen(settings, error) from error
         return self._server.sockets[0].getsockname()[1]
 
     async def end(self) -> None:
@@ -168,6 +167,14 @@ def tls_context(settings: ServerSettings) -> ssl.SSLContext | None:
         pair = f"{settings.tls_cert} with {settings.tls_key}"
         raise UsageError(f"cannot use {pair}: {error}") from error
     return context
+
+
+def cannot_listen(settings: ServerSettings, error: OSError) -> StreamError:
+    """What to say of an address that cannot be had."""
+    code = error.errno or 0  # negative for a name that nobody knows
+    reason = os.strerror(code) if code > 0 else error.strerror or str(error)
+    hint = "--port 0 takes a free one" if code == errno.EADDRINUSE else None
+    return StreamError(f"cannot listen on {settings.host}:{settings.port}: {reason.lower()}", hint)
 
 
 def _choose(connection: ServerConnection, offered: Sequence[Subprotocol]) -> Subprotocol | None:

@@ -4,7 +4,6 @@ import hashlib
 import hmac
 import logging
 import os
-import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -37,22 +36,18 @@ class Tokens:
         """The tokens of a file: one a line, optionally followed by the time at which it ends.
 
         A time is ISO 8601 ("2027-01-31" or "2027-01-31T12:00:00+00:00"), UTC unless it says
-        otherwise. Empty lines and those that start with # are skipped. A warning
-        says if more than its owner and group may read the file.
+        otherwise. Empty lines and those that start with # are skipped.
         Raises UsageError for a file that cannot be read, that is larger than 64 KiB or that holds
         no token, a token of fewer than 16 characters, or a time that is none.
         """
         try:
             with path.open("rb") as file:
-                mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
                 content = file.read(MAX_FILE + 1)
             text = content.decode()
         except (OSError, UnicodeDecodeError) as error:
             raise UsageError(f"cannot read the token file {path}: {error}") from error
         if len(content) > MAX_FILE:
             raise UsageError(f"the token file {path} is larger than {MAX_FILE >> 10} KiB")
-        if os.name == "posix" and mode & 0o007:
-            log.warning("everybody on this machine can read %s: chmod 600 it", path)
         digests, expiries = [], []
         for number, line in enumerate(text.splitlines(), start=1):
             if line.strip() and not line.lstrip().startswith("#"):
@@ -78,6 +73,12 @@ class Tokens:
         matches = [hmac.compare_digest(shown, digest) for digest in self.digests]
         ends = [end for match, end in zip(matches, self.expiries, strict=True) if match]
         return max((end for end in ends if now < end), default=None)
+
+
+def warn_of_readers(path: Path) -> None:
+    """Warn if more than its owner and group may read, or change, a file of tokens."""
+    if os.name == "posix" and path.stat().st_mode & 0o007:
+        log.warning("everybody on this machine can read %s: chmod 600 it", path)
 
 
 def header_of(request: "Request", name: str) -> str | None:

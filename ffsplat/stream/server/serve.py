@@ -2,17 +2,22 @@
 
 import asyncio
 import contextlib
+import importlib
+import os
 import signal
+import socket
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from ffsplat.errors import StreamError, UsageError
 from ffsplat.stream.replica.replica import Replica
+from ffsplat.stream.server.auth import Tokens, warn_of_readers
 from ffsplat.stream.server.services import StreamEngine
 from ffsplat.stream.server.settings import ServerSettings
 
-__all__ = ["Address", "ServerThread", "StreamEngine", "serve"]
+__all__ = ["Address", "ServerThread", "StreamEngine", "check", "serve"]
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,37 @@ class Address:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
+def check(settings: ServerSettings) -> None:
+    """Raise what `serve` would, before anybody waits for a network to be loaded.
+
+    A file of tokens that everybody can read is warned of.
+    """
+    app = _app()
+    app.tls_context(settings)
+    if settings.token_file is not None:
+        Tokens.read(settings.token_file)
+        warn_of_readers(settings.token_file)
+    try:
+        family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+        with socket.socket(family) as listener:
+            if os.name == "posix":  # as asyncio does
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind((settings.host.strip("[]"), settings.port))
+            listener.listen()
+    except OSError as error:
+        raise app.cannot_listen(settings, error) from error
+
+
+def _app() -> Any:
+    """The module of the server; UsageError without the package that it needs."""
+    try:
+        return importlib.import_module("ffsplat.stream.server.app")
+    except ImportError as error:
+        raise UsageError(
+            "serving needs the package websockets", 'pip install "ffsplat[stream]"'
+        ) from error
+
+
 async def serve(
     engine: StreamEngine,
     replica: Replica | None = None,
@@ -54,14 +90,8 @@ async def serve(
     Raises UsageError for a token file or certificate that cannot be used and where websockets is
     not installed, StreamError if the address cannot be had.
     """
-    try:
-        from ffsplat.stream.server.app import App
-    except ImportError as error:
-        raise UsageError(
-            "serving needs the package websockets", 'pip install "ffsplat[stream]"'
-        ) from error
     settings = settings or ServerSettings()
-    app = App(engine, Replica() if replica is None else replica, settings)
+    app = _app().App(engine, Replica() if replica is None else replica, settings)
     with contextlib.ExitStack() as stack:
         if stop is None:
             stop = asyncio.Event()

@@ -5,6 +5,7 @@ import textwrap
 import threading
 from io import BytesIO
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from ros_messages import hit
 from rosbags.highlevel import AnyReader
 from toydeltas import ToyMap
 
-from ffsplat.errors import OutputError, StreamError
+from ffsplat.errors import OutputError, StreamError, UsageError
 from ffsplat.stream.frame import Frame, Verdict
 from ffsplat.stream.protocol.document import write_document
 from ffsplat.stream.protocol.header import Kind
@@ -112,6 +113,23 @@ def test_points_and_path_come_no_more_often_than_asked(tmp_path):
         assert reader.topics["/ffsplat/points"].msgcount == 3 + 1  # and the map at the end
         *_, (connection, _, raw) = reader.messages(reader.topics["/ffsplat/points"].connections)
         assert reader.deserialize(raw, connection.msgtype).width == len(replica)
+
+
+def test_what_queries_find_is_marked_beside_the_points(tmp_path, monkeypatch, caplog):
+    def find(scene, text):
+        if text != "chair":
+            raise UsageError(f"unknown: {text!r}")
+        return SimpleNamespace(hits=[hit()] if len(scene) else [])
+
+    monkeypatch.setattr(sink_module, "query", find)
+    recorded(tmp_path / "a.mcap", messages=MapMessages(queries=("chair", "qwertz")))
+    with AnyReader([tmp_path / "a.mcap"]) as reader:
+        assert (
+            reader.topics["/ffsplat/hits"].msgcount == reader.topics["/ffsplat/points"].msgcount + 1
+        )
+        *_, (connection, _, raw) = reader.messages(reader.topics["/ffsplat/hits"].connections)
+        assert len(reader.deserialize(raw, connection.msgtype).markers) == 1 + 2
+    assert [record.args[0] for record in caplog.records] == ["qwertz"]
 
 
 def test_the_body_of_the_camera_hangs_below_its_optical_frame(tmp_path):

@@ -7,7 +7,13 @@ import pytest
 
 from ffsplat.errors import UsageError
 from ffsplat.stream.server import auth
-from ffsplat.stream.server.auth import Tokens, bearer, is_host_local, is_origin_allowed
+from ffsplat.stream.server.auth import (
+    Tokens,
+    bearer,
+    is_host_local,
+    is_origin_allowed,
+    warn_of_readers,
+)
 from ffsplat.stream.server.settings import ServerSettings
 
 TOKEN = "a-token-of-many-letters"
@@ -76,7 +82,7 @@ def test_secrets_that_everybody_can_read_are_warned_of(tmp_path, caplog, mode, w
     file = tmp_path / "tokens"
     file.write_text("a-token-of-many-letters")
     file.chmod(mode)
-    Tokens.read(file)
+    warn_of_readers(file)
     assert len(caplog.records) == warnings
 
 

@@ -14,7 +14,7 @@ import pytest
 from ffsplat.errors import StreamError, UsageError
 from ffsplat.stream.protocol.control import Bye, Error, Hello
 from ffsplat.stream.replica.replica import Replica
-from ffsplat.stream.server.serve import Address, ServerThread
+from ffsplat.stream.server.serve import Address, ServerThread, check
 from ffsplat.stream.server.settings import ServerSettings
 from tests.stream.server.standin import StandIn, make_delta
 from tests.stream.server.talk import PATIENCE, ask, client, frame, raw, same_map, serving
@@ -34,6 +34,8 @@ def test_an_address_that_is_taken_is_named():
         server = ServerThread(engine, None, ServerSettings(port=address.port))
         with pytest.raises(StreamError, match=f"cannot listen on 127.0.0.1:{address.port}: "):
             server.start()
+        with pytest.raises(StreamError, match="address already in use"):
+            check(server.settings)
     engine.publish(20)  # nobody listens, and nothing waits
 
 
@@ -41,6 +43,8 @@ def test_a_bad_token_file_is_told_at_the_start(tmp_path: Path):
     settings = ServerSettings(port=0, token_file=tmp_path / "none")
     with pytest.raises(UsageError, match="cannot read the token file"):
         ServerThread(StandIn(), None, settings).start()
+    with pytest.raises(UsageError, match="cannot read the token file"):
+        check(settings)
 
 
 def test_without_websockets_the_extra_is_named(monkeypatch):
