@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from data.rooms import SPLITS, endless_rooms, render_rooms
-from data.rooms.cameras import PROBE, is_clear, overlap
+from data.rooms.cameras import PROBE, choose_cameras, is_clear, overlap
 from data.rooms.caster import Cameras, cast, make_tiles, untile
 from data.rooms.pool import pool_tensors
 from data.rooms.render import furnish_rooms
+from data.rooms.scene import build_scenes
 from data.rooms.styles import CLOSE, STEADY, WALK, style_of
 
 WALKED = {
@@ -23,10 +24,17 @@ WALKED = {
 
 
 @cache
+def built():
+    """40 rooms, which are the same in all styles."""
+    return build_scenes(list(range(40)))
+
+
+@cache
 def photographed(style: str) -> tuple[Cameras, torch.Tensor]:
     """Three cameras in each of 40 rooms and what they probe as depth."""
     shares = {} if style == "walk" else {style: 1.0}
-    scenes, cameras = furnish_rooms(list(range(40)), 3, PROBE, PROBE, None, shares=shares)
+    scenes, layouts = built()
+    cameras = choose_cameras(scenes, layouts, list(range(40)), 3, PROBE, PROBE, shares)
     tiles = make_tiles(cameras, torch.full((1, 2), 0.5))
     depth, _ = cast(scenes, cameras, tiles)
     return cameras, untile(depth, tiles, 1, PROBE, PROBE)[:, :, 0]
