@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from ffsplat.edit.operations import Operation
+from ffsplat.errors import UsageError
 from ffsplat.types import Scene
 
 MAX_STEPS = 100
@@ -60,8 +61,14 @@ class History:
     def do(self, operation: Operation, chosen: Bool[np.ndarray, " n"]) -> Scene:
         """Apply an operation; what was taken back before is gone. Returns the new scene.
 
-        Nothing changes if the operation raises.
+        Nothing changes if the operation raises, or if `chosen` is not of the scene as it is now,
+        which is a UsageError.
         """
+        if len(chosen) != len(self._scene):
+            raise UsageError(
+                f"{len(chosen)} truth values for {len(self._scene)} Gaussians",
+                "choose again after something was taken away",
+            )
         changed = operation.apply(self._scene, chosen)
         self._before.append(self._scene)
         self._scene, self._after = changed, []

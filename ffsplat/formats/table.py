@@ -233,7 +233,7 @@ FORMATS = _rows(
     ),
     Format(
         name="langsplat-v2",
-        summary="checkpoints of LangSplatV2, coefficients as codes",
+        summary="checkpoints of LangSplatV2, all levels that lie beside each other, coefficients as codes",
         suffixes=(".pth",),
         module="ffsplat.formats.langsplat_v2",
         reads=True,

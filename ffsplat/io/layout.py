@@ -167,11 +167,18 @@ class Fault(NamedTuple):
 
 
 class RowChecks:
-    """Counts rows that break the format; `rows` is the size of the codebook where known."""
+    """Counts rows that break the format; `rows` is the size of the codebook where known.
 
-    def __init__(self, vertex: Element, layout: Layout, rows: int = MAX_ROWS):
+    With `saturated`, the logit of an opacity may be infinite, which other tools write for 0 and 1.
+    """
+
+    def __init__(
+        self, vertex: Element, layout: Layout, rows: int = MAX_ROWS, saturated: bool = False
+    ):
         self.layout, self.rows = layout, rows
-        self.needed = columns(vertex, layout.needed)
+        opacities = {"opacity"} if saturated else set()
+        self.needed = columns(vertex, tuple(n for n in layout.needed if n not in opacities))
+        self.opacity = columns(vertex, ("opacity",))
         self.rotation = columns(vertex, ROTATION)
         self.scale = columns(vertex, SCALE)
         self.ids = columns(vertex, layout.ids) if layout.codes else []
@@ -205,7 +212,8 @@ class RowChecks:
     def _not_finite(self, block: Float32[np.ndarray, "rows properties"]) -> int:
         if np.isfinite(block).all():  # the whole block lies side by side, so this is quick
             return 0
-        return _bad_rows(np.isfinite(block[:, self.needed]))
+        opacity_known = ~np.isnan(block[:, self.opacity])
+        return _bad_rows(np.hstack([np.isfinite(block[:, self.needed]), opacity_known]))
 
     def _count_codes(self, faults: Counter[Fault], ids: np.ndarray, weights: np.ndarray) -> None:
         total = weights @ np.ones(weights.shape[1], np.float32)

@@ -147,7 +147,7 @@ def read_ply(path: str | Path, *, codebook: str | Path | None = None) -> Scene:
     explicit = None if codebook is None else Path(codebook)
     book = load_codebook(path, explicit, reference) if layout.codes or explicit else None
     limit = len(book) if book else reference.size if reference else MAX_ROWS
-    checks = RowChecks(header.vertex, layout, limit)
+    checks = RowChecks(header.vertex, layout, limit, saturated=True)
     decoder = _Decoder(header, layout)
 
     def scan(span: slice) -> Counter[Fault]:

@@ -5,6 +5,7 @@ import pytest
 from small_room import small_room
 
 from ffsplat.edit import Extract, History, Label, Recolor, Remove
+from ffsplat.errors import UsageError
 
 BLUE = Recolor((0.1, 0.2, 0.9))
 
@@ -105,3 +106,12 @@ def test_old_steps_are_forgotten_beyond_the_bounds_but_never_the_last():
 def test_a_history_without_steps_is_refused():
     with pytest.raises(ValueError, match="0 steps"):
         History(small_room(), max_steps=0)
+
+
+def test_a_choice_of_an_earlier_scene_is_refused():
+    history = History(small_room())
+    first, second, _ = thirds(1000)
+    history.do(Remove(), first)
+    with pytest.raises(UsageError, match="1000 truth values for 666 Gaussians"):
+        history.do(BLUE, second)
+    assert len(history.scene) == 666

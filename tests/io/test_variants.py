@@ -106,3 +106,16 @@ def test_refused(tmp_path: Path, name: str):
     path.write_bytes(make())
     with pytest.raises(SceneFileError, match=message):
         read_ply(path)
+
+
+@pytest.mark.parametrize("bad", [np.inf, np.nan])
+def test_an_infinite_logit_is_an_opacity_of_0_or_1(tmp_path: Path, bad: float):
+    """As LSM writes it: its opacities are a sigmoid's, which is 1 in float32 from 17 on."""
+    logits = np.array([bad, -np.inf] + [0] * (N - 2))
+    changed = [(n, word, logits if n == "opacity" else v) for n, word, v in standard()]
+    (tmp_path / "a.ply").write_bytes(build(changed))
+    if np.isnan(bad):
+        with pytest.raises(SceneFileError, match="1 hold NaN or infinity"):
+            read_ply(tmp_path / "a.ply")
+    else:
+        assert read_ply(tmp_path / "a.ply").gaussians.opacities[:3].tolist() == [1, 0, 0.5]
