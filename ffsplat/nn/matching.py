@@ -15,7 +15,7 @@ def match_logits(
     descriptors: Float[Tensor, "*b n c"], others: Float[Tensor, "*b m c"]
 ) -> Float[Tensor, "*b n m"]:
     """Scores of every cell of one view against every cell of the other, ready for a softmax."""
-    return descriptors @ others.transpose(-1, -2) / MATCH_TEMPERATURE
+    return descriptors / MATCH_TEMPERATURE @ others.transpose(-1, -2)
 
 
 class MatchInjection(nn.Module):
