@@ -143,7 +143,7 @@ FORMATS = _rows(
         carries=frozenset({"shapes", "codes", "instances", "cameras"}),
         precision="8-bit colours and rotations",
         options=(
-            Option("queries", "", "Texts to prepare, with ; or , between; the usual things if none."),
+            Option("queries", "", "Texts to prepare, ; or , between them; the usual things if none."),
         ),
     ),
     Format(
@@ -233,7 +233,7 @@ FORMATS = _rows(
     ),
     Format(
         name="langsplat-v2",
-        summary="checkpoints of LangSplatV2, all levels that lie beside each other, coefficients as codes",
+        summary="checkpoints of LangSplatV2, all levels side by side, coefficients as codes",
         suffixes=(".pth",),
         module="ffsplat.formats.langsplat_v2",
         reads=True,
