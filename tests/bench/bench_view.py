@@ -10,6 +10,7 @@ import argparse
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from ffsplat.codebook import lexicon_codebook
 from ffsplat.types import SH_C0, Gaussians, Scene
 from ffsplat.view import Viewer, viewing
 from ffsplat.view.packing import shapes
-from ffsplat.view.paint import COLORINGS
+from ffsplat.view.paint import COLORINGS, MOST_SEEN, Look, paint
 from ffsplat.view.screen import Packer, Picture
 from ffsplat.view.session import Session
 from tests.stream.server.browser import Page, browser
@@ -89,6 +90,10 @@ def time_server(count: int) -> None:
     for coloring in COLORINGS:
         session.show_as(coloring)
         say(f"colour by {coloring}", best(session.colors))
+    shiny = replace(gaussians, sh=np.repeat(gaussians.sh, 16, axis=1))[:MOST_SEEN]
+    look = Look(world_from_camera=np.eye(4, dtype=np.float32))
+    seen = best(lambda: paint(replace(scene[: len(shiny)], gaussians=shiny), look))
+    say(f"degree 3, {len(shiny)}", seen)
     colors = session.colors()
     say("ask", best(lambda: session.ask("table")))
     say("click", best(lambda: session.click(np.zeros(3), np.array([0.0, 0, 1]), "instance")))
