@@ -27,7 +27,7 @@ MAX_TOKEN_FILE = 64 << 10
 @click.option("--cameras", type=FILE, help="Input cameras, from `infer --cameras-out`.")
 @click.option("--codebook", type=FILE, help="The codebook of the scene, if not beside it.")
 @click.option("--host", default="127.0.0.1",
-              help="Address to serve the page at; on any other the URL holds a secret.")  # fmt: skip
+              help="Address to serve at; on any but this one the URL holds a secret.")  # fmt: skip
 @click.option("--port", type=click.IntRange(0, 65535), default=8080, help="0: a free one.")
 @click.option("--browser/--no-browser", default=True, help="Open the page.")
 @click.option("--max-splats", type=click.IntRange(min=1), default=2_000_000,
