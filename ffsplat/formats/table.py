@@ -141,9 +141,11 @@ FORMATS = _rows(
         reads=False,
         writes=True,
         carries=frozenset({"shapes", "codes", "instances", "cameras"}),
-        precision="8-bit colours and rotations",
+        precision="8-bit colours, opacities and rotations, 16-bit scales",
+        code_precision="8-bit weights of 4 codes",
+        ranges={"scales": (6e-8, 65504.0), "colors": (0.0, 1.0)},
         options=(
-            Option("queries", "", "Texts to prepare, ; or , between them; the usual things if none."),
+            Option("queries", "", "Texts to prepare, ; or , between; the usual things if none."),
         ),
     ),
     Format(
