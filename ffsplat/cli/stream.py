@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 COUNT = click.IntRange(min=1)
 POSITIVE = click.FloatRange(min=0, min_open=True)
-STOP_SECONDS = 10.0
-"""For frames that wait, when the stream is to end."""
+STOP_SECONDS = 9.0
+"""For frames that wait, when the stream is to end: all is to be over within ten."""
 
 BAD = ("undecodable", "too_large", "invalid")
 """Frames of a recording that are no frames: the command then says so by its exit code."""
@@ -170,7 +170,8 @@ def _run(
                 if pump is not None:
                     pump.stop()
                 until = time.monotonic() + STOP_SECONDS
-            _end(engine, until, patient=stop.received is None)
+            if not _end(engine, until, patient=stop.received is None):
+                _give_up(console, plan, stop)
             cut = stop.received is not None or (pump is not None and pump.failure is not None)
             written = _save(console, mapper, plan, cut)
     finally:
@@ -186,14 +187,21 @@ def _run(
     return _code(stop, pump, source, facts)
 
 
-def _end(engine: "Engine", until: float, patient: bool) -> None:
-    """Stop the engine by that time; be `patient` with a frame in the network if nobody presses."""
+def _end(engine: "Engine", until: float, patient: bool) -> bool:
+    """Stop the engine by that time, or be `patient` with a frame in the network; False in vain."""
     ended = engine.stop(max(0.0, until - time.monotonic()))
-    if not ended and not (patient and engine.stop(engine.settings.hang_s)):
-        raise StreamError(
-            "the network does not come back: no scene is written",
-            "--checkpoint saves the map meanwhile",
-        )
+    return ended or (patient and engine.stop(engine.settings.hang_s))
+
+
+def _give_up(console: Console, plan: Plan, stop: "GentleStop") -> None:
+    """Say that the network keeps the map; an error unless nobody wanted a scene of it."""
+    if plan.out is None and stop.received is not None:
+        console.warning("the network does not come back")
+        return
+    raise StreamError(
+        "the network does not come back: no scene is written",
+        "--checkpoint saves the map meanwhile",
+    )
 
 
 @contextlib.contextmanager

@@ -16,9 +16,9 @@ class BagSource(Source):
     """The pictures of one camera in a recording, with intrinsics and poses where it has them.
 
     `topic` is that of the pictures, needed if there are several besides depth. `camera_info_topic`
-    None takes the one beside it. Poses are those of tf in `fixed_frame` (None: map, else odom, else the root
-    of the tree); `poses` False leaves them out. Times are the stamps of the pictures, else when
-    they were recorded, in the order of the recording. Raises StreamError if the file cannot be
+    None takes the one beside it. Poses are those of tf in `fixed_frame` (None: map, else odom, else
+    the root of the tree); `poses` False leaves them out. Times are the stamps of the pictures, else
+    when they were recorded, in the order of the recording. Raises StreamError if the file cannot be
     read or has no such topic; what is damaged inside is skipped and counted in `skipped`.
     """
 
