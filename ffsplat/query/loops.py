@@ -86,6 +86,19 @@ def nearest(ids, weights, norms, halves, rows, found):
 
 
 @exactly_compiled
+def add_four(ids, weights, halves, rows, at, sums):
+    """Add to the score of each text that of four pairs of each code, from column `at` on."""
+    for i in range(len(ids)):
+        a, b = U(ids[i, at] + 1), U(ids[i, at + 1] + 1)
+        c, d = U(ids[i, at + 2] + 1), U(ids[i, at + 3] + 1)
+        wa, wb = halves[weights[i, at]], halves[weights[i, at + 1]]
+        wc, wd = halves[weights[i, at + 2]], halves[weights[i, at + 3]]
+        places, values = (a, b, c, d), (wa, wb, wc, wd)
+        for t in range(len(rows)):
+            sums[t, i] += total(rows, t, places, values)
+
+
+@exactly_compiled
 def cut(ids, weights, halves, counted, gram):
     """The codes on the counted rows: IDs, weights, and the lengths sqrt(w G w^T)."""
     kept, shares = np.full_like(ids, -1), np.zeros_like(weights)

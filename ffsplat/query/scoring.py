@@ -1,16 +1,20 @@
 """Codes against texts: what strategies share, by numba once it is loaded and by numpy before."""
 
 import sys
+from collections.abc import Iterator
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int32
 
 from ffsplat import codes
-from ffsplat.codes import CHUNK, MAX_GRAM, half_values
+from ffsplat.codes import MAX_GRAM, half_values
 from ffsplat.types import NO_ID, SparseCode
 
 PAIRS = 4
-"""Pairs of a code that the loops for numba take; longer codes are scored by numpy."""
+"""Pairs of a code that the loops for numba take at once."""
+
+AT_ONCE = 2**14
+"""Longer codes that are compared at a time."""
 
 
 def margins(code: SparseCode, row_scores: Float[np.ndarray, "rows t"]) -> Float32[np.ndarray, " n"]:
@@ -19,9 +23,10 @@ def margins(code: SparseCode, row_scores: Float[np.ndarray, "rows t"]) -> Float3
     `row_scores` are inner products of rows and texts. Raises SceneFileError as `codes.score`.
     """
     if not _fast(code):
-        cosines = codes.cosine(code, row_scores)
-        gap = cosines[:, 0] - cosines[:, 1:].max(axis=1)
-        return np.where(code.norms > 0, gap, -np.inf).astype(np.float32)
+        gaps = np.empty(len(code), np.float32)
+        for rows, cosines in _cosines(code, row_scores):
+            gaps[rows] = cosines[0] - cosines[1:].max(axis=0)
+        return np.where(code.norms > 0, gaps, np.float32(-np.inf))
     from ffsplat.query import loops
 
     return loops.margins(*_bits(code), half_values(), _columns(code, row_scores))
@@ -40,12 +45,9 @@ def best(
         columns = _columns(code, row_scores)
         return loops.best(*_bits(code), half_values(), columns, np.float32(scale))
     label, share = np.empty(len(code), np.int32), np.empty(len(code), np.float32)
-    for start in range(0, len(code), CHUNK):
-        rows = slice(start, start + CHUNK)
-        cosines = codes.cosine(code[rows], row_scores)
-        label[rows] = cosines.argmax(axis=1)
-        gaps = cosines - cosines.max(axis=1, keepdims=True)
-        share[rows] = 1 / np.exp(scale * gaps).sum(axis=1)
+    for rows, cosines in _cosines(code, row_scores):
+        label[rows] = cosines.argmax(axis=0)
+        share[rows] = 1 / np.exp(scale * (cosines - cosines.max(axis=0))).sum(axis=0)
     known = code.norms > 0
     return np.where(known, label, np.int32(NO_ID)), np.where(known, share, np.float32(0))
 
@@ -87,6 +89,28 @@ def in_space(
         code = SparseCode(ids, np.where(kept, code.weights, np.float16(0)), code.norms)
     norms = codes.norm_in(code, embeddings)
     return SparseCode(code.ids, code.weights, norms.astype(np.float16))
+
+
+def _cosines(
+    code: SparseCode, row_scores: Float[np.ndarray, "rows t"]
+) -> Iterator[tuple[slice, Float32[np.ndarray, "t some"]]]:
+    """Cosines of codes of any width, so many codes at a time that they stay in the cache."""
+    wide = "numba" in sys.modules and code.ids.shape[1] % PAIRS == 0
+    columns = _columns(code, row_scores)
+    for start in range(0, len(code), AT_ONCE):
+        rows = slice(start, start + AT_ONCE)
+        some = code[rows]
+        if not wide:
+            yield rows, codes.cosine(some, row_scores).T
+            continue
+        from ffsplat.query import loops
+
+        found = np.zeros((len(columns), len(some)), np.float32)
+        for at in range(0, code.ids.shape[1], PAIRS):
+            bits = some.weights.view(np.uint16)
+            loops.add_four(some.ids, bits, half_values(), columns, at, found)
+        norms = some.norms.astype(np.float32)
+        yield rows, np.divide(found, norms, out=np.zeros_like(found), where=norms > 0)
 
 
 def _fast(code: SparseCode) -> bool:

@@ -39,10 +39,10 @@ class Options:
     region that fits the text best, as the source does; "all" keeps those from `low` on, the
     threshold of the first step (usual: that of the space's own strategy), below which there is no
     region. "auto" is what does best on rooms: all instances in the lexicon, the best row in a space
-    of embeddings. `select` "member" takes the Gaussians of the region; "feature" those of the whole
-    scene whose cosine with the region is the threshold or more. `stray` drops, by DBSCAN, Gaussians
-    that have fewer than `neighbors` others within that distance and are near no such cluster; 0
-    keeps them.
+    of embeddings; rows, too, where the scene has no instances. `select` "member" takes the
+    Gaussians of the region; "feature" those of the whole scene whose cosine with the region is the
+    threshold or more. `stray` drops, by DBSCAN, Gaussians that have fewer than `neighbors` others
+    within that distance and are near no such cluster; 0 keeps them.
     """
 
     regions: Literal["auto", "instance", "row", "super"] = "auto"
@@ -71,7 +71,8 @@ def kept_regions(
 ) -> tuple[Regions, Int64[np.ndarray, " kept"]]:
     """The regions of the scene, and which of them fit the text."""
     in_words = question.space_name == LEXICON
-    kind = options.regions.replace("auto", "instance" if in_words else "row")
+    grouped = question.scene.instances is not None
+    kind = options.regions.replace("auto", "instance" if in_words and grouped else "row")
     keep = options.keep.replace("auto", "all" if in_words else "best")
     found = _REGIONS[kind](question)
     kept = regions_of_text(question, found, options.low)

@@ -16,7 +16,7 @@ ROWS = unit(RANDOM.standard_normal((30, 12))).astype(np.float32)
 TEXTS = unit(RANDOM.standard_normal((5, 12))).astype(np.float32)
 
 
-@pytest.fixture(params=[4, 2, 6], ids=lambda k: f"{k} pairs")
+@pytest.fixture(params=[4, 2, 6, 8], ids=lambda k: f"{k} pairs")
 def code(request):
     ids = RANDOM.integers(-1, 30, (3000, request.param))
     ids[:7] = -1

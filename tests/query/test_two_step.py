@@ -126,3 +126,5 @@ def test_what_is_usual_depends_on_the_space():
     told = query(room, "chair", strategy="two-step", regions="instance", keep="all")
     np.testing.assert_array_equal(usual.scores, told.scores)
     assert usual.scores.tolist() == [1, 0, 1]
+    bare = replace(room, instances=None)
+    assert query(bare, "chair", strategy="two-step").scores.tolist() == [1, 0, 1]
