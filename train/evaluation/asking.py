@@ -97,13 +97,20 @@ class Room:
 WAYS: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
     "words": {
         "lexicon": ("lexicon", {}),
-        "cosine 0.5": ("cosine", {"threshold": 0.5, "level": "whole"}),
+        "cosine": ("cosine", {}),
+        "cosine 0.25": ("cosine", {"threshold": 0.25}),
+        "cosine 0.5": ("cosine", {"threshold": 0.5}),
+        "cosine 0.25, whole": ("cosine", {"threshold": 0.25, "level": "whole"}),
+        "cosine 0.5, whole": ("cosine", {"threshold": 0.5, "level": "whole"}),
         "softmax": ("softmax", {"labels": WHOLE_NAMES}),
         "two-step": ("two-step", {}),
         "two-step, best region": ("two-step", {"keep": "best"}),
         "two-step, by row": ("two-step", {"regions": "row", "level": "whole"}),
         "two-step, by feature": ("two-step", {"select": "feature"}),
         "hyperplane": ("hyperplane", {}),
+        "growing": ("growing", {}),
+        "growing, by code": ("growing", {"by": "code"}),
+        "ensemble": ("ensemble", {"labels": WHOLE_NAMES}),
     },
     "parts": {
         "lexicon": ("lexicon", {}),
@@ -121,6 +128,8 @@ WAYS: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
         "two-step, best instance": ("two-step", {"regions": "instance"}),
         "hyperplane": ("hyperplane", {}),
         "hyperplane, hinge": ("hyperplane", {"loss": "hinge"}),
+        "growing": ("growing", {}),
+        "ensemble": ("ensemble", {"labels": WHOLE_NAMES}),
     },
 }
 """Strategies and options that are compared, by the kind of scene and question."""
