@@ -119,6 +119,7 @@ def row_scores(question: Question, labels: tuple[str, ...]) -> Float32[np.ndarra
     """Inner products of rows and labels; in the lexicon 1 on the rows that a label names."""
     if len(labels) < 2:
         raise UsageError(
-            "a softmax tells labels apart and needs two or more", "--option labels=a,b,c"
+            "a softmax tells labels apart and needs two or more",
+            "--labels a,b,c or -O labels=a,b,c",
         )
     return question.row_scores(question.encoder.encode(labels))
