@@ -73,7 +73,7 @@ def map_photos(
         min_confidence=min_confidence,
         max_splats=min(MOST_GAUSSIANS, views.valid.size),
         max_keyframes=len(views),
-        max_submaps=len(views) // 2 + 2,
+        max_submaps=len(views) + 1,
         max_frames=len(views),
     )
     mapper = Mapper(predictor, settings)

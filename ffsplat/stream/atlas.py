@@ -19,13 +19,16 @@ from ffsplat.stream.keyframes import (
 from ffsplat.stream.loops import PlaceMemory, global_descriptor
 from ffsplat.stream.map import SplatMap
 from ffsplat.stream.map.meeting import Meeting
-from ffsplat.stream.placing import UNLIKE
+from ffsplat.stream.placing import DOUBT, UNLIKE
 from ffsplat.stream.settings import MapperSettings
 from ffsplat.stream.submaps import Submaps
 from ffsplat.stream.trajectory import Trajectory
 from ffsplat.stream.turns import rotation_of
-from ffsplat.stream.window import Arrival, Window, as_picture, world_poses
+from ffsplat.stream.window import Arrival, Window, as_picture, by_one, world_poses
 from ffsplat.types import NO_ID, Codebook
+
+RIGID = 0.15
+"""Error of a pose, in radians, up to which a keyframe is part of the submap that proves it."""
 
 SPARED = 8
 """Latest keyframes, which the next frames need, that are never forgotten."""
@@ -74,10 +77,13 @@ class Atlas:
         self.now, self.stamp = self.now + 1, self.splats.clock + 1
         pose = world_from_window.poses(window.local_pose(row)[None])[0]
         depth = world_from_window.scale * window.middle(row)
-        submap = self._submap_for(pose, depth, anchored and arrival.given is not None)
-        self.submaps.drift += window.placed.error**2
         for one in others:
             self.submaps.last_seen[one.submap] = self.now
+        ties = self._ties(window) if row == len(window.past) and not anchored else []
+        tied = [(window.past[i].submap, error) for i, error in ties]
+        submap = self._submap_for(pose, depth, anchored and arrival.given is not None, tied)
+        self._tie(window, ties, depth)
+        self.submaps.drift += window.placed.error**2
         keyframe = self._keyframe(window, row, arrival, world_from_window, submap)
         self.keyframes.add(keyframe)
         self.latest = None
@@ -177,16 +183,52 @@ class Atlas:
         self.trajectory.move(number, current, back)
         self.submaps.drop(number)
 
-    def _submap_for(self, pose: Float64[np.ndarray, "4 4"], depth: float, given: bool) -> int:
-        """The submap that a new keyframe belongs to: the current one until it is full."""
-        current = self.submaps.current
+    def _ties(self, window: Window) -> list[tuple[int, float]]:
+        """The rows whose views prove where a new frame is, with their errors: the surest at least.
+
+        Views of one window err together: all of them tell as much as one does.
+        """
+        least = min((error for _, error in window.tied), default=0.0)
+        sure = [(row, error) for row, error in window.tied if error <= max(DOUBT, least)]
+        latest = [window.past[row].number not in self.keyframes for row, _ in sure]
+        # Where a frame that is not in the map was taken is as unsure as the way since the submap.
+        own = np.where(latest, self.submaps.drift, 0.0)
+        errors = np.sqrt(len(sure) * (np.square([error for _, error in sure]) + own))
+        return [(row, float(error)) for (row, _), error in zip(sure, errors, strict=True)]
+
+    def _tie(self, window: Window, ties: Sequence[tuple[int, float]], depth: float) -> None:
+        """Tell what each view says of how the current submap lies to its own."""
+        submaps = self.submaps
+        back = window.placed.similarity.inverse()
+        for row, error in ties:
+            old = window.past[row].submap
+            if old != submaps.current and old in submaps.poses:
+                submaps.tie(old, by_one(window, row, submaps.poses) @ back, depth, error)
+        if ties:
+            submaps.smooth()
+
+    def _submap_for(
+        self,
+        pose: Float64[np.ndarray, "4 4"],
+        depth: float,
+        given: bool,
+        tied: Sequence[tuple[int, float]],
+    ) -> int:
+        """The submap that a new keyframe belongs to: the current one until it is full.
+
+        `tied` are the submaps of the views that prove where it is, with their errors. What is in
+        one submap never moves again beside the rest of it: it must be sure where it is.
+        """
+        submaps, current = self.submaps, self.submaps.current
         full = len(self.keyframes.of_submap(current)) >= self.settings.keyframes_a_submap
-        if current in self.submaps.poses and not full:
-            self.submaps.last_seen[current] = self.now
+        loose = bool(tied) and min((e for n, e in tied if n == current), default=np.inf) > RIGID
+        if current in submaps.poses and not full and not loose:
+            submaps.last_seen[current] = self.now
             return current
-        if len(self.submaps.poses) >= self.settings.max_submaps:
-            self.drop_submap(self.submaps.least_recent())
-        return self.submaps.open(pose, depth, self.now, given)
+        if len(submaps.poses) >= self.settings.max_submaps:
+            self.drop_submap(submaps.least_recent())
+        known = any(number in submaps.poses for number, _ in tied)
+        return submaps.open(pose, depth, self.now, given, known)
 
     def _keyframe(
         self,

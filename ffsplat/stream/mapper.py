@@ -141,8 +141,6 @@ class Mapper:
         None is lost or moving if the settings say that all frames show one place.
         """
         clock = clock or Clock()
-        if self.atlas is not None:
-            self.atlas.submaps.advance()
         past = self._past(arrivals)
         window = see(self.predictor, past, arrivals, self.settings.min_confidence, clock)
         starting = self._starting()
@@ -152,6 +150,8 @@ class Mapper:
         elif not is_finite(window.prediction, 0 if starting else len(past)):
             reason = "not_finite"
         else:
+            if self.atlas is not None:
+                self.atlas.submaps.advance()
             placed = self._laid(window, arrivals, clock)
             reason = "lost" if placed is None else None
             window = placed or window
@@ -193,7 +193,8 @@ class Mapper:
         if surest(tied) > DOUBT and first > 1 and not self._starting():
             window, tied = self._pair(window, tied, arrivals, clock)
         self.placed = lay(window, tied, self.atlas.submaps.poses)
-        window = replace(window, placed=self.placed)
+        sure = () if self._starting() else tuple((one.row, one.error) for one in tied)
+        window = replace(window, placed=self.placed, tied=sure)
         given = arrivals[0].given is not None
         if surest(tied) > DOUBT and not (given or self.settings.believe or self._lost >= PATIENCE):
             self._lost += 1

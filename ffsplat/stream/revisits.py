@@ -38,7 +38,7 @@ class Revisits:
     def choose(self, atlas: Atlas, window: Sequence[Keyframe]) -> None:
         """Choose an old keyframe that looks like the newest one, the last of the window."""
         self.pause = max(0, self.pause - 1)
-        if self.pause or atlas.submaps.correction is not None:
+        if self.pause:
             return
         newest = window[-1]
         recent = {newest.submap, *(one.submap for one in window)}

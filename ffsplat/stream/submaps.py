@@ -28,6 +28,16 @@ LOOP = (0.03, 0.05, 0.05)
 GIVEN = (0.01, 0.01, 0.001)
 """The same of a pose that was given."""
 
+MOST_EDGES = 1024
+"""Edges of the graph: each of 160 submaps is tied to three or four others; then there are loops."""
+
+SMOOTHED = 12
+"""Latest submaps that go, with each keyframe, where all views that tie them have them.
+
+Measured with ffsplat-tiny on walks through four rooms of the preview split, at every fourth frame:
+the ways are off by 0.18 m in the mean, 0.24 m where a submap stays where its window was placed.
+"""
+
 STEPS, MOST_STEPS = 10, 30
 """Steps of the graph's fit that a frame takes, and all that it may take in the end.
 
@@ -42,7 +52,7 @@ class Submaps:
     def __init__(self, splats: Callable[[], SplatMap], graph: PoseGraph | None = None):
         """Submaps of the map that `splats` gives whenever it is asked."""
         self.splats = splats
-        self.graph = PoseGraph() if graph is None else graph
+        self.graph = PoseGraph(MOST_EDGES) if graph is None else graph
         self.poses: dict[int, Similarity] = dict(self.graph.poses)
         self.last_seen: dict[int, int] = dict.fromkeys(self.poses, 0)
         self.current = max(self.poses, default=-1)
@@ -50,26 +60,30 @@ class Submaps:
         self.drift = 0.0
         """Variance of the turn, in square radians, that has come up since the last submap."""
         self.correction: GraphFit | None = None
-        """What is on its way to where the submaps lie since a loop was closed."""
+        """What is on its way to where the submaps lie since a loop was closed, or a view came."""
         self.steps = 0
         """Steps that it has taken."""
 
     def open(
-        self, world_from_camera: Float64[np.ndarray, "4 4"], depth: float, now: int, given: bool
+        self,
+        world_from_camera: Float64[np.ndarray, "4 4"],
+        depth: float,
+        now: int,
+        given: bool,
+        tied: bool = False,
     ) -> int:
-        """Begin a submap at a camera, in the unit of the world, tied to the current one.
+        """Begin a submap at a camera, in the unit of the world.
 
-        `depth` is the median one there; `given` says that the pose was.
+        It is tied to the current one where it stands, unless `tied` says that `tie` will be called
+        for it. `depth` is the median one there; `given` says that the pose was.
         """
         pose = Similarity(1.0, world_from_camera[:3, :3].copy(), world_from_camera[:3, 3].copy())
         number = self.splats().add_submap(pose)
         self.graph.add_node(number, pose)
-        if self.current in self.poses:
+        if self.current in self.poses and not tied:
             before = self.poses[self.current]
             turn = max(LEAST_TURN, float(np.sqrt(self.drift)))
-            rotation, translation, scale = SHARES
-            shares = (turn * rotation, turn * translation, turn * scale)
-            error = _error(shares, depth / before.scale)
+            error = _turned(turn, depth / before.scale)
             self.graph.add_edge(self.current, number, before.inverse() @ pose, error)
         if given:
             self.graph.add_prior(number, pose, _error(GIVEN, depth))
@@ -92,6 +106,25 @@ class Submaps:
         """The submap that was not seen for longest, of all but the current one."""
         others = [number for number in self.poses if number != self.current]
         return min(others, key=lambda number: (self.last_seen[number], number))
+
+    def tie(self, old: int, moved: Similarity, depth: float, error: float) -> None:
+        """Take in that the current submap lies otherwise to `old` than thought, by one view.
+
+        `moved` takes the world as the current one has it to the world as `old` has it, `depth` is
+        the median one there, `error` the expected one of the turn, in radians.
+        """
+        measured = self.poses[old].inverse() @ moved @ self.poses[self.current]
+        turn = max(LEAST_TURN, error)
+        spread = _turned(turn, depth / self.poses[old].scale)
+        self.graph.add_edge(old, self.current, measured, spread)
+
+    def smooth(self) -> None:
+        """Begin to correct the latest submaps by all that ties them to each other and to the rest.
+
+        What a closed loop corrects goes first.
+        """
+        if self.correction is None:
+            self.correction, self.steps = self.graph.fit(fixed=list(self.poses)[:-SMOOTHED]), 0
 
     def close_loop(
         self, old: int, new: int, moved: Similarity, depth: float, agreement: float
@@ -146,6 +179,12 @@ class Submaps:
         self.splats().move_submaps(list(poses), list(poses.values()))
         self.graph.set_poses(poses)
         self.epoch += 1
+
+
+def _turned(turn: float, depth: float) -> PoseError:
+    """The error that comes with one of the turn, in radians."""
+    rotation, translation, scale = SHARES
+    return _error((turn * rotation, turn * translation, turn * scale), depth)
 
 
 def _error(shares: tuple[float, float, float], depth: float) -> PoseError:

@@ -17,6 +17,7 @@ from ffsplat.chunks.some import take_prediction
 from ffsplat.prediction import Prediction
 from ffsplat.stream.canvas import Picture, gather
 from ffsplat.stream.clock import Clock
+from ffsplat.stream.given import through
 from ffsplat.stream.keyframes import Keyframe, choose_views, sight_distances
 from ffsplat.stream.map.grid import grid_points
 from ffsplat.stream.map.kept import kept_pixels
@@ -133,7 +134,9 @@ class Arrival:
 class Window:
     """Some keyframes (`past`, the first rows) and new frames as the network saw them together.
 
-    `kept` are the pixels that may become Gaussians, `placed` is how the window lies in the map.
+    `kept` are the pixels that may become Gaussians, `placed` is how the window lies in the map,
+    `tied` what is known of the first new frame beside the keyframes: (row, expected error of the
+    pose in radians and over the depth).
     """
 
     prediction: Prediction
@@ -141,6 +144,7 @@ class Window:
     past: tuple[Keyframe, ...]
     kept: Bool[np.ndarray, "v h w"]
     placed: Placement
+    tied: tuple[tuple[int, float], ...] = ()
 
     def local_pose(self, row: int) -> Float64[np.ndarray, "4 4"]:
         """The pose of a view in the window's own world."""
@@ -159,6 +163,17 @@ class Window:
         """The median depth of a view, in the window's own unit."""
         depth = self.prediction.depth[0, row].numpy()[self.kept[row]]
         return float(np.median(depth)) if len(depth) else 1.0
+
+
+def by_one(window: Window, row: int, submaps: Mapping[int, Similarity]) -> Similarity:
+    """How a window lies in the world by one of its keyframes alone: its pose and its depths."""
+    one = window.past[row]
+    known = one.depth[THINNED].astype(np.float32) * np.float32(submaps[one.submap].scale)
+    found = window.prediction.depth[0, row].float().numpy()[THINNED]
+    usable = window.kept[row][THINNED] & (known > 0) & (found > 0)
+    ratios = known[usable] / found[usable]
+    scale = float(np.median(ratios)) if len(ratios) else window.placed.similarity.scale
+    return through(window.local_pose(row), world_poses([one], submaps)[0], scale)
 
 
 def see(

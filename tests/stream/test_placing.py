@@ -124,6 +124,12 @@ def test_a_doubtful_frame_is_placed_once_the_next_one_confirms_it(walk):
     reasons = {}
     for frame in walk.frames(0, 26, 2):
         reasons[frame.number] = mapper.add(frame.image, frame.time_ns, number=frame.number).reason
+        if frame.number == 22:
+            assert mapper.atlas is not None
+            submaps = mapper.atlas.submaps
+            errors = [edge.covariance[0, 0] for edge in submaps.graph.edges]
+            # The next submap may be moved by a loop, or by what later frames prove, as far as that.
+            assert max(submaps.drift, *errors) > 0.1
     assert [number for number, reason in reasons.items() if reason == "lost"] == [20]
     numbers, found = poses(mapper)
     assert numbers.tolist() == list(range(0, 26, 2))
@@ -131,10 +137,6 @@ def test_a_doubtful_frame_is_placed_once_the_next_one_confirms_it(walk):
     true = [walk.frame(number).world_from_camera for number in (20, 22)]
     step = np.linalg.inv(found[10]) @ found[11]
     np.testing.assert_allclose(step[:3, :3], (np.linalg.inv(true[0]) @ true[1])[:3, :3], atol=2e-3)
-    # The next submap may be moved by a loop as far as that.
-    assert mapper.atlas.submaps.drift > 0.1 or any(
-        edge.covariance[0, 0] > 0.1 for edge in mapper.atlas.submaps.graph.edges
-    )
 
 
 def test_the_latest_frame_and_a_doubtful_one_are_saved(walk, tmp_path):

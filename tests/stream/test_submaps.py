@@ -5,7 +5,7 @@ from ffsplat.alignment import Similarity
 from ffsplat.stream.graph import sim3
 from ffsplat.stream.map import SplatMap
 from ffsplat.stream.settings import MapperSettings
-from ffsplat.stream.submaps import Submaps
+from ffsplat.stream.submaps import SMOOTHED, Submaps
 from tests.stream.graph.test_graph import assert_same, circle, drift
 
 COUNT = 12
@@ -103,3 +103,34 @@ def test_another_world_waits_for_no_correction(submaps):
     submaps.move_all(by)
     assert submaps.correction is None
     assert_same(submaps.poses, {number: by @ pose for number, pose in expected.items()}, 1e-12)
+
+
+def test_ties_pull_a_submap_to_where_most_views_have_it(submaps):
+    """Two views of three say that the last submap lies elsewhere than where it was opened."""
+    placed = submaps.poses[COUNT - 1] @ drift((0.0, 0.0, 0.1))
+    young = submaps.open(sim3.matrices([rigid(placed)])[0], 1.0, COUNT, given=False, tied=True)
+    off = Similarity(1.1, np.eye(3), np.array([0.3, 0.0, 0.0]))
+    for old, moved in ((COUNT - 1, off), (COUNT - 2, off), (COUNT - 3, Similarity.identity())):
+        submaps.tie(old, moved, 1.0, 0.05)
+    older = {number: pose for number, pose in submaps.poses.items() if number < COUNT - SMOOTHED}
+    expected = submaps.graph.optimize(fixed=list(submaps.poses)[:-SMOOTHED])
+    submaps.smooth()
+    submaps.finish()
+    assert_same(submaps.poses, expected, 0.0)
+    assert_same({number: submaps.poses[number] for number in older}, older, 0.0)
+    moved = submaps.poses[young].translation - placed.translation
+    wanted = (off @ placed).translation - placed.translation
+    assert 0.4 < moved @ wanted / (wanted @ wanted) < 0.9
+
+
+def test_a_submap_without_any_tie_follows_the_current_one(submaps):
+    edges = len(submaps.graph.edges)
+    open_at(submaps, submaps.poses[COUNT - 1], COUNT)
+    assert len(submaps.graph.edges) == edges + 1
+
+
+def test_smoothing_waits_for_a_loop_that_is_being_closed(submaps):
+    assert close(submaps)
+    closing = submaps.correction
+    submaps.smooth()
+    assert submaps.correction is closing

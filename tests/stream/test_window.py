@@ -6,16 +6,22 @@ import numpy as np
 import pytest
 import torch
 
-from ffsplat.chunks.place import shared_views
+from ffsplat.alignment import Similarity
+from ffsplat.chunks.place import FIRST, shared_views
+from ffsplat.geometry import rotation_from_vector
 from ffsplat.pruning import keep_pixels
 from ffsplat.stream.map.kept import kept_pixels
 from ffsplat.stream.mapper import Mapper
 from ffsplat.stream.settings import MapperSettings
-from ffsplat.stream.window import STEP, found_views, known_views, world_poses
+from ffsplat.stream.window import STEP, Window, by_one, found_views, known_views, world_poses
 from tests.stream.stub import Faults, StubPredictor
 from tests.stream.test_stub import frames, views_of, walk
 
 FAULTS = Faults(depth=0.1, turn=1, move=0.02, bad=0.1)
+
+
+def rotation(vector) -> np.ndarray:
+    return rotation_from_vector(torch.tensor(vector, dtype=torch.float64)).numpy()
 
 
 def said():
@@ -65,6 +71,24 @@ def test_what_the_map_knows_of_keyframes_lies_before_their_cameras():
         rows = np.arange(depth.shape[0]) * STEP + STEP // 2 + 0.5
         np.testing.assert_allclose(pixels[..., 0], np.tile(columns, (len(rows), 1)), atol=1e-3)
         np.testing.assert_allclose(pixels[..., 1], np.tile(rows, (len(columns), 1)).T, atol=1e-3)
+
+
+def test_one_keyframe_tells_how_a_window_lies_by_its_pose_and_its_depths():
+    keyframes, submaps = some_keyframes()
+    one = keyframes[-1]
+    unit, own = Similarity(2.5, rotation((0.1, -0.3, 0.2)), np.array([1.0, 2.0, 3.0])), submaps
+    prediction, views = said()
+    depth = prediction.depth.clone()
+    depth[0, 0] = torch.from_numpy(one.depth.astype(np.float32)) * own[one.submap].scale / 2.5
+    depth[0, 0, :20, :20] *= 9  # what a median does not heed
+    poses = prediction.world_from_camera.clone()
+    poses[0, 0] = torch.from_numpy(unit.inverse().poses(world_poses([one], own))[0])
+    prediction = replace(prediction, depth=depth, world_from_camera=poses)
+    window = Window(prediction, views, (one,), np.ones(views.valid.shape, bool), FIRST)
+    found = by_one(window, 0, own)
+    assert found.scale == pytest.approx(unit.scale, rel=1e-5)
+    np.testing.assert_allclose(found.rotation, unit.rotation, atol=1e-5)
+    np.testing.assert_allclose(found.translation, unit.translation, atol=1e-4)
 
 
 def spoilt(**more):

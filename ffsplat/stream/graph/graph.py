@@ -6,7 +6,7 @@ test on the cycle it closes, is refused: a chain bends to any single loop (Latif
 "Robust loop closing over time", RSS 2012). Of those that are let in, the solver follows the most.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Int64
@@ -154,7 +154,8 @@ class PoseGraph:
         start = sim3.matrices([Similarity.identity(), *self._poses.values()])
         stay = np.array([node in held or node == WORLD for node in nodes])
         place = {node: row for row, node in enumerate(nodes)}
-        return GraphFit(np.array(nodes), Fit(start, stay, self._constraints(place), lock_scale))
+        loose = [one for one in self._edges if not (stay[place[one.i]] and stay[place[one.j]])]
+        return GraphFit(np.array(nodes), Fit(start, stay, _constraints(loose, place), lock_scale))
 
     def state(self) -> dict[str, np.ndarray]:
         """All that there is, as arrays; `from_state` goes on from them."""
@@ -219,15 +220,15 @@ class PoseGraph:
                 part_of |= dict.fromkeys(small, large)
         return list({id(part): part for part in part_of.values()}.values())
 
-    def _constraints(self, place: Mapping[int, int]) -> Constraints:
-        edges = self._edges
-        covariances = np.array([edge.covariance for edge in edges]).reshape(-1, 7, 7)
-        return Constraints(
-            ends=np.array([(place[edge.i], place[edge.j]) for edge in edges]).reshape(-1, 2),
-            measured=sim3.matrices(edge.measured for edge in edges),
-            information=np.linalg.inv(covariances),
-            loops=np.array([edge.loop for edge in edges], dtype=bool),
-        )
+
+def _constraints(edges: Sequence[Edge], place: Mapping[int, int]) -> Constraints:
+    covariances = np.array([edge.covariance for edge in edges]).reshape(-1, 7, 7)
+    return Constraints(
+        ends=np.array([(place[edge.i], place[edge.j]) for edge in edges], np.int64).reshape(-1, 2),
+        measured=sim3.matrices(edge.measured for edge in edges),
+        information=np.linalg.inv(covariances),
+        loops=np.array([edge.loop for edge in edges], dtype=bool),
+    )
 
 
 class GraphFit:

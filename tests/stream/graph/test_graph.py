@@ -98,6 +98,20 @@ def test_a_loop_corrects_the_drift_of_scale():
     assert found[39].scale == pytest.approx(1.0, abs=0.02)
 
 
+def test_what_ties_two_that_stay_is_left_out_and_changes_nothing():
+    truth = circle(20)
+    graph = walk(truth, drift(scale=0.99))
+    graph.add_edge(15, 19, relative(truth, 15, 19), ERROR)
+    fixed = set(range(12))
+    fit = graph.fit(fixed)
+    assert len(fit.state()["ends"]) == 9  # 11 - 12 to 18 - 19, and 15 - 19
+    fit.run(30)
+    for node in fixed:
+        graph.add_prior(node, graph.poses[node], PoseError(1e-4, 1e-4, 1e-4))
+    held = graph.optimize()
+    assert_same({node: held[node] for node in fit.found()}, fit.found(), 1e-3)
+
+
 def test_a_locked_scale_never_changes():
     truth = circle(30)
     graph = walk(truth, drift(rotation=(0, 0, 0.004)))
