@@ -16,6 +16,7 @@ from ffsplat.cli.environment import silence_downloads
 from ffsplat.cli.failures import SKIPPED
 from ffsplat.cli.loading import LOADING, loading_options
 from ffsplat.cli.stream_plan import CLIENTS, Plan, plan_of
+from ffsplat.cli.writing import format_options
 from ffsplat.errors import StreamError, UsageError
 
 if TYPE_CHECKING:
@@ -49,7 +50,9 @@ def _log_lines(context: click.Context, _: click.Parameter, value: bool) -> None:
 
 @click.command("stream", short_help=COMMANDS["stream"])
 @click.argument("source", required=False)
-@click.option("-o", "--out", type=FILE, help="The scene to write at the end (PLY).")
+@click.option(
+    "-o", "--out", type=FILE, help="The scene to write at the end, in any format of convert."
+)
 @click.option("--record", type=FILE, help="Record frames, poses and map for robots (MCAP).")
 @click.option("--publish", multiple=True, metavar="WHERE",
               help="Publish them while it runs: ros2, or zenoh:KEY.")  # fmt: skip
@@ -78,6 +81,7 @@ def _log_lines(context: click.Context, _: click.Parameter, value: bool) -> None:
 @click.option("--token-file", type=FILE, help="Secrets that let clients in, one a line.")
 @click.option("--tls-cert", type=FILE, help="Certificate of the server (PEM).")
 @click.option("--tls-key", type=FILE, help="Its key (PEM).")
+@format_options(hidden=True)
 @click.option("--overwrite", is_flag=True, help="Replace the written files if they exist.")
 @click.option("--log-json", is_flag=True, is_eager=True, expose_value=False, callback=_log_lines,
               help="Log sessions and requests too, each line on stderr a JSON object.")  # fmt: skip
@@ -280,7 +284,9 @@ def _save(console: Console, mapper: "Mapper", plan: Plan, cut: bool) -> list[Pat
             raise
         console.warning(str(error))
         return []
-    return scene.save(plan.out, overwrite=plan.overwrite)
+    written = plan.out.write(scene)
+    plan.out.note(scene, console)
+    return written
 
 
 def _code(

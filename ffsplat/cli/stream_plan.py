@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ffsplat.cli.writing import SceneOutput
 from ffsplat.errors import UsageError
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ HANG_SECONDS = {"live": 30.0, "recorded": 600.0}
 class Plan:
     """The options that make no part of it, checked; what was not asked for is None."""
 
-    out: Path | None
+    out: SceneOutput | None
     record: Path | None
     publish: tuple[str, ...]
     query: tuple[str, ...]
@@ -56,7 +57,7 @@ class Plan:
 def plan_of(source: str | None, options: dict[str, Any]) -> Plan:
     """The plan of the command's options; UsageError and OutputError for what cannot be."""
     serve = options["serve"] or options["view"]
-    out, record = options["out"], options["record"]
+    out, record = _scene_output(options), options["record"]
     if not (out or record or serve or options["publish"]):
         raise UsageError(
             "nothing would come of the map", "give --out, --serve, --view, --record or --publish"
@@ -72,22 +73,33 @@ def plan_of(source: str | None, options: dict[str, Any]) -> Plan:
         raise UsageError("--resume needs the folder to go on from", "give --checkpoint FOLDER")
     _check_files(source, out, record, options["overwrite"])
     kept = (
-        "out", "record", "publish", "query", "overwrite", "drop", "checkpoint", "checkpoint_every",
+        "record", "publish", "query", "overwrite", "drop", "checkpoint", "checkpoint_every",
         "resume", "view", "seconds", "max_frames",
     )  # fmt: skip
     server = _server_settings(options) if serve else None
-    return Plan(server=server, **{name: options[name] for name in kept})
+    return Plan(out=out, server=server, **{name: options[name] for name in kept})
+
+
+def _scene_output(options: dict[str, Any]) -> SceneOutput | None:
+    """Where the scene goes and in what format; the options of formats are taken out."""
+    path = options.pop("out")
+    output = SceneOutput.take(path or Path("none.ply"), options, options["overwrite"])
+    if path is None and output.options:
+        raise UsageError("an option of a format needs the scene to write", "give --out")
+    return output if path else None
 
 
 def _check_files(
-    source: str | None, out: Path | None, record: Path | None, overwrite: bool
+    source: str | None, out: SceneOutput | None, record: Path | None, overwrite: bool
 ) -> None:
     """No output may be in the way of another, of the source, or of what must not be replaced."""
-    from ffsplat.io import check_output, scene_outputs
+    from ffsplat.io import check_output
 
-    paths = [*(scene_outputs(out, "ffsplat") if out else []), *([record] if record else [])]
-    for path in paths:
-        check_output(path, overwrite)
+    if out:
+        out.check()
+    if record:
+        check_output(record, overwrite)
+    paths = [*(out.files if out else []), *([record] if record else [])]
     places = [os.path.realpath(path) for path in (*paths, *([source] if source else []))]
     if len(set(places)) < len(places):
         raise UsageError("two of the files are the same", "give each a name of its own")

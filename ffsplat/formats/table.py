@@ -8,7 +8,9 @@ where it writes. `ffsplat convert` and `ffsplat.io.load_scene` know formats from
 import math
 
 from ffsplat.formats.format import Format, Option
-from ffsplat.types import SH_C0
+
+SH_C0 = 0.5 / math.sqrt(math.pi)
+"""As in `types`, which takes NumPy to import."""
 
 
 def _rows(*formats: Format) -> dict[str, Format]:

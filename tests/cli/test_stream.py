@@ -333,7 +333,7 @@ def test_without_ros_publishing_there_says_what_is_missing(mapper, clip):
         (["-", "--out", "s.ply"], "there is no source of frames"),
         (["CLIP", "--out", "s.ply", "--resume"], "--resume needs the folder to go on from"),
         (["CLIP", "--out", "s.ply", "--record", "s.ply"], "two of the files are the same"),
-        (["CLIP", "--out", "s.txt"], "s.txt does not end in .ply"),
+        (["CLIP", "--out", "s.txt"], "no format is known for the name s.txt"),
         (["CLIP", "--serve", "--host", "0.0.0.0"], "refusing to listen on 0.0.0.0 without a token"),
         (["CLIP", "--serve", "--tls-cert", "a"], "TLS needs a certificate and its key"),
         (["nowhere", "--out", "s.ply"], "nowhere is no source of frames"),
@@ -368,3 +368,14 @@ def test_help_loads_neither_numpy_nor_torch():
     )
     done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_the_scene_is_written_in_the_format_of_its_name(mapper, clip, tmp_path):
+    outcome = stream(clip, "--out", tmp_path / "scene.spz", "--spz-version", 3)
+    assert outcome.code == 0
+    assert "note: spz does not carry" in outcome.err
+    assert len(load_scene(tmp_path / "scene.spz")) == len(small_room())
+    assert (
+        "--queries means nothing to spz"
+        in stream(clip, "--out", tmp_path / "other.spz", "--queries", "chair").err
+    )
