@@ -109,14 +109,16 @@ def command(
 
     console: Console = context.obj
     values = {name: options.pop(name) for name in (*SELECTIONS, *OPERATIONS)}
-    steps = steps_in_order(context.meta["order"], values)
+    steps = steps_in_order(context.meta["order"], values, group)
     output = SceneOutput.take(out, options, overwrite)
     choice, encoder = _choice(options), chosen_encoder(space, clip)
     output.check()
     console.progress("reading the scene")
     edited = load_scene(scene, codebook)
+    before, objects = len(edited), None
     if group:
         edited = _grouped(edited, console)
+        objects = _objects(edited)
     if any(step.name == "select" for step in steps):
         encoder = usable(encoder or choose_space(edited, None), offline, accept_license)
         edited = with_rows(edited, encoder)
@@ -127,12 +129,16 @@ def command(
         done.append(one)
         for text in one.warnings:
             console.warning(text)
-    edited = _with_note(edited, done)
+    edited = _with_note(
+        edited, [*(["group"] if group else []), *(one.operation.name for one in done)]
+    )
     files = output.write(edited)
     output.note(edited, console)
     if as_json:
-        console.json(_facts(done, files))
+        console.json(_facts(done, files, before, objects))
     else:
+        if objects is not None:
+            console.result(f"--group: {objects} objects in {before} Gaussians")
         _show(console, done, files)
 
 
@@ -155,18 +161,29 @@ def _grouped(scene: "Scene", console: Console) -> "Scene":
     return group_instances(scene)
 
 
-def _with_note(scene: "Scene", done: Sequence[Done]) -> "Scene":
+def _objects(scene: "Scene") -> int:
+    """How many objects a scene has."""
+    import numpy as np
+
+    assert scene.instances is not None
+    return len(np.unique(scene.instances[scene.instances >= 0]))
+
+
+def _with_note(scene: "Scene", names: Sequence[str]) -> "Scene":
     """The scene with a note in its provenance that it is not what the model made."""
     earlier = scene.provenance.get("edited", "")
-    note = ", ".join(filter(None, [earlier, *(one.operation.name for one in done)]))
+    note = ", ".join(filter(None, [earlier, *names]))
     return replace(scene, provenance={**scene.provenance, "edited": note[-LONGEST_NOTE:]})
 
 
-def _facts(done: Sequence[Done], files: Sequence[Path]) -> dict[str, Any]:
-    """What was done as plain values."""
+def _facts(
+    done: Sequence[Done], files: Sequence[Path], before: int, objects: int | None
+) -> dict[str, Any]:
+    """What was done as plain values; `objects` were found."""
     return {
         "files": [str(path) for path in files],
-        "gaussians": {"before": done[0].before, "after": done[-1].after},
+        "gaussians": {"before": before, "after": done[-1].after if done else before},
+        **({} if objects is None else {"objects": objects}),
         "steps": [
             {
                 "chosen_by": [str(step) for step in one.chosen_by],

@@ -68,14 +68,18 @@ class Step:
         return f"{option} {','.join(shown)}"
 
 
-def steps_in_order(order: Sequence[str], values: dict[str, Any]) -> list[Step]:
+def steps_in_order(
+    order: Sequence[str], values: dict[str, Any], grouped: bool = False
+) -> list[Step]:
     """Selections and operations as they stood; `values` has all those of each option.
 
     Raises UsageError for an operation with nothing chosen before it, a selection without an
-    operation after it, and for nothing to do.
+    operation after it, and for nothing to do unless the scene is `grouped`.
     """
     given = {name: _each(values[name]) for name in (*SELECTIONS, *OPERATIONS)}
     steps = [Step(name, next(given[name])) for name in order if name in given]
+    if grouped and not steps:
+        return []
     if not any(step.name in OPERATIONS for step in steps):
         raise UsageError("nothing to do", "add an operation such as --remove or --recolor COLOR")
     if steps[0].name in OPERATIONS:

@@ -1,6 +1,7 @@
 """`ffsplat edit`: the order of its options, what it writes, and what it refuses."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -185,3 +186,16 @@ def test_an_output_that_exists_is_refused_before_anything_is_read(tmp_path):
     outcome = run("edit", tmp_path / "none.ply", "--select", "table", "--remove", "-o", out)
     assert outcome.code == 5
     assert out.read_bytes() == b"precious"
+
+
+def test_a_scene_may_only_be_grouped(scene_file, tmp_path):
+    pytest.importorskip("sklearn")
+    plain = replace(load_scene(scene_file), instances=None)
+    plain.save(tmp_path / "plain.ply")
+    outcome = run("edit", tmp_path / "plain.ply", "--group", "-o", tmp_path / "out.ply", "--json")
+    assert outcome.code == 0, outcome.err
+    facts, grouped = json.loads(outcome.out), load_scene(tmp_path / "out.ply")
+    assert facts["gaussians"] == {"before": len(plain), "after": len(plain)}
+    assert grouped.instances is not None
+    assert facts["objects"] == len(set(grouped.instances.tolist()) - {-1}) > 1
+    assert grouped.provenance["edited"] == "group"
