@@ -36,7 +36,7 @@ lint: .venv/installed-dev
 
 .venv/installed-dev: pyproject.toml
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --editable '.[dev,train]'
+	$(BIN)/python -m pip install --quiet --no-compile --editable '.[dev,train]'
 	@touch $@
 
 # Other people's splat readers; without npm, or without a network, the tests that need them skip.
