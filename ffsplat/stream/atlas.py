@@ -47,7 +47,7 @@ class Atlas:
         self._map = Beside(splats)
         self.stamp = splats.clock
         """The map's time when the pixels of all keyframes are in."""
-        self.submaps = Submaps(self._map.done, graph)
+        self.submaps = Submaps(self._map, graph)
         self.keyframes = Keyframes(settings.max_keyframes)
         self.memory = PlaceMemory(settings.max_keyframes)
         self.trajectory = Trajectory(settings.max_frames)
@@ -95,6 +95,8 @@ class Atlas:
                 codebook, meaning, self.now,
             )
         )  # fmt: skip
+        if ties:
+            self.submaps.smooth()
         return keyframe
 
     @property
@@ -204,8 +206,6 @@ class Atlas:
             old = window.past[row].submap
             if old != submaps.current and old in submaps.poses:
                 submaps.tie(old, by_one(window, row, submaps.poses) @ back, depth, error)
-        if ties:
-            submaps.smooth()
 
     def _submap_for(
         self,

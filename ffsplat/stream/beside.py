@@ -5,6 +5,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 
 class Beside(Generic[T]):
@@ -24,6 +25,10 @@ class Beside(Generic[T]):
         """Do this with the thing when what was begun before is done."""
         thing = self.done()
         self._work = self._thread.submit(work, thing)
+
+    def submit(self, work: Callable[[], R]) -> Future[R]:
+        """Do what has nothing to do with the thing, after what was begun before."""
+        return self._thread.submit(work)
 
     def done(self) -> T:
         """The thing, when nothing is done to it any more. Raises what the work raised, once."""

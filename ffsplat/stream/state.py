@@ -112,14 +112,14 @@ def _atlas_arrays(atlas: Atlas) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         | _named("frames", _stack(list(frames.values())))
     )
     if atlas.submaps.correction is not None:
-        arrays |= _named("correction", atlas.submaps.correction.state())
+        arrays |= _named("correction", atlas.submaps.correction.fit.state())
     values = {
         "now": atlas.now,
         "cell": atlas.splats.cell,
         "epoch": atlas.submaps.epoch,
         "current": atlas.submaps.current,
         "drift": atlas.submaps.drift,
-        "steps": atlas.submaps.steps,
+        "steps": atlas.submaps.correction.steps if atlas.submaps.correction else 0,
         "last_seen": sorted(atlas.submaps.last_seen.items()),
         "names": [one.source.name for one in keyframes],
         "frames": [(name, one.source.name) for name, one in frames.items()],
@@ -134,9 +134,9 @@ def _atlas(
     atlas = Atlas(settings, splats, PoseGraph.from_state(_part("graph", arrays)))
     atlas.now = values["now"]
     atlas.submaps.epoch, atlas.submaps.current = values["epoch"], values["current"]
-    atlas.submaps.drift, atlas.submaps.steps = values["drift"], values["steps"]
+    atlas.submaps.drift = values["drift"]
     if correction := _part("correction", arrays):
-        atlas.submaps.correction = GraphFit.from_state(correction)
+        atlas.submaps.go_on(GraphFit.from_state(correction), values["steps"])
     atlas.submaps.last_seen = {int(a): int(b) for a, b in values["last_seen"]}
     atlas.trajectory = Trajectory.from_state(settings.max_frames, _part("way", arrays))
     for keyframe in _unstack(_part("keyframes", arrays), values["names"]):

@@ -3,15 +3,18 @@
 Gaussians and cameras live in the frames of submaps. When a place is seen again, the poses of all
 submaps are corrected by a pose graph; nothing inside of them changes, and the epoch counts up.
 What the frame that closes a loop leaves to the next ones is the fit of the graph, by a bounded
-number of steps a frame; it is adopted when it fits.
+number of steps a frame (`correction`); it is adopted when it fits.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Collection, Mapping
+from functools import partial
 
 import numpy as np
 from jaxtyping import Float64
 
 from ffsplat.alignment import Similarity
+from ffsplat.stream.beside import Beside
+from ffsplat.stream.correction import STEPS, Correction
 from ffsplat.stream.graph.edges import PoseError
 from ffsplat.stream.graph.graph import GraphFit, PoseGraph
 from ffsplat.stream.map import SplatMap
@@ -38,31 +41,24 @@ Measured with ffsplat-tiny on walks through four rooms of the preview split, at 
 the ways are off by 0.18 m in the mean, 0.24 m where a submap stays where its window was placed.
 """
 
-STEPS, MOST_STEPS = 10, 30
-"""Steps of the graph's fit that a frame takes, and all that it may take in the end.
-
-Most fits take seven. By three a frame, corrections came two frames later: on a walk of 197 frames
-through a room with ffsplat-tiny the way was then off by 0.25 m instead of 0.22 m.
-"""
-
 
 class Submaps:
     """World poses of the submaps of one map, with their pose graph."""
 
-    def __init__(self, splats: Callable[[], SplatMap], graph: PoseGraph | None = None):
-        """Submaps of the map that `splats` gives whenever it is asked."""
-        self.splats = splats
+    def __init__(self, beside: Beside[SplatMap], graph: PoseGraph | None = None):
+        """Submaps of a map; the thread beside, too, fits the graph."""
+        self.splats = beside.done
+        self._beside = beside
         self.graph = PoseGraph(MOST_EDGES) if graph is None else graph
         self.poses: dict[int, Similarity] = dict(self.graph.poses)
         self.last_seen: dict[int, int] = dict.fromkeys(self.poses, 0)
         self.current = max(self.poses, default=-1)
         self.epoch = 0
+        self.stride = STEPS
         self.drift = 0.0
         """Variance of the turn, in square radians, that has come up since the last submap."""
-        self.correction: GraphFit | None = None
+        self.correction: Correction | None = None
         """What is on its way to where the submaps lie since a loop was closed, or a view came."""
-        self.steps = 0
-        """Steps that it has taken."""
 
     def open(
         self,
@@ -97,7 +93,7 @@ class Submaps:
         self.splats().remove_submap(number)
         self.graph.remove_node(number)
         if self.correction is not None:
-            self.correction.forget(number)
+            self.correction.fit.forget(number)
         del self.poses[number], self.last_seen[number]
         if self.current == number:
             self.current = -1
@@ -124,7 +120,7 @@ class Submaps:
         What a closed loop corrects goes first.
         """
         if self.correction is None:
-            self.correction, self.steps = self.graph.fit(fixed=list(self.poses)[:-SMOOTHED]), 0
+            self._correct(list(self.poses)[:-SMOOTHED])
 
     def close_loop(
         self, old: int, new: int, moved: Similarity, depth: float, agreement: float
@@ -140,23 +136,28 @@ class Submaps:
         error = _error(LOOP, depth / self.poses[old].scale / max(agreement, 0.1))
         if old == new or not self.graph.add_edge(old, new, measured, error, loop=True):
             return False
-        self.correction, self.steps = self.graph.fit(fixed={next(iter(self.poses))}), 0
+        self._correct([next(iter(self.poses))])
         return True
 
-    def advance(self, steps: int = STEPS) -> None:
+    def _correct(self, fixed: Collection[int]) -> None:
+        """Begin to move all submaps but some to where the graph, as it is now, has them."""
+        begin = partial(self.graph.copy().fit, fixed)
+        self.correction = Correction(begin, self._beside, stride=self.stride)
+
+    def go_on(self, fit: GraphFit, steps: int) -> None:
+        """Go on with a correction that has taken some steps already."""
+        self.correction = Correction(lambda: fit, self._beside, steps, self.stride)
+
+    def advance(self) -> None:
         """Go on with the correction that is on its way, if any, and adopt it if it has arrived."""
-        if self.correction is None:
-            return
-        steps = min(steps, MOST_STEPS - self.steps)
-        self.correction.run(steps)
-        self.steps += steps
-        if self.correction.done or self.steps == MOST_STEPS:
+        if self.correction is not None and self.correction.advance():
             arrived, self.correction = self.correction, None
-            self._follow(arrived)
+            self._follow(arrived.fit)
 
     def finish(self) -> None:
         """Adopt the correction that is on its way, if any, now."""
-        self.advance(MOST_STEPS)
+        while self.correction is not None:
+            self.advance()
 
     def _follow(self, correction: GraphFit) -> None:
         """Move submaps to where a fit has them; younger ones go with the last that it knew."""

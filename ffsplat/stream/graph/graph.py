@@ -7,6 +7,7 @@ test on the cycle it closes, is refused: a chain bends to any single loop (Latif
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from copy import copy
 
 import numpy as np
 from jaxtyping import Int64
@@ -157,6 +158,12 @@ class PoseGraph:
         loose = [one for one in self._edges if not (stay[place[one.i]] and stay[place[one.j]])]
         return GraphFit(np.array(nodes), Fit(start, stay, _constraints(loose, place), lock_scale))
 
+    def copy(self) -> "PoseGraph":
+        """The graph as it is, whatever this one becomes."""
+        same = PoseGraph(self.max_edges)
+        same._poses, same._edges = dict(self._poses), list(self._edges)
+        return same
+
     def state(self) -> dict[str, np.ndarray]:
         """All that there is, as arrays; `from_state` goes on from them."""
         covariances = [edge.covariance for edge in self._edges]
@@ -242,6 +249,15 @@ class GraphFit:
     def done(self) -> bool:
         """Whether further steps would change nothing."""
         return self._fit.done
+
+    def after(self, steps: int) -> "GraphFit":
+        """The search after at most so many steps more; this one stays where it is.
+
+        What either forgets, both do.
+        """
+        fit = copy(self._fit)
+        fit.run(steps)
+        return GraphFit(self.nodes, fit)
 
     def forget(self, node: int) -> None:
         """Say nothing of a node: it was removed, and its number may be given again."""
