@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32, UInt8
-from PIL import Image
 
 from ffsplat.decode import view_size
+from ffsplat.stream.resize import resized
 from ffsplat.types import Views, ViewSource
 
 
@@ -45,7 +45,7 @@ class Canvas:
         across, down = self._inside(width, height)
         pixels = np.zeros((self.size[1], self.size[0], 3), np.uint8)
         valid = np.zeros(pixels.shape[:2], bool)
-        pixels[:down, :across] = _resized(image, (across, down))
+        pixels[:down, :across] = resized(image, (across, down))
         valid[:down, :across] = True
         original_from_view = np.diag([width / across, height / down, 1.0])
         known = np.full((3, 3), np.nan, np.float32)
@@ -76,9 +76,3 @@ def gather(pictures: list[Picture]) -> Views:
         np.stack([one.intrinsics for one in pictures]),
         tuple(one.source for one in pictures),
     )
-
-
-def _resized(image: UInt8[np.ndarray, "h w 3"], size: tuple[int, int]) -> np.ndarray:
-    if image.shape[1::-1] == size:
-        return image
-    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.LANCZOS, None, 2.0))

@@ -32,6 +32,7 @@ from ffsplat.stream.outlet import Outlet, scene_of
 from ffsplat.stream.placing import DOUBT, Tie, lay, surest, ties
 from ffsplat.stream.predictor import Predictor
 from ffsplat.stream.quality import FrameCheck
+from ffsplat.stream.resize import is_pillows
 from ffsplat.stream.revisits import Revisits, take_senders_world, where_given
 from ffsplat.stream.settings import MapperSettings
 from ffsplat.stream.state import load_state, save_state
@@ -94,6 +95,7 @@ class Mapper:
         spare.take_delta()
         warm_up()
         warm_up_graph()
+        is_pillows((4, 4), (2, 2))
         self.predictor.restore(learnt)
 
     def add(
