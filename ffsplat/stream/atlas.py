@@ -1,6 +1,7 @@
 """All that a mapper remembers: Gaussians, submaps, keyframes, places and the way, each bounded."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Float32, Float64
@@ -134,7 +135,18 @@ class Atlas:
             self._local(submap, pose),
             np.array(lens, np.float32),
             keyframe,
+            arrival.given,
         )
+
+    def stand_as_given(self) -> None:
+        """Have all cameras with a pose exactly there, in a world that has become the sender's.
+
+        Gaussians stay where they are in their submaps.
+        """
+        for one in [one for one in self.keyframes if one.given is not None]:
+            pose = self._local(one.submap, one.given)
+            self.keyframes.add(replace(one, submap_from_camera=pose))
+        self.trajectory.stand_as_given(self.submaps.poses, self.submaps.current)
 
     def known(
         self, window: Window, row: int, arrival: Arrival, world_from_window: Similarity

@@ -33,7 +33,7 @@ from ffsplat.stream.placing import DOUBT, Tie, lay, surest, ties
 from ffsplat.stream.predictor import Predictor
 from ffsplat.stream.quality import FrameCheck
 from ffsplat.stream.resize import is_pillows
-from ffsplat.stream.revisits import Revisits, take_senders_world, where_given
+from ffsplat.stream.revisits import Revisits, stand_as_given, take_senders_world, where_given
 from ffsplat.stream.settings import MapperSettings
 from ffsplat.stream.state import load_state, save_state
 from ffsplat.stream.trajectory import Trajectory
@@ -232,19 +232,22 @@ class Mapper:
             meeting = meet(window.prediction, window.kept, row, rows)
             if self._is_new(window, row, meeting, rows):
                 rows.append(row)
-        chosen = set(rows[first:])
+        chosen, lies = set(rows[first:]), dict.fromkeys(range(len(every)), window.placed.similarity)
         if chosen:
             if self.atlas is None:
                 cell = self.settings.cell or self._cell(window)
                 self.atlas = Atlas(self.settings, SplatMap(self.settings, cell))
             self.atlas.clear()
+            said = stand_as_given(window, [one.given for one in every])
+            lies, self.anchored = lies | said, bool(said)
             known: list[Keyframe] = []
             for row in rows:
                 meeting = meet(window.prediction, window.kept, row, rows[: len(known)])
-                similarity = window.placed.similarity
-                known.append(self._insert(window, row, every[row], meeting, known, similarity))
+                known.append(self._insert(window, row, every[row], meeting, known, lies[row]))
+            if self.anchored:
+                self.atlas.stand_as_given()
         return [
-            self._done(window, row, arrival, row in chosen, window.pose(row), clock)
+            self._done(window, row, arrival, row in chosen, lies[row], clock)
             for row, arrival in enumerate(arrivals, first)
         ]
 
@@ -278,8 +281,7 @@ class Mapper:
                 rows, known = [*rows, row], [*known, keyframe]
             else:
                 self.atlas.latest = self.atlas.known(window, row, arrival, similarity)
-            pose = similarity.poses(window.local_pose(row)[None])[0]
-            verdicts.append(self._done(window, row, arrival, new, pose, clock))
+            verdicts.append(self._done(window, row, arrival, new, similarity, clock))
             if new:
                 self.anchored = self.anchored or take_senders_world(self.atlas)
                 if self.settings.loops and not self.anchored:
@@ -338,9 +340,10 @@ class Mapper:
 
     def _done(
         self, window: Window, row: int, arrival: Arrival, keyframe: bool,
-        pose: Float64[np.ndarray, "4 4"], clock: Clock,
+        similarity: Similarity, clock: Clock,
     ) -> Verdict:  # fmt: skip
         assert self.atlas is not None
+        pose = similarity.poses(window.local_pose(row)[None])[0]
         intrinsics = window.prediction.intrinsics[0, row].float().numpy()
         self.atlas.record(arrival, pose, intrinsics, keyframe)
         clock.stop("fuse" if keyframe else "place")

@@ -72,7 +72,7 @@ def take_senders_world(atlas: Atlas) -> bool:
     """Move the map into the sender's world, if the poses given so far tell where that is.
 
     Submaps stand then where their first keyframe with a pose is said to have been taken, others
-    where they stood beside them.
+    where they stood beside them; each camera with a pose stands where it was said to be.
     """
     posed = [one for one in atlas.keyframes if one.given is not None]
     moved = _sender_from_map(atlas, posed) or _sender_from_map(atlas, posed[-RECENT:])
@@ -84,8 +84,32 @@ def take_senders_world(atlas: Atlas) -> bool:
     for one in posed:
         inside.setdefault(one.submap, []).append(one)
     submaps.adopt({n: _as_given(submaps.poses[n].scale, some) for n, some in inside.items()})
+    atlas.stand_as_given()
     _log.info("the map lies in the world of the given poses, scale %.3g", moved.scale)
     return True
+
+
+def stand_as_given(
+    window: Window, given: Sequence[Float64[np.ndarray, "4 4"] | None]
+) -> dict[int, Similarity]:
+    """How each view of the first window lies in the sender's world, if the poses `given` tell that.
+
+    Views with a pose lie exactly there, others where they lie beside these. Empty if nothing tells.
+    """
+    posed = [row for row, pose in enumerate(given) if pose is not None]
+    base, poses = window.placed.similarity, [pose for pose in given if pose is not None]
+    if not posed:
+        return {}
+    there, found = np.stack(poses), np.stack([window.local_pose(row) for row in posed])
+    middle = float(np.median([window.middle(row) for row in posed]))
+    moved = sender_from_map(base.poses(found), there, base.scale * middle)
+    if moved is None:
+        return {}
+    scale = window_scale(moved.scale * base.scale, found, there, middle)
+    return {
+        row: moved @ base if pose is None else through(window.local_pose(row), pose, scale)
+        for row, pose in enumerate(given)
+    }
 
 
 def _as_given(scale: float, keyframes: Sequence[Keyframe]) -> Similarity:

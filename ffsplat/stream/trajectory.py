@@ -1,5 +1,8 @@
 """The way of a camera, frame by frame, in bounded memory."""
 
+from collections.abc import Mapping
+from dataclasses import fields
+
 import numpy as np
 import torch
 from jaxtyping import Float64, Int64
@@ -24,6 +27,7 @@ class Trajectory:
                 ("poses", np.float64, 7),
                 ("intrinsics", np.float32, 6),
                 ("keyframes", np.uint8),
+                ("given", np.float64, 7),
             ],
         )
         self._untold = np.zeros(len(self._records), bool)
@@ -40,18 +44,36 @@ class Trajectory:
         submap_from_camera: Float64[np.ndarray, "4 4"],
         intrinsics: np.ndarray,
         keyframe: bool,
+        given: Float64[np.ndarray, "4 4"] | None = None,
     ) -> None:
-        """Add a frame; `intrinsics` is (fx, fy, cx, cy, width, height)."""
+        """Add a frame; `intrinsics` is (fx, fy, cx, cy, width, height).
+
+        `given` is the pose that came with it, in the sender's world.
+        """
         if self._count >= len(self._records) < self.most:
             grown = np.zeros(min(self.most, 2 * len(self._records)), self._records.dtype)
             grown[: len(self._records)] = self._records
             self._records = grown
             self._untold = np.append(self._untold, np.zeros(len(grown) - len(self._untold), bool))
-        pose = np.append(quaternion_of(submap_from_camera[:3, :3]), submap_from_camera[:3, 3])
-        record = (number, time_ns, submap, pose, intrinsics, keyframe)
+        said = np.full(7, np.nan) if given is None else _as_record(given)
+        pose = _as_record(submap_from_camera)
+        record = (number, time_ns, submap, pose, intrinsics, keyframe, said)
         row = self._count % len(self._records)
         self._records[row], self._untold[row] = record, True
         self._count += 1
+
+    def stand_as_given(self, submaps: Mapping[int, Similarity], current: int) -> None:
+        """Have all frames with a pose exactly there, in a world that has become the sender's.
+
+        `submaps` is how they lie in it; frames of one that is gone belong to the `current` one.
+        """
+        for row in np.flatnonzero(np.isfinite(self._records["given"][: len(self), 0])):
+            record = self._records[row]
+            own = int(record["submaps"])
+            own = own if own in submaps else current
+            pose = submaps[own].inverse().poses(matrices(record["given"][None]))[0]
+            self._records["submaps"][row], self._records["poses"][row] = own, _as_record(pose)
+            self._untold[row] = True
 
     def last(self) -> FramePoses:
         """The last one, if there is any."""
@@ -107,8 +129,7 @@ class Trajectory:
         return np.arange(first, self._count) % len(self._records)
 
     def _chosen(self, rows: Int64[np.ndarray, " c"]) -> FramePoses:
-        names = self._records.dtype.names
-        assert names is not None
+        names = [field.name for field in fields(FramePoses)]
         return FramePoses(**{name: self._records[name][rows] for name in names})
 
 
@@ -118,6 +139,11 @@ def matrices(poses: Float64[np.ndarray, "c 7"]) -> Float64[np.ndarray, "c 4 4"]:
     rigid[:, :3, :3] = matrix_from_quaternion(torch.from_numpy(poses[:, :4])).numpy()
     rigid[:, :3, 3] = poses[:, 4:]
     return rigid
+
+
+def _as_record(pose: Float64[np.ndarray, "4 4"]) -> Float64[np.ndarray, " 7"]:
+    """A rigid matrix as (quaternion wxyz, translation)."""
+    return np.append(quaternion_of(pose[:3, :3]), pose[:3, 3])
 
 
 def _quaternion(rotation: Float64[np.ndarray, "*n 3 3"]) -> Float64[np.ndarray, "*n 4"]:

@@ -85,3 +85,21 @@ def test_a_way_goes_on_from_its_state():
 
 def test_an_empty_way_has_no_last_frame():
     assert len(Trajectory(3).last()) == 0
+
+
+def test_frames_with_a_pose_stand_there_once_the_world_is_the_senders():
+    way, lens = Trajectory(10), np.zeros(6, np.float32)
+    for number, submap, given in ((0, 3, pose(10)), (1, 3, None), (2, 7, pose(12))):
+        way.add(number, number, submap, pose(number), lens, True, given)
+    way.take()
+    lies = {7: Similarity(2.0, pose(20)[:3, :3], pose(20)[:3, 3])}
+    way.stand_as_given(lies, 7)  # submap 3 is gone
+    frames = way.frames()
+    assert frames.submaps.tolist() == [7, 3, 7]
+    found = lies[7].poses(matrices(frames.poses))
+    np.testing.assert_allclose(found[[0, 2]], [pose(10), pose(12)], atol=1e-9)
+    np.testing.assert_allclose(matrices(frames.poses)[1], pose(1), atol=1e-12)
+    assert way.take().numbers.tolist() == [0, 2]
+    way.stand_as_given(lies, 7)
+    again = Trajectory.from_state(10, way.state()).frames()
+    np.testing.assert_array_equal(again.poses, way.frames().poses)
