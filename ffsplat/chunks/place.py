@@ -1,11 +1,13 @@
 """Where a pass lies in the map: by the views that it shares with the pass before it."""
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64
 
 from ffsplat.alignment import Similarity, camera_similarity
+from ffsplat.compiled import exactly_compiled
 from ffsplat.geometry import transform_points, unproject
 from ffsplat.prediction import Prediction
 
@@ -88,18 +90,11 @@ def place(
     """
     errors = np.full(len(found.poses), TURN_ERROR) if errors is None else errors
     weights = _weights(found, known, errors)
-    usable = valid & (found.depth > 0) & (known.depth > 0)
-    usable &= np.isfinite(found.depth) & np.isfinite(known.depth)
-    rows = np.flatnonzero(usable)
-    rows = rows[:: max(1, len(rows) // JUDGED)]
-    counted = weights[rows // usable[0].size]
+    rows = _pairs(found, known, valid)
+    counted = weights[rows // valid[0].size]
     ratio = _ratio(found, known, rows, counted)
     similarity = camera_similarity(found.poses, known.poses, ratio, weights)
-    source, target = (one.points.reshape(-1, 3)[rows] for one in (found, known))
-    apart = np.hypot(known.errors.ravel()[rows], ratio * found.errors.ravel()[rows])
-    depth = known.depth.ravel()[rows]
-    apart = np.maximum(apart, np.float32(0.01) * depth)
-    judged = _judge(similarity, source, target, depth, apart, counted)
+    judged = _judge(similarity, found, known, rows, counted)
     return replace(judged, error=float(1 / np.sqrt((weights / errors).sum())))
 
 
@@ -127,17 +122,69 @@ def _ratio(
     return float(np.exp(logs[order[np.searchsorted(total, total[-1] / 2)]]))
 
 
+def _pairs(
+    found: Shared, known: Shared, valid: Bool[np.ndarray, "v h w"]
+) -> Int64[np.ndarray, " n"]:
+    """Pixels, as flat indices, whose depth both know: all, or every second, third and so on."""
+    rows = np.empty(valid.size, np.int64)
+    count = _write_pairs(*(_flat(one) for one in (valid, found.depth, known.depth)), rows)
+    return np.ascontiguousarray(rows[: count : max(1, count // JUDGED)])
+
+
 def _judge(
     similarity: Similarity,
-    source: Float32[np.ndarray, "n 3"],
-    target: Float32[np.ndarray, "n 3"],
-    depth: Float32[np.ndarray, " n"],
-    errors: Float32[np.ndarray, " n"],
+    found: Shared,
+    known: Shared,
+    rows: Int64[np.ndarray, " n"],
     counted: Float64[np.ndarray, " n"],
 ) -> Placement:
-    if not len(source):
+    if not len(rows):
         return Placement(similarity, 0.0, np.inf)
-    apart = np.linalg.norm(similarity.points(source) - target, axis=1) / depth
-    weights = counted * np.square(depth / errors, dtype=np.float64)
-    agreement = 1 - float(weights[apart >= AGREE].sum() / weights.sum())
-    return Placement(similarity, agreement, float(np.median(apart)))
+    turn = tuple((similarity.scale * similarity.rotation).ravel().tolist())
+    apart = np.empty(len(rows), np.float32)
+    contrary = _write_apart(
+        _flat(found.points), _flat(known.points), _flat(known.depth), _flat(found.errors),
+        _flat(known.errors), rows, counted, similarity.scale, turn,
+        tuple(similarity.translation.tolist()), apart,
+    )  # fmt: skip
+    return Placement(similarity, 1 - contrary, float(np.median(apart)))
+
+
+def _flat(array: np.ndarray) -> np.ndarray:
+    """All values one after the other, of the one kind that the kernels are compiled for."""
+    return np.require(array, requirements=["C", "W"]).reshape(-1)
+
+
+@exactly_compiled
+def _write_pairs(valid, found, known, rows):
+    """Write the indices of pixels that are valid and have two depths; how many there are."""
+    count = 0
+    for i in range(len(valid)):
+        if valid[i] and 0 < found[i] < np.inf and 0 < known[i] < np.inf:
+            rows[count] = i
+            count += 1
+    return count
+
+
+@exactly_compiled
+def _write_apart(
+    points, targets, depth, errors, known_errors, rows, counted, scale, turn, move, apart
+):
+    """Write how far points end from their targets, over depth; the share that does not agree.
+
+    Pairs weigh as much as their expected error is small, at least a hundredth of the depth.
+    """
+    contrary = total = 0.0
+    for i in range(len(rows)):
+        row = rows[i]
+        x, y, z = points[3 * row], points[3 * row + 1], points[3 * row + 2]
+        square = 0.0
+        for k in range(3):
+            there = turn[3 * k] * x + turn[3 * k + 1] * y + turn[3 * k + 2] * z + move[k]
+            square += (there - targets[3 * row + k]) ** 2
+        apart[i] = math.sqrt(square) / depth[row]
+        error = math.hypot(known_errors[row], scale * errors[row])
+        weight = counted[i] * (depth[row] / max(error, 0.01 * depth[row])) ** 2
+        total += weight
+        contrary += weight if apart[i] >= AGREE else 0.0
+    return contrary / total
