@@ -25,7 +25,7 @@ from ffsplat.stream.settings import MapperSettings
 from ffsplat.stream.submaps import Submaps
 from ffsplat.stream.trajectory import Trajectory
 from ffsplat.stream.turns import rotation_of
-from ffsplat.stream.window import Arrival, Window, as_picture, by_one, world_poses
+from ffsplat.stream.window import Arrival, Window, as_arrival, by_one, world_poses
 from ffsplat.types import NO_ID, Codebook
 
 RIGID = 0.15
@@ -173,8 +173,7 @@ class Atlas:
         if one is None or one not in past:
             return
         pose = self.submaps.poses[one.submap].poses(one.submap_from_camera[None])[0]
-        arrival = Arrival(one.number, one.time_ns, as_picture(one), one.given)
-        self.record(arrival, pose, one.intrinsics, False)
+        self.record(as_arrival(one), pose, one.intrinsics, False)
         self.submaps.drift += UNLIKE**2
         self.latest = one
 

@@ -37,7 +37,7 @@ from ffsplat.stream.revisits import Revisits, stand_as_given, take_senders_world
 from ffsplat.stream.settings import MapperSettings
 from ffsplat.stream.state import load_state, save_state
 from ffsplat.stream.trajectory import Trajectory
-from ffsplat.stream.window import Arrival, Window, as_picture, is_finite, near_keyframes, see
+from ffsplat.stream.window import Arrival, Window, as_arrival, is_finite, near_keyframes, see
 from ffsplat.types import Scene
 
 PATIENCE = 10
@@ -89,9 +89,7 @@ class Mapper:
         noise = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
         for step in range(self.settings.window + 1):
             spare.add(np.roll(noise, step * self.resolution // 16, axis=1), 0)
-            spare.revisits.candidate = (
-                0  # the next window asks whether it shows the first place again
-            )
+            spare.revisits.candidate = 0  # the next window asks: is it the first place again?
         spare.take_delta()
         warm_up()
         warm_up_graph()
@@ -226,7 +224,7 @@ class Mapper:
     def _start(self, window: Window, arrivals: Sequence[Arrival], clock: Clock) -> list[Verdict]:
         """As long as there are few keyframes, one window sees them all: the map is made anew."""
         first = len(window.past)
-        every = [_again(one) for one in window.past] + list(arrivals)
+        every = [as_arrival(one) for one in window.past] + list(arrivals)
         rows = list(range(first))
         for row in range(first, len(every)):
             meeting = meet(window.prediction, window.kept, row, rows)
@@ -394,8 +392,3 @@ class Mapper:
             "keyframes": len(self.atlas.keyframes),
             "loops": self.revisits.closed,
         }
-
-
-def _again(keyframe: Keyframe) -> Arrival:
-    """A keyframe as the frame that it was."""
-    return Arrival(keyframe.number, keyframe.time_ns, as_picture(keyframe), keyframe.given)

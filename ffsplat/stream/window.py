@@ -130,6 +130,11 @@ class Arrival:
     given: Float64[np.ndarray, "4 4"] | None = None
 
 
+def as_arrival(keyframe: Keyframe) -> Arrival:
+    """A keyframe as the frame that it was."""
+    return Arrival(keyframe.number, keyframe.time_ns, as_picture(keyframe), keyframe.given)
+
+
 @dataclass(frozen=True, eq=False)
 class Window:
     """Some keyframes (`past`, the first rows) and new frames as the network saw them together.
