@@ -143,9 +143,10 @@ class Atlas:
 
         Gaussians stay where they are in their submaps.
         """
-        for one in [one for one in self.keyframes if one.given is not None]:
-            pose = self._local(one.submap, one.given)
-            self.keyframes.add(replace(one, submap_from_camera=pose))
+        for one in list(self.keyframes):
+            if one.given is not None:
+                pose = self._local(one.submap, one.given)
+                self.keyframes.add(replace(one, submap_from_camera=pose))
         self.trajectory.stand_as_given(self.submaps.poses, self.submaps.current)
 
     def known(
