@@ -103,6 +103,7 @@ def logging_to(console: Console) -> Iterator[None]:
     handler = LogHandler(console)
     root, ours = logging.getLogger(), logging.getLogger("ffsplat")
     levels = root.level, ours.level
+    ours.setLevel(logging.WARNING)  # whatever a library has made of the root's
     root.addHandler(handler)
     try:
         yield

@@ -8,7 +8,7 @@ from contextlib import redirect_stderr, redirect_stdout
 
 import pytest
 
-from ffsplat.cli.console import Console, printable
+from ffsplat.cli.console import Console, logging_to, printable
 from ffsplat.stream.engine.log import JsonFormatter
 
 
@@ -68,6 +68,17 @@ def test_json_is_one_document_without_nan():
     assert text == '{\n  "name": "caf\\u00e9 \\udcff"\n}\n'
     with pytest.raises(ValueError, match="not JSON compliant"):
         said(lambda console: console.json(float("nan")))
+
+
+def test_what_a_library_makes_of_the_root_logger_is_not_said(monkeypatch):
+    monkeypatch.setattr(logging.getLogger(), "level", logging.DEBUG)
+
+    def log(console: Console) -> None:
+        with logging_to(console):
+            logging.getLogger("ffsplat.here").info("a detail")
+            logging.getLogger("ffsplat.here").warning("a warning")
+
+    assert said(log) == "warning: a warning\n"
 
 
 def test_machines_read_one_object_a_line():

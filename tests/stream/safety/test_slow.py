@@ -93,7 +93,7 @@ def slow_reader(deltas: int, splats: int) -> list[Figure]:
     ring = 8 * MIB
     engine = StandIn(splats=splats)
     with (
-        serving(engine, max_ring_bytes=ring, max_behind_bytes=2 * MIB, idle=600) as (_, address),
+        serving(engine, max_ring_bytes=ring, max_behind_bytes=2 * MIB, idle=600.0) as (_, address),
         client(address, max_queue=1, ping_interval=None) as never,
         client(address, max_queue=1, ping_interval=None) as slow,
         client(address) as quick,
