@@ -149,7 +149,8 @@ def test_a_browser_shows_the_scene_and_lights_up_what_is_asked(shown, tmp_path):
     shown.click("#questions button:nth-child(3)")
     shown.wait("document.getElementById('message').textContent === ''")
     shown.settle()
-    assert np.abs(shown.picture() - plain).max() < 20
+    # Below the buttons, of which the one under the mouse may look otherwise for a moment.
+    assert np.abs(shown.picture() - plain)[100:].max() < 20
     assert not shown.problems
 
 

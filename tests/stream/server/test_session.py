@@ -3,10 +3,12 @@
 import struct
 import time
 import zlib
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from websockets.exceptions import ConnectionClosed
 
 from ffsplat.stream.protocol.control import (
     Ack,
@@ -205,8 +207,9 @@ def test_too_many_frames_a_second_end_a_session():
 def test_too_many_messages_end_a_session():
     with serving(max_fps=2.0) as (_, address), client(address) as one:
         one.greet(want=())
-        for number in range(20):
-            one.send(Flush(number))
+        with suppress(ConnectionClosed):  # it may be over before all are sent
+            for number in range(20):
+                one.send(Flush(number))
         assert one.closed()[0] == 4429
 
 
