@@ -240,6 +240,7 @@ def test_recordings_without_a_map_say_so(tmp_path):
 
 KILLED = """
 import sys
+import time
 sys.path[:0] = ["{root}", "{root}/tests", "{root}/tests/stream/ros"]
 from test_record import Frame, MapMessages, Recorder, Replica, S, ToyMap, Verdict, jpeg, pose
 recorder = Recorder(sys.argv[1], messages=MapMessages(period_s=0))
@@ -252,6 +253,7 @@ for i in range(20):
 recorder._backlog.offer(recorder._writer.flush, 1)
 recorder._backlog.offer(lambda: print("on disk", flush=True), 1)
 for i in range(20, 10**9):
+    time.sleep(0.001)  # a thread that never rests may keep the one that writes from its turn
     recorder.on_frame(Frame(jpeg(i % 20), (i + 1) * S, i), Verdict(i, "keyframe", pose(i)))
 """
 
