@@ -94,7 +94,7 @@ def level_files(path: Path) -> dict[int, Path]:
 def _joined(parts: list[tuple[SparseCode, Codebook]]) -> tuple[SparseCode, Codebook]:
     """Codes of several levels as one, each with the same share of the weight."""
     starts = np.cumsum([0, *(len(book) for _, book in parts)])
-    pairs = zip(parts, starts, strict=False)
+    pairs = zip(parts, starts[:-1], strict=True)
     ids = [np.where(code.ids < 0, -1, code.ids + start) for (code, _), start in pairs]
     weights = [code.weights.astype(np.float32) for code, _ in parts]
     tables = [book.spaces[SPACE].astype(np.float32) for _, book in parts]
