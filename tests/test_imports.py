@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 ORDER = [
-    "errors", "types", "compiled", "device", "weights",
+    "errors", "types", "compiled", "medians", "device", "weights",
     "geometry", "alignment", "exif", "decode", "images", "config", "prediction", "geometric",
     "codes", "codebook", "color_names", "clip", "embeddings", "text",
     "nn", "model", "refine",

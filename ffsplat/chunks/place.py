@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float32, Float64, Int64
 from ffsplat.alignment import Similarity, camera_similarity
 from ffsplat.compiled import exactly_compiled
 from ffsplat.geometry import transform_points, unproject
+from ffsplat.medians import median, weighted_median
 from ffsplat.prediction import Prediction
 
 AGREE = 0.2
@@ -117,9 +118,7 @@ def _ratio(
     if not len(rows):
         return 1.0
     logs = np.log(known.depth.ravel()[rows]) - np.log(found.depth.ravel()[rows])
-    order = np.argsort(logs)
-    total = np.cumsum(weights[order])
-    return float(np.exp(logs[order[np.searchsorted(total, total[-1] / 2)]]))
+    return math.exp(weighted_median(logs, weights.copy()))
 
 
 def _pairs(
@@ -147,7 +146,7 @@ def _judge(
         _flat(known.errors), rows, counted, similarity.scale, turn,
         tuple(similarity.translation.tolist()), apart,
     )  # fmt: skip
-    return Placement(similarity, 1 - contrary, float(np.median(apart)))
+    return Placement(similarity, 1 - contrary, median(apart))
 
 
 def _flat(array: np.ndarray) -> np.ndarray:

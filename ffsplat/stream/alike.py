@@ -6,6 +6,7 @@ small windows, so that neither exposure nor a room's light walls and dark floor 
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,25 +52,26 @@ def greys(pixels: Float32[np.ndarray, "v h w 3"]) -> Float32[np.ndarray, "v h w"
 
 
 def compare(
-    views: PosedViews, grey: Float32[np.ndarray, "v h w"], source: int, target: int
-) -> Resemblance:
-    """Look at the points of view `source` in `target`; `grey` is of all views (`greys`).
+    views: PosedViews, grey: Float32[np.ndarray, "v h w"], source: int, targets: Sequence[int]
+) -> list[Resemblance]:
+    """Look at the points of view `source` in each of some others; `grey` is of all (`greys`).
 
     Grey values are first blurred by about one pixel, which is how far off a match may be.
     """
     shape = grey.shape[1:]
     there, spare = np.empty((2, *shape), np.float32)
     agrees = np.empty(shape, bool)
-    into = into_pixels(views, source, target)
     maps = views.depth, views.depth_error, views.usable
-    inside, agreeing = _look(*maps, source, target, into, grey[target], there, agrees)
     own = grey[source].copy()
-    for values in (own, there):
-        for _ in range(2):
-            _average_three(values, spare)
+    _blur(own, spare)
     reach = max(3, max(shape) // WINDOW | 1) // 2
-    alike = _correlate(own, there, agrees, reach, np.zeros((SUMS, shape[1])))
-    return Resemblance(inside, agreeing, alike)
+    found = []
+    for target, into in zip(targets, into_pixels(views, source, targets), strict=True):
+        inside, agreeing = _look(*maps, source, target, into, grey[target], there, agrees)
+        _blur(there, spare)
+        alike = _correlate(own, there, agrees, reach, np.zeros((SUMS, shape[1])))
+        found.append(Resemblance(inside, agreeing, alike))
+    return found
 
 
 @lean
@@ -108,6 +110,12 @@ def between(grey, x, y):
     above = grey[row, column] + (grey[row, column + 1] - grey[row, column]) * across
     below = grey[row + 1, column] + (grey[row + 1, column + 1] - grey[row + 1, column]) * across
     return above + (below - above) * down
+
+
+@lean
+def _blur(values, spare):
+    for _ in range(2):
+        _average_three(values, spare)
 
 
 @lean

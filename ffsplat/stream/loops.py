@@ -58,7 +58,7 @@ def confirm_loop(
     """
     views, grey = PosedViews.of(prediction, pixels, valid), greys(pixels)
     pairs = [(view_old, view_new), (view_new, view_old)]
-    found = [compare(views, grey, source, target) for source, target in pairs]
+    found = [compare(views, grey, source, [target])[0] for source, target in pairs]
     usable = [max(1, int(views.usable[source].sum())) for source, _ in pairs]
     return LoopEvidence(
         overlap=min(one.agreeing / all_of for one, all_of in zip(found, usable, strict=True)),

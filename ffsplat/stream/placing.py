@@ -61,10 +61,10 @@ def ties(window: Window, new: int, rows: Sequence[int]) -> list[Tie]:
     views = PosedViews.of(window.prediction, window.views.pixels, window.views.valid)
     middle, poses = window.middle(new), views.world_from_camera
     apart = sight_distances(poses[[new]], poses[rows], np.array([middle]))[0] / middle
-    grey = greys(views.pixels)
+    alike = compare(views, greys(views.pixels), new, rows)
     return [
-        Tie(row, compare(views, grey, new, row).likeness, distance)
-        for row, distance in zip(rows, apart.tolist(), strict=True)
+        Tie(row, one.likeness, distance)
+        for row, one, distance in zip(rows, alike, apart.tolist(), strict=True)
     ]
 
 

@@ -4,12 +4,14 @@ All is decided on a small grey picture, in less than a millisecond.
 """
 
 from collections import deque
+from collections.abc import Collection
 
 import numpy as np
 from jaxtyping import Float32, Float64, UInt8
 from PIL import Image
 
 from ffsplat.stream.frame import Dropped
+from ffsplat.stream.map.compiled import lean
 
 SIDE = 128
 """Pixels of the longer side of the small picture: at least this, and less than twice as many."""
@@ -65,7 +67,7 @@ class FrameCheck:
         if self._last is not None and _alike(cells, self._last):
             return "repeated"
         sharp = sharpness(grey)
-        usual = np.median(self._sharpness, axis=0) if len(self._sharpness) >= ENOUGH else sharp
+        usual = _medians(self._sharpness) if len(self._sharpness) >= ENOUGH else sharp
         self._sharpness.append(sharp)
         # Motion blurs along one direction: the less sharp one counts.
         if (sharp < SOFT * usual).any():
@@ -79,7 +81,9 @@ def is_covered(cells: Float32[np.ndarray, "y x"]) -> bool:
 
     Shading that is even, as of a finger on the lens, is plain too.
     """
-    most, least = np.percentile(cells, [NEARLY, 100 - NEARLY])
+    ordered, last = np.sort(cells, axis=None), cells.size - 1
+    share = NEARLY / 100
+    most, least = np.interp([share * last, (1 - share) * last], np.arange(cells.size), ordered)
     if most < DARK or least > BURNT:
         return True
     axes = [picture for picture in (cells, cells.T) if len(picture) > 2]
@@ -99,12 +103,35 @@ def sharpness(grey: Float32[np.ndarray, "h w"]) -> Float64[np.ndarray, "2"]:
     a ramp its square; blur turns the former into the latter. The idea to compare a picture with a
     coarser one is that of Crete et al., "The blur effect", SPIE 6492, 2007.
     """
-    ratios = []
-    for picture in (grey, grey.T):
-        near = np.square(np.diff(picture, axis=0)).mean()
-        far = np.square(picture[FAR:] - picture[:-FAR]).mean()
-        ratios.append(near / (far + 1))  # 1 is the square of one grey value
-    return np.array(ratios, dtype=np.float64)
+    h, w = grey.shape
+    near_down, far_down, near_across, far_across = _add_differences(grey)
+    down = near_down / ((h - 1) * w) / (far_down / ((h - FAR) * w) + 1)
+    across = near_across / (h * (w - 1)) / (far_across / (h * (w - FAR)) + 1)
+    return np.array([down, across])  # 1 is the square of one grey value
+
+
+@lean
+def _add_differences(grey):
+    """Sums of squared differences of neighbours and of pixels FAR apart, down, then across."""
+    h, w = grey.shape
+    near_down = far_down = near_across = far_across = 0.0
+    for i in range(h):
+        for j in range(w):
+            here = grey[i, j]
+            if i + 1 < h:
+                near_down += (grey[i + 1, j] - here) ** 2
+            if i + FAR < h:
+                far_down += (grey[i + FAR, j] - here) ** 2
+            if j + 1 < w:
+                near_across += (grey[i, j + 1] - here) ** 2
+            if j + FAR < w:
+                far_across += (grey[i, j + FAR] - here) ** 2
+    return near_down, far_down, near_across, far_across
+
+
+def _medians(rows: Collection[Float64[np.ndarray, " n"]]) -> Float64[np.ndarray, " n"]:
+    ordered, last = np.sort(np.array(rows), axis=0), len(rows) - 1
+    return (ordered[last // 2] + ordered[(last + 1) // 2]) / 2
 
 
 def _reduced(picture: Image.Image, side: int) -> Float32[np.ndarray, "h w"]:

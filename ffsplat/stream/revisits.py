@@ -11,7 +11,7 @@ from ffsplat.stream.atlas import Atlas
 from ffsplat.stream.given import sender_from_map, through, window_scale
 from ffsplat.stream.keyframes import Keyframe
 from ffsplat.stream.loops import confirm_loop
-from ffsplat.stream.placing import lay, ties
+from ffsplat.stream.placing import Tie, lay
 from ffsplat.stream.window import Window, world_poses
 
 _log = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ class Revisits:
         )
         if not evidence.ok:
             return
-        by_old = lay(window, ties(window, row, [old_row]), submaps.poses)
+        by_old = lay(window, [Tie(old_row, evidence.likeness, apart=0.0)], submaps.poses)
         moved = by_old.similarity @ window.placed.similarity.inverse()
         depth = by_old.similarity.scale * window.middle(row)
         closed = submaps.close_loop(old.submap, submaps.current, moved, depth, by_old.agreement)

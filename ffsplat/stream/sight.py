@@ -1,5 +1,6 @@
 """What one view sees where the points of another fall, and how the depths compare."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -75,7 +76,7 @@ def look(views: PosedViews, source: int, target: int, step: int = 1) -> Sight:
 
     The first of these pixels is at step // 2.
     """
-    into = into_pixels(views, source, target)
+    (into,) = into_pixels(views, source, [target])
     shape = views.depth[source, step // 2 :: step, step // 2 :: step].shape
     x, y, nearer, tolerance = (np.empty(shape, np.float32) for _ in range(4))
     inside = np.empty(shape, bool)
@@ -84,18 +85,17 @@ def look(views: PosedViews, source: int, target: int, step: int = 1) -> Sight:
     return Sight(inside, x, y, nearer, tolerance)
 
 
-def into_pixels(views: PosedViews, source: int, target: int) -> tuple[float, ...]:
-    """What takes depth times (x, y, 1) of a pixel, and 1, to where another view sees its point.
+def into_pixels(views: PosedViews, source: int, targets: Sequence[int]) -> list[tuple[float, ...]]:
+    """What takes depth times (x, y, 1) of a pixel, and 1, to where each other view sees its point.
 
     A point is depth times a ray, and its pixel is linear in both: one 3x4 matrix, row by row, for
     all rays. Numbers, not an array: kernels need not read them again for each pixel.
     """
-    from_pixel = np.linalg.inv(views.intrinsics[source])
-    move = np.linalg.inv(views.world_from_camera[target]) @ views.world_from_camera[source]
-    into = np.empty((3, 4))
-    into[:, :3] = views.intrinsics[target] @ move[:3, :3] @ from_pixel
-    into[:, 3] = views.intrinsics[target] @ move[:3, 3]
-    return tuple(into.ravel().tolist())
+    rows = list(targets)
+    moves = np.linalg.inv(views.world_from_camera[rows]) @ views.world_from_camera[source]
+    into = views.intrinsics[rows] @ moves[:, :3]
+    into[:, :, :3] = into[:, :, :3] @ np.linalg.inv(views.intrinsics[source])
+    return [tuple(one) for one in into.reshape(-1, 12).tolist()]
 
 
 @lean
@@ -111,12 +111,13 @@ def fall(depth, theirs, usable, usable_there, into, row, column):
     there = into[8] * u + into[9] * v + into[10] * z + into[11]
     a = into[0] * u + into[1] * v + into[2] * z + into[3]
     b = into[4] * u + into[5] * v + into[6] * z + into[7]
-    x, y = np.float32(a / there), np.float32(b / there)
+    nearness = 1 / there  # a division takes as long as all of the above
+    x, y = np.float32(a * nearness), np.float32(b * nearness)
     if not (usable[row, column] and there > 0 and 0 <= x < w and 0 <= y < h):
         return False, np.float32(0), np.float32(0), np.float32(1)
     if not usable_there[int(y), int(x)]:
         return False, x, y, np.float32(1)
-    return True, x, y, np.float32(theirs[int(y), int(x)] / there)
+    return True, x, y, np.float32(theirs[int(y), int(x)] * nearness)
 
 
 @lean

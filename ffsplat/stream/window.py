@@ -6,7 +6,7 @@ What a window says of its keyframes is compared with what the map knows of them 
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Bool, Float32, Float64
@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float32, Float64
 from ffsplat.alignment import Similarity
 from ffsplat.chunks.place import FIRST, Placement, Shared
 from ffsplat.chunks.some import take_prediction
+from ffsplat.medians import median
 from ffsplat.prediction import Prediction
 from ffsplat.stream.canvas import Picture, gather
 from ffsplat.stream.clock import Clock
@@ -150,6 +151,7 @@ class Window:
     kept: Bool[np.ndarray, "v h w"]
     placed: Placement
     tied: tuple[tuple[int, float], ...] = ()
+    _middles: dict[int, float] = field(default_factory=dict)
 
     def local_pose(self, row: int) -> Float64[np.ndarray, "4 4"]:
         """The pose of a view in the window's own world."""
@@ -166,8 +168,10 @@ class Window:
 
     def middle(self, row: int) -> float:
         """The median depth of a view, in the window's own unit."""
-        depth = self.prediction.depth[0, row].numpy()[self.kept[row]]
-        return float(np.median(depth)) if len(depth) else 1.0
+        if row not in self._middles:
+            depth = self.prediction.depth[0, row].numpy()[self.kept[row]]
+            self._middles[row] = median(depth) if len(depth) else 1.0
+        return self._middles[row]
 
 
 def by_one(window: Window, row: int, submaps: Mapping[int, Similarity]) -> Similarity:
@@ -177,7 +181,7 @@ def by_one(window: Window, row: int, submaps: Mapping[int, Similarity]) -> Simil
     found = window.prediction.depth[0, row].float().numpy()[THINNED]
     usable = window.kept[row][THINNED] & (known > 0) & (found > 0)
     ratios = known[usable] / found[usable]
-    scale = float(np.median(ratios)) if len(ratios) else window.placed.similarity.scale
+    scale = median(ratios) if len(ratios) else window.placed.similarity.scale
     return through(window.local_pose(row), world_poses([one], submaps)[0], scale)
 
 

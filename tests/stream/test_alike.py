@@ -46,7 +46,7 @@ def test_likeness_is_that_of_filters(seeds):
     views = PosedViews.of(*box_views(cameras(2, seed=1)[0], seeds))
     views.depth[0, 20:40, 30:60] *= 1.5
     sight = look(views, 0, 1)
-    found = compare(views, greys(views.pixels), 0, 1)
+    found = compare(views, greys(views.pixels), 0, [1])[0]
     assert (found.inside, found.agreeing) == (sight.inside.sum(), sight.agrees.sum())
     assert 0.3 < found.agreeing / found.inside < 0.95
     assert found.likeness == pytest.approx(expected(views, 0, 1), abs=1e-3)
@@ -56,8 +56,8 @@ def test_a_view_is_like_itself_and_nothing_where_nothing_is_shown():
     views = PosedViews.of(*box_views(cameras(2, seed=1)[0]))
     grey = greys(views.pixels)
     np.testing.assert_allclose(grey, views.pixels @ LUMA.astype(np.float32), atol=1e-6)
-    assert compare(views, grey, 0, 0).likeness == pytest.approx(1, abs=1e-4)
-    assert compare(views, np.full_like(grey, 0.5), 0, 1).likeness == 0
+    assert compare(views, grey, 0, [0])[0].likeness == pytest.approx(1, abs=1e-4)
+    assert compare(views, np.full_like(grey, 0.5), 0, [1])[0].likeness == 0
 
 
 def test_sampling_is_linear_between_pixels_and_constant_outside():
