@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ffsplat.cli.app import COMMANDS
-from ffsplat.cli.asking import chosen_encoder, strategy_options, usable, with_rows
+from ffsplat.cli.asking import (
+    EncoderChoice,
+    encoder_options,
+    loaded_scene,
+    strategy_options,
+    with_rows,
+)
 from ffsplat.cli.console import FILE, Console, common_options, printable
 from ffsplat.cli.edit_steps import (
     OPERATIONS,
@@ -17,11 +23,12 @@ from ffsplat.cli.edit_steps import (
     Done,
     InOrder,
     Numbers,
+    Step,
     apply_steps,
     steps_in_order,
 )
+from ffsplat.cli.grouping import GroupChoice, group_options
 from ffsplat.cli.writing import SceneOutput, format_options
-from ffsplat.errors import UsageError
 
 if TYPE_CHECKING:
     from ffsplat.types import Scene
@@ -65,7 +72,7 @@ def step_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--about", type=click.Choice(["center", "origin"]), default="center",
               help="What is turned and scaled about: what is chosen, or the world.")  # fmt: skip
 @click.option("--new-instance", is_flag=True, help="What is labelled becomes one new object.")
-@click.option("--group", is_flag=True, help="First find objects, for a scene without any.")
+@group_options
 @click.option("--whole-instances", is_flag=True, help="Texts choose whole objects.")
 @click.option("--strategy", help="How texts are compared; see `ffsplat query --strategies`.")
 @click.option("--option", "-O", "pairs", multiple=True, metavar="NAME=VALUE",
@@ -73,11 +80,7 @@ def step_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--threshold", type=float, help="Score from which a Gaussian matches a text.")
 @click.option("--level", type=click.Choice(["whole", "part"]), help="Only things, or only parts.")
 @click.option("--labels", help="Tell these apart, such as chair,wall; each text is one of them.")
-@click.option("--space", help="Text space: lexicon, or open_clip:ARCH/TAG for any words.")
-@click.option("--clip", type=FILE, help="Take the text encoder of that space from a folder.")
-@click.option("--offline", is_flag=True, help="Load the text encoder from the cache only.")
-@click.option("--accept-license", is_flag=True,
-              help="Accept a non-commercial licence of the encoder, once for all.")  # fmt: skip
+@encoder_options
 @click.option("--codebook", type=FILE, help="The codebook of the scene, if not beside it.")
 @click.option("-o", "--out", type=FILE, required=True, help="The scene to write.")
 @format_options(own=("space",), hidden=True)
@@ -90,11 +93,7 @@ def command(
     scene: Path,
     out: Path,
     codebook: Path | None,
-    group: bool,
-    space: str | None,
-    clip: Path | None,
-    offline: bool,
-    accept_license: bool,
+    cameras: Path | None,
     overwrite: bool,
     as_json: bool,
     **options: Any,
@@ -104,34 +103,21 @@ def command(
     Selections in a row unite; an operation is about all that was chosen before it:
     --select chair --remove --select sofa --select cushion --recolor brown --move 0,0,0.5
     """
-    from ffsplat.io import load_scene
-    from ffsplat.query import choose_space
-
     console: Console = context.obj
+    encoder, group = EncoderChoice.take(options), GroupChoice.take(options)
     values = {name: options.pop(name) for name in (*SELECTIONS, *OPERATIONS)}
-    steps = steps_in_order(context.meta["order"], values, group)
+    steps = steps_in_order(context.meta["order"], values, group is not None)
     output = SceneOutput.take(out, options, overwrite)
-    choice, encoder = _choice(options), chosen_encoder(space, clip)
+    choice = _choice(options)
     output.check()
     console.progress("reading the scene")
-    edited = load_scene(scene, codebook)
+    edited = loaded_scene(scene, codebook, cameras)
     before, objects = len(edited), None
     if group:
-        edited = _grouped(edited, console)
-        objects = _objects(edited)
-    if any(step.name == "select" for step in steps):
-        encoder = usable(encoder or choose_space(edited, None), offline, accept_license)
-        edited = with_rows(edited, encoder)
-        choice = replace(choice, asked={**choice.asked, "space": encoder})
-    done = []
-    for after, one in apply_steps(edited, steps, choice):
-        edited = after
-        done.append(one)
-        for text in one.warnings:
-            console.warning(text)
-    edited = _with_note(
-        edited, [*(["group"] if group else []), *(one.operation.name for one in done)]
-    )
+        edited, objects = group.apply(edited, console)
+    edited, done = _edited(console, edited, steps, choice, encoder)
+    names = ["group"] if group else []
+    edited = _with_note(edited, names + [one.operation.name for one in done])
     files = output.write(edited)
     output.note(edited, console)
     if as_json:
@@ -142,6 +128,27 @@ def command(
         _show(console, done, files)
 
 
+def _edited(
+    console: Console,
+    scene: "Scene",
+    steps: Sequence[Step],
+    choice: Choice,
+    encoder: EncoderChoice,
+) -> tuple["Scene", list[Done]]:
+    """The scene after all steps, and what each of them did; the warnings are given."""
+    if any(step.name == "select" for step in steps):
+        space = encoder.of(scene)
+        scene = with_rows(scene, space)
+        choice = replace(choice, asked={**choice.asked, "space": space})
+    done = []
+    for after, one in apply_steps(scene, steps, choice):
+        scene = after
+        done.append(one)
+        for text in one.warnings:
+            console.warning(text)
+    return scene, done
+
+
 def _choice(options: dict[str, Any]) -> Choice:
     strategy, pairs = options["strategy"], options["pairs"]
     if options["labels"] is not None:
@@ -150,23 +157,6 @@ def _choice(options: dict[str, Any]) -> Choice:
     asked = {name: options[name] for name in asking if options[name] is not None}
     asked |= strategy_options(strategy, pairs) | ({"strategy": strategy} if strategy else {})
     return Choice(asked, options["flat"], options["new_instance"], options["about"])
-
-
-def _grouped(scene: "Scene", console: Console) -> "Scene":
-    from ffsplat.grouping import group_instances
-
-    if scene.instances is not None:
-        raise UsageError("the scene has instances already", "leave out --group")
-    console.progress("finding objects")
-    return group_instances(scene)
-
-
-def _objects(scene: "Scene") -> int:
-    """How many objects a scene has."""
-    import numpy as np
-
-    assert scene.instances is not None
-    return len(np.unique(scene.instances[scene.instances >= 0]))
 
 
 def _with_note(scene: "Scene", names: Sequence[str]) -> "Scene":

@@ -1,13 +1,18 @@
 """`ffsplat eval`: how well a scene says what is where, by a published protocol."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from ffsplat.cli.app import COMMANDS
-from ffsplat.cli.asking import chosen_encoder, strategy_options, usable, with_rows
+from ffsplat.cli.asking import (
+    EncoderChoice,
+    encoder_options,
+    loaded_scene,
+    strategy_options,
+    with_rows,
+)
 from ffsplat.cli.console import FILE, Console, common_options
 from ffsplat.errors import FFSplatError, UsageError
 
@@ -29,11 +34,7 @@ POINTS = "scannet"
 @click.option("--strategy", help="How to ask, as in `ffsplat query`.")
 @click.option("--option", "-O", "pairs", multiple=True, metavar="NAME=VALUE",
               help="An option of the strategy; may be given again.")  # fmt: skip
-@click.option("--space", help="Text space, as in `ffsplat query`.")
-@click.option("--clip", type=FILE, help="Take the text encoder of that space from a folder.")
-@click.option("--offline", is_flag=True, help="Load the text encoder from the cache only.")
-@click.option("--accept-license", is_flag=True,
-              help="Accept a non-commercial licence of the encoder, once for all.")  # fmt: skip
+@encoder_options
 @click.option("--threshold", type=float, help="Score from which a Gaussian matches.")
 @click.option("--codebook", type=FILE, help="The codebook of the scene, if not beside it.")
 @click.option("--rules", is_flag=True, help="Print what each protocol does, and nothing else.")
@@ -86,17 +87,13 @@ def command(
 
 def _subject(scene: Path, options: dict[str, Any]) -> "Subject":
     from ffsplat.evaluation.asking import Subject
-    from ffsplat.io import load_scene, read_cameras
-    from ffsplat.query import choose_space
 
-    loaded = load_scene(scene, options["codebook"])
-    if options["cameras"]:
-        loaded = replace(loaded, cameras=read_cameras(options["cameras"]))
-    encoder = chosen_encoder(options["space"], options["clip"]) or choose_space(loaded, None)
-    encoder = usable(encoder, options["offline"], options["accept_license"])
+    encoder = EncoderChoice.take(options)
     given = strategy_options(options["strategy"], options["pairs"])
-    loaded = with_rows(loaded, encoder)
-    return Subject(loaded, options["strategy"], encoder, options["threshold"], given)
+    loaded = loaded_scene(scene, options["codebook"], options["cameras"])
+    space = encoder.of(loaded)
+    loaded = with_rows(loaded, space)
+    return Subject(loaded, options["strategy"], space, options["threshold"], given)
 
 
 def _settings(subject: "Subject", protocol: str, options: dict[str, Any]) -> dict[str, Any]:

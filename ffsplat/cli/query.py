@@ -7,8 +7,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ffsplat.cli.app import COMMANDS
-from ffsplat.cli.asking import chosen_encoder, strategy_options, usable, with_rows
+from ffsplat.cli.asking import (
+    EncoderChoice,
+    encoder_options,
+    loaded_scene,
+    strategy_options,
+    with_rows,
+)
 from ffsplat.cli.console import FILE, Console, common_options, printable
+from ffsplat.cli.writing import SceneOutput, format_options
 from ffsplat.errors import FFSplatError, UsageError
 
 if TYPE_CHECKING:
@@ -51,20 +58,19 @@ def _list_strategies(context: click.Context, parameter: click.Parameter, value: 
 @click.option("--labels", help="Tell these apart, such as chair,table,lamp; TEXT is one or none.")
 @click.option("--threshold", type=float, help="Score from which a Gaussian matches.")
 @click.option("--level", type=click.Choice(["whole", "part"]), help="Only things, or only parts.")
-@click.option("--space", help="Text space: lexicon, or open_clip:ARCH/TAG for any words.")
-@click.option("--clip", type=FILE, help="Take the text encoder of that space from a folder.")
-@click.option("--offline", is_flag=True, help="Load the text encoder from the cache only.")
-@click.option("--accept-license", is_flag=True,
-              help="Accept a non-commercial licence of the encoder, once for all.")  # fmt: skip
+@encoder_options
 @click.option("--embedding", type=FILE, help="Ask with a saved text in place of TEXT.")
 @click.option("--save-embedding", type=FILE, help="Also write TEXT as its space embeds it.")
 @click.option("--max-hits", type=click.IntRange(min=1), default=20, help="List at most so many.")
 @click.option("--codebook", type=FILE, help="The codebook of the scene, if not beside it.")
 @click.option("--cameras", type=FILE,
               help="Cameras from `infer --cameras-out`: `refer` looks from the first.")  # fmt: skip
-@click.option("-o", "--out", type=FILE, help="Also write a scene (PLY) ...")
+@click.option(
+    "-o", "--out", type=FILE, help="Also write a scene, its name says how: hits.ply, .glb ..."
+)
 @click.option("--out-mode", type=click.Choice(["hit", "colored"]), default="hit",
               help="... of the hits alone, or of everything with the hits coloured.")  # fmt: skip
+@format_options(own=("space",), hidden=True)
 @click.option("--overwrite", is_flag=True, help="Replace files that exist.")
 @click.option("--json", "as_json", is_flag=True, help="Print the hits as JSON.")
 @common_options
@@ -73,53 +79,61 @@ def command(
     console: Console,
     scene: Path,
     text: str | None,
-    strategy: str | None,
-    pairs: tuple[str, ...],
     labels: str | None,
-    space: str | None,
-    clip: Path | None,
-    offline: bool,
-    accept_license: bool,
     embedding: Path | None,
     save_embedding: Path | None,
     codebook: Path | None,
     cameras: Path | None,
-    out: Path | None,
     out_mode: str,
     overwrite: bool,
     as_json: bool,
     **options: Any,
 ) -> None:
     """List what matches TEXT in SCENE, best first, such as "red chair" or "table leg"."""
-    from ffsplat.io import check_output, load_scene, read_cameras, save_scene, scene_outputs
-    from ffsplat.query import choose_space, query
+    from ffsplat.query import query
 
-    for path in [*(scene_outputs(out) if out else ()), *filter(None, [save_embedding])]:
-        check_output(path, overwrite)
-    if labels is not None:
-        strategy, pairs = strategy or "softmax", (*pairs, f"labels={labels}")
-        text = text if text or embedding else ""
-    options |= strategy_options(strategy, pairs)
-    question, encoder = _question(text, embedding), chosen_encoder(space, clip)
+    encoder = EncoderChoice.take(options)
+    output = SceneOutput.take_optional(options.pop("out"), options, overwrite)
+    _check(output, save_embedding, overwrite)
+    asked = _asked(labels, options)
+    question = _question("" if labels and not embedding and text is None else text, embedding)
     console.progress("reading the scene")
-    loaded = load_scene(scene, codebook)
-    loaded = replace(loaded, cameras=read_cameras(cameras)) if cameras else loaded
-    if isinstance(question, str):
-        encoder = usable(encoder or choose_space(loaded, None), offline, accept_license)
+    loaded = loaded_scene(scene, codebook, cameras)
+    space = encoder.of(loaded) if isinstance(question, str) else encoder.given
     console.progress("embedding the words")
-    loaded = with_rows(loaded, encoder)
+    loaded = with_rows(loaded, space)
     if save_embedding:
-        question = _save_embedding(question, encoder, loaded, save_embedding, overwrite)
-    found = query(loaded, question, strategy=strategy, space=encoder, **options)
+        question = _save_embedding(question, space, loaded, save_embedding, overwrite)
+    found = query(loaded, question, space=space, **asked)
     label = (question if isinstance(question, str) else question.text) or ", ".join(found.labels)
-    if out:
-        save_scene(_extract(loaded, found, label, out_mode), out, overwrite=overwrite)
     for note in found.notes:
         console.note(note)
+    if output:
+        extract = _extract(loaded, found, label, out_mode)
+        output.write(extract)
+        output.note(extract, console)
     if as_json:
         console.json(_facts(label, found))
     else:
         _show(console, scene, label, found)
+
+
+def _check(output: SceneOutput | None, embedding: Path | None, overwrite: bool) -> None:
+    """Refuse what cannot be written, before any work."""
+    from ffsplat.io import check_output
+
+    if output:
+        output.check()
+    if embedding:
+        check_output(embedding, overwrite)
+
+
+def _asked(labels: str | None, options: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of `query` but the space: the strategy, its options, and what all share."""
+    strategy, pairs = options.pop("strategy"), options.pop("pairs")
+    if labels is not None:
+        strategy, pairs = strategy or "softmax", (*pairs, f"labels={labels}")
+    return options | {"strategy": strategy} | strategy_options(strategy, pairs)
 
 
 def _question(text: str | None, embedding: Path | None) -> "str | TextEmbedding":

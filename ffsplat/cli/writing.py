@@ -50,6 +50,11 @@ def _click_option(option: Option, formats: list[str], hidden: bool) -> Callable[
     return click.option(flag, option.keyword, type=kind, default=None, help=text, hidden=hidden)
 
 
+def _keywords() -> set[str]:
+    """Every option of every format, as it reaches the command."""
+    return {option.keyword for row in FORMATS.values() for option in row.options}
+
+
 @dataclass(frozen=True, eq=False)
 class SceneOutput:
     """Where and how a command writes its scene: a row of the table, and options of that row."""
@@ -67,8 +72,7 @@ class SceneOutput:
         """
         from ffsplat.formats import format_to_write
 
-        keywords = {option.keyword for row in FORMATS.values() for option in row.options}
-        given = {name: values.pop(name) for name in keywords & values.keys()}
+        given = {name: values.pop(name) for name in _keywords() & values.keys()}
         given = {name: value for name, value in given.items() if value is not None}
         to = values.pop("to", None)
         row = format_to_write(path, to if to or path.suffix else "ply")
@@ -76,6 +80,18 @@ class SceneOutput:
         for name in sorted(given.keys() - known):
             raise UsageError(f"--{name.replace('_', '-')} means nothing to {row.name}")
         return cls(path, row, given, overwrite)
+
+    @classmethod
+    def take_optional(
+        cls, path: Path | None, values: dict[str, Any], overwrite: bool
+    ) -> "SceneOutput | None":
+        """The output as in `take`, or None without a path; UsageError for options of nothing."""
+        if path is not None:
+            return cls.take(path, values, overwrite)
+        for option in ("to", *sorted(_keywords())):
+            if values.pop(option, None) is not None:
+                raise UsageError(f"--{option.replace('_', '-')} is about --out, which is missing")
+        return None
 
     @property
     def files(self) -> list[Path]:

@@ -162,7 +162,7 @@ def read_folder(folder: Path) -> list[LabelledView]:
     for frame in frames:
         if not (isinstance(frame, dict) and frame.get("label") and frame.get("image")):
             continue
-        label = _numbers(_inside(folder, frame["label"]))
+        label = read_numbers(_inside(folder, frame["label"]))
         masks = {
             word: label == int(number)
             for number, word in words.items()
@@ -174,10 +174,18 @@ def read_folder(folder: Path) -> list[LabelledView]:
                 Path(str(frame["image"])).stem,
                 masks,
                 {},
-                None if not instances else _numbers(_inside(folder, instances)) - 1,
+                None if not instances else read_numbers(_inside(folder, instances)) - 1,
             )
         )
     return _some([view for view in views if view.masks], folder, "frame with a label image")
+
+
+def read_numbers(path: Path) -> Int32[np.ndarray, "h w"]:
+    """The values of an image of one channel, such as the numbers of objects or classes.
+
+    Raises SceneFileError for another file, and for an image of several channels.
+    """
+    return _pixels(path, None).astype(np.int32)
 
 
 def _some(
@@ -202,10 +210,6 @@ def _inside(folder: Path, name: object) -> Path:
 
 def _gray(path: Path) -> np.ndarray:
     return _pixels(path, "L")
-
-
-def _numbers(path: Path) -> Int32[np.ndarray, "h w"]:
-    return _pixels(path, None).astype(np.int32)
 
 
 def _pixels(path: Path, mode: str | None) -> np.ndarray:

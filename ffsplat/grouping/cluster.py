@@ -42,6 +42,14 @@ class Clustering:
     max_groups: int = 63
     max_cells: int = 20_000
 
+    def __post_init__(self) -> None:
+        counts = self.max_cluster, self.min_gaussians, self.max_groups, self.max_cells
+        lengths = self.epsilon, self.noise_distance, self.merge_distance
+        if self.min_cells < 2 or min(counts) < 1 or self.components < 0:
+            raise UsageError("clusters have 2 cells or more, and all other counts are 1 or more")
+        if not min(lengths) >= 0 or not 0 <= self.quantile <= 1 or not abs(self.merge_cosine) <= 1:
+            raise UsageError("distances of clusters are 0 or more, a quantile from 0 to 1")
+
 
 def group_instances(scene: Scene, rule: Clustering | None = None) -> Scene:
     """The scene with an object number for each Gaussian, 0 for the largest object, -1 for none.

@@ -1,4 +1,4 @@
-"""Options of a strategy, from values or from text: which exist, and what each may be."""
+"""Options of a strategy or a grouping, from values or text: which exist, what each may be."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, fields
@@ -10,31 +10,31 @@ from ffsplat.errors import UsageError
 _TRUTHS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
-def make_options(kind: type, strategy: str, given: Mapping[str, Any]) -> Any:
-    """The options with these values, all others as usual.
+def make_options(kind: type, owner: str, given: Mapping[str, Any]) -> Any:
+    """The options with these values, all others as usual; `owner` is whose, "strategy growing".
 
     Raises UsageError for a name that does not exist, a choice that is none, and an option that has
     to be given and is not.
     """
-    _refuse_unknown(kind, strategy, given)
+    _refuse_unknown(kind, owner, given)
     for field in fields(kind):
         if (
             field.default is MISSING
             and field.default_factory is MISSING
             and field.name not in given
         ):
-            raise UsageError(f"strategy {strategy} needs the option {field.name}")
+            raise UsageError(f"{owner} needs the option {field.name}")
     hints = get_type_hints(kind)
     for name, value in given.items():
         choices = _choices(hints[name])
         if choices and value not in choices:
             raise UsageError(
-                f"option {name} of {strategy} is {value!r}", f"it may be {', '.join(choices)}"
+                f"option {name} of {owner} is {value!r}", f"it may be {', '.join(choices)}"
             )
     return kind(**given)
 
 
-def read_options(kind: type, strategy: str, pairs: Iterable[str]) -> dict[str, Any]:
+def read_options(kind: type, owner: str, pairs: Iterable[str]) -> dict[str, Any]:
     """Values of "name=value" texts: words, numbers, yes or no, lists with commas.
 
     Raises UsageError for a text of another form, a name that does not exist or is given twice, and
@@ -47,13 +47,13 @@ def read_options(kind: type, strategy: str, pairs: Iterable[str]) -> dict[str, A
         if not equals or not name:
             raise UsageError(f"{pair!r} is no option", "give such as --option weight=0.5")
         name = name.strip().replace("-", "_")
-        _refuse_unknown(kind, strategy, [name])
+        _refuse_unknown(kind, owner, [name])
         if name in found:
             raise UsageError(f"option {name} is given twice")
         try:
             found[name] = _value(hints[name], text.strip())
         except ValueError as error:
-            raise UsageError(f"option {name} of {strategy} is {text!r}, {error}") from error
+            raise UsageError(f"option {name} of {owner} is {text!r}, {error}") from error
     return found
 
 
@@ -67,11 +67,11 @@ def describe(kind: type) -> str:
     )
 
 
-def _refuse_unknown(kind: type, strategy: str, names: Iterable[str]) -> None:
+def _refuse_unknown(kind: type, owner: str, names: Iterable[str]) -> None:
     known = [field.name for field in fields(kind)]
     if unknown := [name for name in names if name not in known]:
         raise UsageError(
-            f"strategy {strategy} has no option {', '.join(map(repr, unknown))}",
+            f"{owner} has no option {', '.join(map(repr, unknown))}",
             f"it has {', '.join(known)}" if known else "it has none",
         )
 

@@ -30,11 +30,11 @@ class Strategy:
 
     def options(self, given: Mapping[str, Any]) -> Any:
         """The options with these values, all others as usual; raises as `make_options`."""
-        return make_options(self.option_type, self.name, given)
+        return make_options(self.option_type, f"strategy {self.name}", given)
 
     def read(self, pairs: Iterable[str]) -> dict[str, Any]:
         """Values for `options` from "name=value" texts; raises UsageError as `read_options`."""
-        return read_options(self.option_type, self.name, pairs)
+        return read_options(self.option_type, f"strategy {self.name}", pairs)
 
     def match(self, question: Question, options: Any) -> Match:
         """Scores of all Gaussians, and how the hits among them are named and ranked."""

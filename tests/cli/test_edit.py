@@ -1,15 +1,18 @@
 """`ffsplat edit`: the order of its options, what it writes, and what it refuses."""
 
 import json
-from dataclasses import replace
 
 import numpy as np
 import pytest
 from command import run
+from PIL import Image
 from scipy.spatial.transform import Rotation
 
 from ffsplat.edit import select
-from ffsplat.io import load_scene
+from ffsplat.grouping import Clustering, group_by_masks, group_instances, super_gaussians
+from ffsplat.io import load_scene, write_cameras
+from ffsplat.render import render
+from ffsplat.types import Cameras
 
 TABLE, SOFA = np.arange(1000) < 300, (np.arange(1000) >= 300) & (np.arange(1000) < 500)
 
@@ -147,7 +150,14 @@ def test_the_report_in_words(scene_file, tmp_path):
         (["--select", "sofa", "--remove", "-O", "k=3"], 2, "--option belongs", "--strategy"),
         (["--select", "sofa", "--remove", "--strategy", "growing", "-O", "k=3"],
          2, "no option 'k'", "it has"),
-        (["--all", "--hue", "9", "--group"], 2, "instances already", "--group"),
+        (["--group", "magic"], 2, "unknown grouping 'magic'", "clusters, super, masks"),
+        (["--group", "super", "--group-option", "size=3"], 2, "super has no option", "count"),
+        (["--group", "super", "--group-option", "count=0"], 2, "pieces", ""),
+        (["--group", "--group-option", "min_cells=1"], 2, "2 cells or more", ""),
+        (["--group", "masks"], 2, "needs the masks", "--masks FOLDER"),
+        (["--group", "super", "--masks", "."], 2, "takes no masks", "--group masks"),
+        (["--group", "masks", "--masks", "."], 2, "whose cameras?", "--cameras"),
+        (["--all", "--hue", "9", "--masks", "."], 2, "are for --group", ""),
         (["--all", "--hue", "9", "--strategy", "magic", "--select", "sofa", "--remove"],
          2, "unknown strategy", "lexicon"),
     ],
@@ -188,14 +198,50 @@ def test_an_output_that_exists_is_refused_before_anything_is_read(tmp_path):
     assert out.read_bytes() == b"precious"
 
 
-def test_a_scene_may_only_be_grouped(scene_file, tmp_path):
+@pytest.fixture
+def grouped(edit):
+    """Run `ffsplat edit --group` with these options: the scene, and how many objects it has."""
+
+    def call(*arguments):
+        scene, facts = edit("--group", *arguments)
+        assert facts["gaussians"] == {"before": 1000, "after": 1000}
+        assert facts["objects"] == len(set(scene.instances.tolist()) - {-1}) > 1
+        assert scene.provenance["edited"] == "group"
+        return scene
+
+    return call
+
+
+def test_a_scene_may_only_be_grouped(grouped, scene):
     pytest.importorskip("sklearn")
-    plain = replace(load_scene(scene_file), instances=None)
-    plain.save(tmp_path / "plain.ply")
-    outcome = run("edit", tmp_path / "plain.ply", "--group", "-o", tmp_path / "out.ply", "--json")
-    assert outcome.code == 0, outcome.err
-    facts, grouped = json.loads(outcome.out), load_scene(tmp_path / "out.ply")
-    assert facts["gaussians"] == {"before": len(plain), "after": len(plain)}
-    assert grouped.instances is not None
-    assert facts["objects"] == len(set(grouped.instances.tolist()) - {-1}) > 1
-    assert grouped.provenance["edited"] == "group"
+    found = grouped("--group-option", "min_gaussians=50")
+    rule = Clustering(min_gaussians=50)
+    np.testing.assert_array_equal(found.instances, group_instances(scene, rule).instances)
+
+
+def test_super_gaussians_become_objects(grouped, scene):
+    found = grouped("super", "--group-option", "count=12", "--group-option", "rounds=2")
+    np.testing.assert_array_equal(found.instances, super_gaussians(scene, 12, rounds=2).index)
+
+
+def test_masks_of_photos_become_objects(grouped, scene, tmp_path):
+    cameras, masks = masks_of(scene)
+    write_cameras(cameras, tmp_path / "cameras.json")
+    (tmp_path / "masks").mkdir()
+    for name, mask in zip(cameras.names, masks, strict=True):
+        Image.fromarray((mask + 1).astype(np.uint8)).save(tmp_path / "masks" / f"{name[0]}.png")
+    found = grouped("masks", "--masks", tmp_path / "masks", "--cameras", tmp_path / "cameras.json",
+                    "--group-option", "reach=0.3")  # fmt: skip
+    expected = group_by_masks(scene, cameras, masks, reach=0.3)
+    np.testing.assert_array_equal(found.instances, expected.instances)
+
+
+def masks_of(scene):
+    """Two photos of the room, and masks of its objects that are numbered anew in each."""
+    poses = np.tile(np.eye(4, dtype=np.float32), (2, 1, 1))
+    poses[:, 0, 3] = -0.2, 0.4
+    intrinsics = np.tile(np.float32([[40, 0, 32], [0, 40, 24], [0, 0, 1]]), (2, 1, 1))
+    cameras = Cameras(poses, intrinsics, np.int32([[64, 48]] * 2), ("a.jpg", "b.jpg"))
+    masks = render(scene, cameras, "instance")
+    masks[1][masks[1] >= 0] = (masks[1][masks[1] >= 0] + 5) % 7
+    return cameras, list(masks)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from command import run
 
+from ffsplat.formats import read_scene
 from ffsplat.io import load_scene, read_codebook, save_scene, write_cameras
 from ffsplat.types import Cameras
 
@@ -107,6 +108,28 @@ def test_out_hit_writes_only_the_hit(scene, scene_file, tmp_path):
     out = tmp_path / "table.ply"
     assert run("query", scene_file, "table", "--out", out).code == 0
     np.testing.assert_array_equal(load_scene(out).gaussians.means, scene.gaussians.means[:300])
+
+
+def test_the_name_says_the_format_and_what_it_loses_is_told(scene, scene_file, tmp_path):
+    glb, splat = tmp_path / "table.glb", tmp_path / "table.splat"
+    assert run("query", scene_file, "table", "--out", glb).err == ""
+    np.testing.assert_array_equal(load_scene(glb).codes.ids, scene.codes.ids[:300])
+    told = run("query", scene_file, "table", "--out", splat).err
+    assert told.startswith("note: splat does not carry ")
+    assert "codes" in told
+    assert len(load_scene(splat)) == 300
+    spz = tmp_path / "table"
+    assert run("query", scene_file, "table", "--out", spz, "--to", "spz").code == 0
+    assert len(read_scene(spz, format_="spz")) == 300
+
+
+def test_options_of_a_format_are_about_an_output(scene_file, tmp_path):
+    for arguments in (("--to", "spz"), ("--spz-version", "3")):
+        outcome = run("query", scene_file, "table", *arguments)
+        assert outcome.code == 2
+        assert "is about --out" in outcome.err
+    outcome = run("query", scene_file, "table", "--out", tmp_path / "a.splat", "--tracks")
+    assert (outcome.code, "tracks means nothing to splat" in outcome.err) == (2, True)
 
 
 def test_out_colored_keeps_everything_and_tints_the_hit(scene, scene_file, tmp_path):
