@@ -2,7 +2,9 @@
 
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 # Set before torch: threads that spin on shared cores cost five times the work they do.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -18,6 +20,9 @@ from jaxtyping import install_import_hook
 
 install_import_hook(["ffsplat", "data", "train.losses"], "beartype.beartype")
 
+if TYPE_CHECKING:
+    from tests.stream.server.browser import Chromium
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -28,3 +33,13 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real photos: {folder} is absent (set FFSPLAT_DATA)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Chromium"]:
+    """The browser of this run; `with chromium.tab() as page` is a tab of its own."""
+    from tests.stream.server.browser import Chromium
+
+    browser = Chromium(tmp_path_factory.mktemp("chromium"))
+    yield browser
+    browser.stop()

@@ -10,8 +10,8 @@ from types import FrameType
 
 REPEAT_SECONDS = 0.5
 
-MAPPER = "mapper"
-"""Name of the thread in which the network of a stream runs."""
+NATIVE = ("mapper", "film")
+"""Names of threads that are in native code for long: a stream's network, a viewer's video."""
 
 
 class Interrupted(BaseException):
@@ -84,11 +84,11 @@ def prepare_environment() -> None:
 
 
 def leave(code: int) -> int:
-    """The exit code of a command that is done; does not return if its network is not.
+    """The exit code of a command that is done; does not return if a thread in NATIVE is not.
 
-    The interpreter would end under a thread that is in native code, which aborts the process.
+    The interpreter would wait for it, or end under it, which aborts the process.
     """
-    if any(thread.name == MAPPER for thread in threading.enumerate()):
+    if any(thread.name in NATIVE for thread in threading.enumerate()):
         for stream in (sys.stdout, sys.stderr):
             if stream is not None:
                 stream.flush()

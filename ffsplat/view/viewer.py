@@ -15,8 +15,9 @@ from jaxtyping import Bool, Float, Float32, Int
 from ffsplat.errors import FFSplatError
 from ffsplat.types import Scene
 from ffsplat.view.detail import FIRST
+from ffsplat.view.film import Film
 from ffsplat.view.frusta import Frusta, Photo, pose_of, wxyz_of
-from ffsplat.view.outputs import ORBIT_FRAMES, orbit_video, screenshot
+from ffsplat.view.outputs import screenshot
 from ffsplat.view.panel import Panel
 from ffsplat.view.screen import Picture, Screen
 from ffsplat.view.server import LOCALHOST, PORT, open_server
@@ -68,6 +69,7 @@ class Viewer:
         self.screen = Screen(server, self._picture, max_splats)
         self.frusta = Frusta(server, photos, self._fly)
         self.panel = Panel(server, self, can_edit)
+        self.film = Film(lambda action: self.do(action, locks=False), self.panel.say)
         self._place_first_camera()
         self.screen.on_drawn = self._drawn
         server.on_client_connect(self._welcome)
@@ -80,8 +82,10 @@ class Viewer:
         self.screen.start()
 
     def stop(self) -> None:
-        """Show no more."""
-        self._stopped = True
+        """Show no more; a file that is being saved is saved, and no other one is begun."""
+        self.film.stop()
+        with self._lock:
+            self._stopped = True
         self.screen.stop()
 
     def refresh(self, *, cameras: bool = True) -> None:
@@ -96,6 +100,8 @@ class Viewer:
         """Run what a user asked for; whatever goes wrong is one line on the page."""
         try:
             with self._lock if locks else nullcontext():
+                if self._stopped:
+                    return
                 action()
         except FFSplatError as error:
             self.panel.say(f"{error} ({error.hint})" if error.hint else str(error), error=True)
@@ -103,6 +109,8 @@ class Viewer:
             logging.getLogger(__name__).debug("an action failed", exc_info=True)
             self.panel.say(f"internal: {type(error).__name__}: {error}"[:200], error=True)
         with self._lock:
+            if self._stopped:
+                return
             self.panel.refresh()  # also what was refused, which the controls still show
         self.screen.request()
 
@@ -207,21 +215,14 @@ class Viewer:
         self.panel.say("the picture is among the downloads")
 
     def take_orbit(self, client: "viser.ClientHandle") -> None:
-        """Send a page a video around the scene as it is shown.
-
-        It ends with FFSplatError when the page, or the viewer, is gone.
-        """
+        """Send a page a video around the scene as it is shown, unless the page goes before."""
         with self._lock:
             scene = self.session.pictured()
 
-        def tell(done: int) -> None:
-            if self._stopped or client.client_id not in self._server.get_clients():
-                raise FFSplatError("the page that wanted a video is gone")
-            self.panel.say(f"drawing frame {done + 1} of {ORBIT_FRAMES}")
+        def deliver(name: str, content: bytes) -> None:
+            client.send_file_download(name, content, save_immediately=True)
 
-        name, content = orbit_video(scene, progress=tell)
-        client.send_file_download(name, content, save_immediately=True)
-        self.panel.say(f"{name} is among the downloads")
+        self.film.start(scene, lambda: client.client_id in self._server.get_clients(), deliver)
 
     # What pages do
 

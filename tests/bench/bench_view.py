@@ -24,7 +24,7 @@ from ffsplat.view.packing import shapes
 from ffsplat.view.paint import COLORINGS, MOST_SEEN, Look, paint
 from ffsplat.view.screen import Packer, Picture
 from ffsplat.view.session import Session
-from tests.stream.server.browser import Page, browser
+from tests.stream.server.browser import Chromium, Page
 from tests.view.pages import open_viewer, until
 
 THINGS = ("table", "chair", "sofa", "wall", "floor", "bed")
@@ -124,13 +124,9 @@ def drag(page: Page, seconds: float) -> float:
     return (page.get("window.pictures") - mark) / (time.monotonic() - start)
 
 
-def time_page(scene: Scene, everything: bool) -> None:
+def time_page(chromium: Chromium, scene: Scene, everything: bool) -> None:
     """What a browser does with it."""
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        viewing(scene, port=0) as (viewer, url),
-        browser(Path(folder)) as page,
-    ):
+    with viewing(scene, port=0) as (viewer, url), chromium.tab() as page:
         if everything:
             viewer.screen.pace.budget = lambda moving: len(scene)
         start = time.monotonic()
@@ -162,11 +158,15 @@ def main() -> None:
     if options.page:
         scene = room(options.page)
         print(f"{options.page} Gaussians in Chromium, {SIZE[0] - 300} x {SIZE[1]} pixels:")
-        try:
-            time_page(scene, everything=False)
-            time_page(scene, everything=True)
-        except pytest.skip.Exception as reason:
-            print(f"  skipped: {reason}")
+        with tempfile.TemporaryDirectory() as folder:
+            chromium = Chromium(Path(folder))
+            try:
+                time_page(chromium, scene, everything=False)
+                time_page(chromium, scene, everything=True)
+            except pytest.skip.Exception as reason:
+                print(f"  skipped: {reason}")
+            finally:
+                chromium.stop()
 
 
 if __name__ == "__main__":

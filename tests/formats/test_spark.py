@@ -12,7 +12,6 @@ import pytest
 from ffsplat.formats import read_scene, write_scene
 from ffsplat.types import SH_C0
 from tests.formats.scenes import angles, small_scene
-from tests.stream.server.browser import browser
 
 FOLDER = Path(__file__).resolve().parents[1] / "readers"
 # Version 4 of SPZ is not among them: Spark 2.2 asks for gzip.
@@ -53,13 +52,13 @@ def folder(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def page(folder, tmp_path_factory):
+def page(folder, chromium):
     """A tab in which `window.read` is Spark's reader."""
     handler = functools.partial(Handler, scenes=folder)
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
-        with browser(tmp_path_factory.mktemp("profile")) as tab:
+        with chromium.tab() as tab:
             address = f"http://127.0.0.1:{server.server_port}/spark.html"
             tab.call("Page.navigate", url=address)
             while tab.get("typeof window.read") != "function":

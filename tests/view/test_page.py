@@ -3,19 +3,17 @@
 import os
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 from small_room import small_room
 
-from ffsplat.errors import FFSplatError
 from ffsplat.io import load_scene
 from ffsplat.types import Cameras
 from ffsplat.view import viewing
 from ffsplat.view.viewer import PANEL_WIDTH
-from tests.stream.server.browser import Page, browser
+from tests.stream.server.browser import Page
 from tests.view.pages import CANVAS, click_at, open_viewer, press, says, shows, turn_to, until
 
 COUNT = 400
@@ -72,10 +70,9 @@ def room(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def page(room, kept, tmp_path_factory):
-    with browser(tmp_path_factory.mktemp("profile")) as page:
-        folder = room[2] / "downloads"
-        page.call("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(folder))
+def page(room, kept, chromium):
+    with chromium.tab() as page:
+        page.download_to(room[2] / "downloads")
         open_viewer(page, room[1], WIDTH)
         shows(page, lambda picture: share(picture, (255, 255, 0)) > 0.001, kept / "opened.png")
         press(page, "Cameras")  # they stand before the things
@@ -206,11 +203,6 @@ def test_a_selection_is_saved_by_its_name(page, room, kept):
     press(page, "Save selection")
     says(page, "already exists")
     page.picture(kept / "saved.png")
-
-
-def test_a_video_ends_with_the_page_that_wanted_it(room):
-    with pytest.raises(FFSplatError, match="gone"):
-        room[0].take_orbit(SimpleNamespace(client_id=-1))
 
 
 def test_a_screenshot_comes_as_a_download(page, room, kept):

@@ -1,7 +1,8 @@
 """A real browser for tests: Chromium without a window, driven by its DevTools protocol.
 
-Source: https://chromedevtools.github.io/devtools-protocol/ (domains Page, Runtime, Input, Network,
-Emulation).
+One browser serves all tests of a run (the fixture `chromium`); each takes a tab that shares nothing
+with others. Source: https://chromedevtools.github.io/devtools-protocol/ (domains Browser, Target,
+Page, Runtime, Input, Network, Emulation).
 """
 
 import base64
@@ -14,7 +15,6 @@ from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from shutil import which
-from urllib.request import urlopen
 
 import numpy as np
 import pytest
@@ -29,18 +29,17 @@ FLAGS = (
     "--headless=new", "--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader",
     "--remote-debugging-port=0", "--no-first-run", "--disable-background-networking",
     "--disable-extensions", "--disable-dev-shm-usage", "--no-proxy-server",
+    "--disable-background-timer-throttling", "--disable-renderer-backgrounding",
+    "--disable-backgrounding-occluded-windows",
 )  # fmt: skip
 
 
-class Page:
-    """A tab. `problems` collects what it reports as errors, refused content included."""
+class Wire:
+    """A connection to the browser, or to one of its tabs."""
 
     def __init__(self, socket: ClientConnection):
-        self.problems: list[str] = []
         self._socket = socket
         self._ids = count(1)
-        for domain in ("Page", "Runtime", "Log", "Network"):
-            self.call(f"{domain}.enable")
 
     def call(self, method: str, **parameters) -> dict:
         """The result of a command of the DevTools protocol."""
@@ -52,6 +51,27 @@ class Page:
                 assert "error" not in message, message["error"]
                 return message["result"]
             self._note(message)
+
+    def _note(self, message: dict) -> None:
+        """What was said besides."""
+
+
+class Page(Wire):
+    """A tab. `problems` collects what it reports as errors, refused content included."""
+
+    def __init__(self, socket: ClientConnection, context: str):
+        super().__init__(socket)
+        self.problems: list[str] = []
+        self._context = context
+        for domain in ("Page", "Runtime", "Log", "Network"):
+            self.call(f"{domain}.enable")
+
+    def download_to(self, folder: Path) -> None:
+        """Keep what the page gives to download."""
+        self.call(
+            "Browser.setDownloadBehavior",
+            behavior="allow", downloadPath=str(folder), browserContextId=self._context,
+        )  # fmt: skip
 
     def _note(self, message: dict) -> None:
         """Keep what a page tells of errors, but not that a server that is away is away."""
@@ -113,8 +133,8 @@ class Page:
         self.call("Input.dispatchMouseEvent", type="mouseReleased", x=x, y=y, button="left")
 
     def settle(self) -> None:
-        """Return when the camera stands still and all that is there has been drawn."""
-        self.wait("window.ffsplat.view.isSettled")
+        """Return when nothing moves, not even a colour, and all that is there has been drawn."""
+        self.wait("window.ffsplat.view.isSettled && !document.getAnimations().length")
 
     def picture(self, path: Path | None = None) -> np.ndarray:
         """A screenshot, rows by columns by red, green and blue; kept in a file if that is given."""
@@ -127,32 +147,58 @@ class Page:
 STATE = "document.body.dataset.state + ' ' + document.getElementById('message').textContent"
 
 
-@contextmanager
-def browser(profile: Path) -> Iterator[Page]:
-    """A tab of a browser of its own; skips where there is none."""
-    program = next(filter(None, map(which, NAMES)), None)
-    if program is None:
-        pytest.skip("no Chromium on this machine: apt-get install chromium")
-    command = [program, *FLAGS, f"--user-data-dir={profile}", "about:blank"]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
+class Chromium:
+    """A browser that starts with its first tab, and again should it have died."""
+
+    def __init__(self, profiles: Path):
+        self._profiles, self._starts = profiles, count(1)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._port, self._path = "", ""
+
+    @contextmanager
+    def tab(self) -> Iterator[Page]:
+        """A tab with storage and downloads of its own; skips where there is no Chromium."""
+        if self._process is None or self._process.poll() is not None:
+            self._start()
+        with self._connected(self._path) as socket:
+            browser = Wire(socket)
+            context = browser.call("Target.createBrowserContext")["browserContextId"]
+            tab = browser.call(
+                "Target.createTarget", url="about:blank", browserContextId=context
+            )["targetId"]  # fmt: skip
+            try:
+                with self._connected(f"/devtools/page/{tab}") as own:
+                    yield Page(own, context)
+            finally:
+                browser.call("Target.disposeBrowserContext", browserContextId=context)
+
+    def stop(self) -> None:
+        """End it."""
+        if self._process is None:
+            return
+        self._process.terminate()
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def _start(self) -> None:
+        program = next(filter(None, map(which, NAMES)), None)
+        if program is None:
+            pytest.skip("no Chromium on this machine: apt-get install chromium")
+        profile = self._profiles / str(next(self._starts))
+        self._process = subprocess.Popen(
+            [program, *FLAGS, f"--user-data-dir={profile}", "about:blank"],
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
         file, deadline = profile / "DevToolsActivePort", time.monotonic() + PATIENCE
-        while not (file.exists() and file.read_text().strip()):
-            assert process.poll() is None, "the browser did not start"
+        while not (file.exists() and len(file.read_text().split()) == 2):
+            assert self._process.poll() is None, "the browser did not start"
             assert time.monotonic() < deadline, "the browser opens no port"
             time.sleep(0.05)
-        port = file.read_text().split()[0]
-        with urlopen(f"http://127.0.0.1:{port}/json/list") as answer:
-            tabs = json.load(answer)
-        address = next(tab["webSocketDebuggerUrl"] for tab in tabs if tab["type"] == "page")
-        with connect(
-            address, max_size=None, compression=None, proxy=None, ping_interval=None
-        ) as socket:
-            yield Page(socket)
-    finally:
-        process.terminate()
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        self._port, self._path = file.read_text().split()
+
+    def _connected(self, path: str) -> ClientConnection:
+        address = f"ws://127.0.0.1:{self._port}{path}"
+        return connect(address, max_size=None, compression=None, proxy=None, ping_interval=None)

@@ -25,7 +25,7 @@ from ffsplat.stream.server.serve import Address, ServerThread
 from ffsplat.stream.server.settings import ServerSettings
 from ffsplat.stream.settings import MapperSettings
 from ffsplat.types import Cameras
-from tests.stream.server.browser import PATIENCE, Page, browser
+from tests.stream.server.browser import PATIENCE, Page
 from tests.stream.server.standin import StandIn, make_delta
 from tests.stream.server.talk import ask
 from tests.stream.stub import StubPredictor
@@ -37,8 +37,8 @@ GROUND = np.array([14, 16, 20])
 
 
 @pytest.fixture(scope="module")
-def tab(tmp_path_factory) -> Iterator[Page]:
-    with browser(tmp_path_factory.mktemp("profile")) as page:
+def tab(chromium) -> Iterator[Page]:
+    with chromium.tab() as page:
         yield page
         assert page.problems == []
 
