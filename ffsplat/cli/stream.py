@@ -156,7 +156,9 @@ def _run(
     from ffsplat.cli.following import GentleStop, Pump, follow
     from ffsplat.cli.stream_report import facts_of, progress, show
     from ffsplat.stream.engine.engine import Engine
+    from ffsplat.stream.engine.pauses import pause_less
 
+    pause_less()
     engine = Engine(mapper, plan.engine(source))
     start = time.monotonic()
 

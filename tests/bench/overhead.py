@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from ffsplat.stream.engine.engine import Engine, EngineSettings
+from ffsplat.stream.engine.pauses import pause_less
 from ffsplat.stream.frame import Frame, Verdict
 from ffsplat.stream.online import OnlineMapper
 from tests.stream.mappers import StandIn
@@ -73,6 +74,7 @@ def overhead(
     is the processor time of the whole process for each frame, the network's too: what joins the map
     beside the next frame counts here, and as "fuse" only where that waits for it.
     """
+    pause_less()  # as `ffsplat stream` does
     engine = Engine(mapper, EngineSettings())
     engine.subscribe(lambda delta: None)
     engine.start()
