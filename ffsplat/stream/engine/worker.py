@@ -1,7 +1,6 @@
 """The thread that runs a mapper, and the one that notices when it hangs."""
 
 import logging
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -21,13 +20,6 @@ log = logging.getLogger(__name__)
 
 FAILURES = ("model_error", "not_finite", "timeout")
 """Verdicts after which a stream is degraded for a while."""
-
-TURN_S = 1e-4
-"""Seconds after which a thread that runs Python lets another one go on.
-
-A frame gives the interpreter up at every kernel. With Python's own 5 ms it then waits that long for
-the thread beside it, several times a frame: that is what its slowest frames consisted of.
-"""
 
 
 class Worker:
@@ -56,8 +48,7 @@ class Worker:
         self._thread = threading.Thread(target=self._run, name="mapper", daemon=True)
 
     def start(self) -> None:
-        """Begin to work. All threads of the process take shorter turns from now on (TURN_S)."""
-        sys.setswitchinterval(min(TURN_S, sys.getswitchinterval()))
+        """Begin to work."""
         self._thread.start()
         threading.Thread(target=self._watch, name="mapper-watchdog", daemon=True).start()
 
