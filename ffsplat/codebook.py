@@ -11,7 +11,7 @@ from jaxtyping import Float, Float16, Float32, Int16
 
 from ffsplat.codes import MAX_ROWS
 from ffsplat.errors import SceneFileError
-from ffsplat.types import LEVELS, NO_ID, Codebook
+from ffsplat.types import ASKED_LEVELS, LEVELS, NO_ID, Codebook
 
 LEXICON = "lexicon"
 """The built-in space: row i is the i-th unit vector, so a text is a 0/1 mark on each row."""
@@ -54,6 +54,11 @@ def lexicon_codebook() -> Codebook:
         counts=np.zeros(len(rows), np.float32),
         spaces={LEXICON: np.eye(len(rows), dtype=np.float16)},
     )
+
+
+def asked_levels(codebook: Codebook) -> tuple[str, ...]:
+    """The levels of `ASKED_LEVELS` that the codebook has rows of."""
+    return tuple(name for name in ASKED_LEVELS if len(rows_of_level(codebook, name)))
 
 
 def rows_of_level(codebook: Codebook, level: str) -> Int16[np.ndarray, " ids"]:

@@ -31,8 +31,11 @@ SH_C0 = 0.28209479177387814
 NO_ID = -1
 """A codebook or instance ID that says: no evidence."""
 
-LEVELS = ("whole", "part", "appearance")
+LEVELS = ("whole", "part", "appearance", "subpart")
 """Levels of a codebook row; `Codebook.levels` holds indices into this tuple."""
+
+ASKED_LEVELS = ("whole", "part", "subpart")
+"""The levels that a question may be narrowed to, from coarse to fine."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -23,7 +23,7 @@ def small(names: str, space: str = "s", level: int = 0, seed: int = 0) -> Codebo
 def test_the_lexicon_has_the_levels_in_order():
     levels = [row.level for row in cb.lexicon_rows()]
     assert levels == sorted(levels, key=LEVELS.index)
-    assert [levels.count(level) for level in LEVELS] == [58, 62, 11]
+    assert [levels.count(level) for level in LEVELS] == [58, 62, 11, 0]
 
 
 def test_terms_of_the_lexicon_are_unambiguous():
@@ -125,7 +125,7 @@ def test_validate_takes_a_sound_codebook():
     [
         ({"names": ()}, "rows"),
         ({"levels": np.zeros(2, np.int8)}, "length"),
-        ({"levels": np.full(3, 3, np.int8)}, "level or parent"),
+        ({"levels": np.full(3, 4, np.int8)}, "level or parent"),
         ({"parents": np.array([-1, 0, 3], np.int16)}, "level or parent"),
         ({"parents": np.array([-2, 0, 0], np.int16)}, "level or parent"),
         ({"parents": np.array([2, 0, 1], np.int16)}, "circle"),

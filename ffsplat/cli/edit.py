@@ -78,7 +78,8 @@ def step_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--option", "-O", "pairs", multiple=True, metavar="NAME=VALUE",
               help="An option of the strategy; may be given again.")  # fmt: skip
 @click.option("--threshold", type=float, help="Score from which a Gaussian matches a text.")
-@click.option("--level", type=click.Choice(["whole", "part"]), help="Only things, or only parts.")
+@click.option("--level", type=click.Choice(["whole", "part", "subpart"]),
+              help="Only things, only parts, or only parts of parts.")  # fmt: skip
 @click.option("--labels", help="Tell these apart, such as chair,wall; each text is one of them.")
 @encoder_options
 @click.option("--codebook", type=FILE, help="The codebook of the scene, if not beside it.")

@@ -57,7 +57,8 @@ def _list_strategies(context: click.Context, parameter: click.Parameter, value: 
               help="An option of the strategy; may be given again.")  # fmt: skip
 @click.option("--labels", help="Tell these apart, such as chair,table,lamp; TEXT is one or none.")
 @click.option("--threshold", type=float, help="Score from which a Gaussian matches.")
-@click.option("--level", type=click.Choice(["whole", "part"]), help="Only things, or only parts.")
+@click.option("--level", type=click.Choice(["whole", "part", "subpart"]),
+              help="Only things, only parts, or only parts of parts.")  # fmt: skip
 @encoder_options
 @click.option("--embedding", type=FILE, help="Ask with a saved text in place of TEXT.")
 @click.option("--save-embedding", type=FILE, help="Also write TEXT as its space embeds it.")

@@ -11,14 +11,14 @@ from ffsplat.codes import MAX_ROWS
 from ffsplat.errors import CheckpointError, UsageError
 from ffsplat.io.ply import with_norms
 from ffsplat.text import MAX_LETTERS, TEMPLATES, LexiconSpace, OpenClipSpace, text_space
-from ffsplat.types import LEVELS, NO_ID, Codebook, Scene, SparseCode
+from ffsplat.types import ASKED_LEVELS, LEVELS, NO_ID, Codebook, Scene, SparseCode
 
 
 @dataclass(frozen=True)
 class Label:
     """Say that the chosen Gaussians are a thing, or a part, of this name.
 
-    Evidence of the other level stays; `level` is "whole" or "part", by default a part where the
+    Evidence of the other level stays; `level` is one of `ASKED_LEVELS`, by default a part where the
     lexicon takes the name for one. The row is the first of that name and level, else a new one; a
     new row is embedded in every text space of the codebook that knows its name (`embedding_of`),
     and is 0 in the others: `missing_spaces` names those, a query in which does not find it. With
@@ -32,8 +32,9 @@ class Label:
     def __post_init__(self) -> None:
         if not 0 < len(self.name.strip()) <= MAX_LETTERS or not self.name.isprintable():
             raise UsageError(f"no name for a thing: {self.name!r:.80}")
-        if self.level not in (None, *LEVELS[:2]):
-            raise UsageError(f"unknown level {self.level!r}", "known are whole and part")
+        if self.level not in (None, *ASKED_LEVELS):
+            known = ", ".join(ASKED_LEVELS)
+            raise UsageError(f"unknown level {self.level!r}", f"known are {known}")
 
     def apply(self, scene: Scene, chosen: Bool[np.ndarray, " n"]) -> Scene:
         """The scene with the chosen Gaussians labelled. Raises UsageError for a full codebook."""

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float32
 
-from ffsplat.codebook import LEXICON
+from ffsplat.codebook import LEXICON, asked_levels
 from ffsplat.errors import UnknownWord, UsageError
 from ffsplat.evaluation.truth import LabelledView
 from ffsplat.query import query
@@ -16,7 +16,7 @@ from ffsplat.query.maps import channels, relevancy_map
 from ffsplat.query.question import Question, choose_space, meaning
 from ffsplat.render import render
 from ffsplat.text import TextSpace
-from ffsplat.types import LEVELS, Cameras, Scene
+from ffsplat.types import Cameras, Scene
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,8 +78,7 @@ class Subject:
         """
         if choose_space(self.scene, self.space).name == LEXICON:
             return (None,)
-        book = meaning(self.scene)[1]
-        return tuple(name for i, name in enumerate(LEVELS[:2]) if (book.levels == i).any())
+        return asked_levels(meaning(self.scene)[1])
 
     @cached_property
     def cameras(self) -> dict[str, Cameras]:

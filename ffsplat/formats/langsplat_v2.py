@@ -5,8 +5,8 @@ what `capture` returns, 14 values, and the iteration. The feature of a Gaussian 
 layers of its codebook, of the 4 likeliest rows by the softmax of its logits, weighted by these
 likelihoods scaled to sum 1. Its rows are not of length 1, ours are: weights take the lengths, so
 that directions stay, and the length of a feature goes. A checkpoint holds one of three levels, in
-folders NAME_1 (small), NAME_2 (middle) and NAME_3 (large); all that are there become one scene, the
-large one as things, the others as parts.
+folders NAME_1 (small), NAME_2 (middle) and NAME_3 (large); all that are there become one scene of
+three levels, the small one's rows subparts, the middle one's parts, the large one's things.
 """
 
 import logging
@@ -22,7 +22,7 @@ from ffsplat.codes import MAX_ROWS, from_pairs
 from ffsplat.errors import SceneFileError
 from ffsplat.io.layout import SH_COUNTS
 from ffsplat.semantics.bank import nameless
-from ffsplat.types import LEVELS, Codebook, Gaussians, Scene, SparseCode
+from ffsplat.types import ASKED_LEVELS, LEVELS, Codebook, Gaussians, Scene, SparseCode
 
 SPACE = "open_clip:ViT-B-16/laion2b_s34b_b88k"
 """The network whose features it learns."""
@@ -70,7 +70,7 @@ def read(path: str | Path) -> Scene:
         elif not np.array_equal(found.shape[0], first.shape[0]):
             raise SceneFileError(f"{file} has other Gaussians than {files[min(files)]}")
         codes, codebook = sparse_codes(found.logits, found.books)
-        kind = "whole" if len(files) == 1 or level == LARGE else "part"
+        kind = ASKED_LEVELS[0] if len(files) == 1 else ASKED_LEVELS[LARGE - level]
         levels = np.full(len(codebook), LEVELS.index(kind), np.int8)
         parts.append((codes, replace(codebook, levels=levels)))
     assert first is not None

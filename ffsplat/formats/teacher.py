@@ -24,6 +24,7 @@ import numpy as np
 from jaxtyping import Float32, Int16, UInt8
 from PIL import Image
 
+from ffsplat.codebook import asked_levels
 from ffsplat.decode import read_photo, view_size
 from ffsplat.errors import ImageError
 from ffsplat.formats.cameras import cameras_of, resized
@@ -33,7 +34,7 @@ from ffsplat.formats.maps import rows_of
 from ffsplat.io.codebook_file import codebook_bytes
 from ffsplat.io.folder import atomic_folder, check_folder
 from ffsplat.io.ply import encode_ply
-from ffsplat.types import LEVELS, NO_ID, Cameras, Scene
+from ffsplat.types import ASKED_LEVELS, NO_ID, Cameras, Scene
 
 LANGSPLAT_SIZE = 512
 """Numbers in a feature that LangSplat's autoencoder takes."""
@@ -101,29 +102,34 @@ def write_teacher(
     return Teacher(Path(path), len(stems), name, rows.shape[1], images is not None)
 
 
-def code_maps(scene: Scene, camera: Cameras) -> Int16[np.ndarray, "2 h w"]:
-    """The codebook row of a thing, and of a part, at each pixel of one camera; -1 for none."""
+def code_maps(scene: Scene, camera: Cameras) -> Int16[np.ndarray, "levels h w"]:
+    """The codebook row of a thing, and of a part, at each pixel of one camera; -1 for none.
+
+    A third map is of subparts, where the codebook has any.
+    """
     from ffsplat.render import render
 
-    levels = set() if scene.codebook is None else set(scene.codebook.levels.tolist())
+    present = () if scene.codebook is None else asked_levels(scene.codebook)
     width, height = camera.sizes[0]
-    maps = np.full((2, height, width), NO_ID, np.int16)
-    for index, level in enumerate(("whole", "part")):
-        if LEVELS.index(level) in levels:
+    count = 3 if "subpart" in present else 2
+    maps = np.full((count, height, width), NO_ID, np.int16)
+    for index, level in enumerate(ASKED_LEVELS):
+        if level in present:
             maps[index] = render(scene, camera, "codes", level=level)[0]
     return maps
 
 
 def language_features(
-    codes: Int16[np.ndarray, "2 h w"], rows: Float32[np.ndarray, "rows d"]
+    codes: Int16[np.ndarray, "levels h w"], rows: Float32[np.ndarray, "rows d"]
 ) -> tuple[Float32[np.ndarray, "4 h w"], Float32[np.ndarray, "segments d"]]:
     """LangSplat's segment maps and features of one view, from our code maps of it.
 
     `rows` are the codebook's embeddings, used as they are. A view without any code has one feature
     of zeros, as the loader indexes with -1 where there is no segment.
     """
-    things, parts = codes
-    levels = (things, parts, np.where(parts == NO_ID, things, parts), things)
+    things, parts = codes[:2]
+    finest = np.where(codes[-1] == NO_ID, parts, codes[-1])
+    levels = (things, finest, np.where(parts == NO_ID, things, parts), things)
     maps, features, first = [], [], 0
     for level in levels:
         present, inverse = np.unique(level, return_inverse=True)

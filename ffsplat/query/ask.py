@@ -56,7 +56,7 @@ def query(
 
     `text` may be embedded already: then nothing is loaded for it. `space` defaults to that of the
     text, else to the lexicon where the codebook has it; an `open_clip` space that the codebook
-    lacks is made of the names of its rows. `level` narrows to "whole" or "part".
+    lacks is made of the names of its rows. `level` narrows to one of `ASKED_LEVELS`.
     Raises SceneFileError if the scene has no codes; UnknownWord or UsageError for the text, and
     UsageError for a threshold that is not finite, a space that the codebook lacks, and a strategy
     or option that does not exist.

@@ -6,12 +6,13 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float, Float32
 
+from ffsplat.codebook import asked_levels
 from ffsplat.errors import UsageError
 from ffsplat.hits import Match
 from ffsplat.query.question import Question
 from ffsplat.query.scoring import margins
 from ffsplat.text import CANON
-from ffsplat.types import LEVELS, SparseCode
+from ffsplat.types import SparseCode
 
 RELEVANCY_THRESHOLD = 0.5
 """A text that is nearer than every canonical phrase."""
@@ -47,7 +48,7 @@ def match(question: Question, options: Options) -> Match:
     Raises UsageError for a text without canonical phrases: in the lexicon, say.
     """
     if options.levels == "best" and question.level is None:
-        present = [n for i, n in enumerate(LEVELS[:2]) if (question.codebook.levels == i).any()]
+        present = asked_levels(question.codebook)
         asked = [question.at_level(name) for name in present]
         found = [scores_of(one, one.code, options) for one in asked]
         best = int(np.argmax([scores.max(initial=0) for scores in found]))
@@ -57,7 +58,7 @@ def match(question: Question, options: Options) -> Match:
     limit = RELEVANCY_THRESHOLD
     if options.rule == "range":
         scores, limit = stretched(scores, scores > 0), RANGE_THRESHOLD
-    return Match(scores, (question.counted,), (), question.level != "part", limit)
+    return Match(scores, (question.counted,), (), question.of_things, limit)
 
 
 def scores_of(question: Question, code: SparseCode, options: Options) -> Float32[np.ndarray, " n"]:

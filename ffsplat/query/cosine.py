@@ -19,4 +19,4 @@ class Options:
 def match(question: Question, options: Options) -> Match:
     """Cosine of text and coded vector; 0 where there is no evidence."""
     scores = codes.cosine(question.code, question.row_scores(question.direction[None]))[:, 0]
-    return Match(scores, (question.counted,), (), question.level != "part", COSINE_THRESHOLD)
+    return Match(scores, (question.counted,), (), question.of_things, COSINE_THRESHOLD)

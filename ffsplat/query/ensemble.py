@@ -63,7 +63,7 @@ def match(question: Question, options: Options) -> Match:
     known = question.code.norms > 0
     label = np.where(known, joined.argmax(axis=1), NO_ID).astype(np.int32)
     scores = np.where(known, joined[:, labels.index(text)], 0).astype(np.float32)
-    whole = question.level != "part"
+    whole = question.of_things
     return Match(scores, (question.counted,), (), whole, SHARE_THRESHOLD, labels, label)
 
 

@@ -69,7 +69,7 @@ def match(question: Question, options: Options) -> Match:
     positive, negative = examples(question, options)
     if options.mask is None and not positive.any():
         nothing = np.zeros(len(question.scene), np.float32)
-        return Match(nothing, (question.counted,), (), question.level != "part", 0.5)
+        return Match(nothing, (question.counted,), (), question.of_things, 0.5)
     if positive.any() and negative.any():
         rows = question.embeddings
         if options.loss == "hinge":
@@ -79,7 +79,7 @@ def match(question: Question, options: Options) -> Match:
     scored = question.row_scores(plane.normal[None].astype(np.float32))
     margins = codes.cosine(question.code, scored)[:, 0] / plane.scale + plane.offset
     scores = np.where(question.code.norms > 0, 1 / (1 + np.exp(-margins)), 0).astype(np.float32)
-    return Match(scores, (question.counted,), (), question.level != "part", 0.5)
+    return Match(scores, (question.counted,), (), question.of_things, 0.5)
 
 
 def plane_of_text(question: Question) -> Hyperplane:

@@ -58,7 +58,7 @@ def match(question: Question, options: Options) -> Match:
     """
     text = question.label.strip()
     labels = options.labels if not text or text in options.labels else (text, *options.labels)
-    counted, whole = (question.counted,), question.level != "part"
+    counted, whole = (question.counted,), question.of_things
     if text and options.rule == "share":
         found = probabilities(question, question.code, labels, options.scale)
         return Match(found[:, labels.index(text)], counted, (), whole, SHARE_THRESHOLD)

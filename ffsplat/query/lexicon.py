@@ -13,7 +13,7 @@ from ffsplat.errors import UnknownWord, UsageError
 from ffsplat.hits import Match, slots_of
 from ffsplat.query.question import Question, lexicon_of_rows
 from ffsplat.text import LexiconSpace, Phrase
-from ffsplat.types import LEVELS, Scene, SparseCode
+from ffsplat.types import ASKED_LEVELS, LEVELS, Scene, SparseCode
 
 LEXICON_THRESHOLD = 0.5
 """Most of the evidence of a Gaussian speaks for the phrase."""
@@ -59,7 +59,7 @@ def parse(question: Question) -> Phrase:
 def named_rows(question: Question, phrase: Phrase) -> dict[str, Bool[np.ndarray, " rows"]]:
     """The codebook rows that a phrase names, by level; UsageError if the asked level has none."""
     codebook = question.codebook
-    levels = [n for n in LEVELS[:2] if n in phrase.rows and question.level in (None, n)]
+    levels = [n for n in ASKED_LEVELS if n in phrase.rows and question.level in (None, n)]
     if not levels and question.level is not None:
         level = question.level
         raise UsageError(

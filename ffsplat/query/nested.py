@@ -2,7 +2,7 @@
 
 Bhalgat et al., "N2F2: Hierarchical Scene Understanding with Nested Neural Feature Fields", 2024,
 give each point one vector whose prefixes mean objects, then parts. Here the prefixes of a code are
-its pairs of level whole, then those of whole and part, then all of it.
+its pairs of level whole, then those of whole and part, and of subpart, then all of it.
 """
 
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ from ffsplat.query.canonical import (
 from ffsplat.query.labels import softmax
 from ffsplat.query.question import Question
 from ffsplat.query.scoring import margins
-from ffsplat.types import LEVELS, SparseCode
+from ffsplat.types import ASKED_LEVELS, LEVELS, SparseCode
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,9 @@ def match(question: Question, options: Options) -> Match:
 def prefixes(question: Question) -> list[SparseCode]:
     """The codes up to each level that the codebook has rows of, coarsest first."""
     levels = question.codebook.levels
-    present = [i for i in range(len(LEVELS)) if (levels == i).any()]
-    return [question.cut(tuple(range(level + 1))) for level in present]
+    order = [LEVELS.index(name) for name in (*ASKED_LEVELS, "appearance")]
+    present = [index for index in order if (levels == index).any()]
+    return [question.cut(tuple(sorted(present[: count + 1]))) for count in range(len(present))]
 
 
 def compose(cosines: Float[np.ndarray, "n prefixes t"]) -> Float32[np.ndarray, "n t"]:

@@ -13,7 +13,7 @@ from ffsplat.embeddings import TextEmbedding
 from ffsplat.errors import SceneFileError, UsageError
 from ffsplat.query.scoring import in_space
 from ffsplat.text import LexiconSpace, TextSpace, add_text_space, embed, text_space
-from ffsplat.types import LEVELS, Codebook, Scene, SparseCode
+from ffsplat.types import ASKED_LEVELS, LEVELS, Codebook, Scene, SparseCode
 
 Levels = tuple[int, ...]
 ALL: Levels = tuple(range(len(LEVELS)))
@@ -32,7 +32,7 @@ class Question:
     """A text to be found in a scene; what follows from both is worked out when it is asked for.
 
     `text` may be embedded already; `space` is that of the text or the scene unless given; `level`
-    narrows to "whole" or "part".
+    narrows to one of `ASKED_LEVELS`.
     """
 
     scene: Scene
@@ -42,8 +42,9 @@ class Question:
 
     def __post_init__(self):
         meaning(self.scene)
-        if self.level is not None and self.level not in LEVELS[:2]:
-            raise UsageError(f"unknown level {self.level!r}", "known are whole and part")
+        if self.level is not None and self.level not in ASKED_LEVELS:
+            known = ", ".join(ASKED_LEVELS)
+            raise UsageError(f"unknown level {self.level!r}", f"known are {known}")
 
     @property
     def label(self) -> str:
@@ -70,6 +71,11 @@ class Question:
     def embedding(self) -> TextEmbedding:
         """The text in its space."""
         return embed(self.text, self.encoder) if isinstance(self.text, str) else self.text
+
+    @property
+    def of_things(self) -> bool:
+        """Whether whole things are meant, too: hits are then instances as they are."""
+        return self.level in (None, "whole")
 
     @property
     def direction(self) -> Float32[np.ndarray, " d"]:
@@ -112,6 +118,8 @@ class Question:
         those in a space that was made of names for this question alone.
         """
         code, codebook = meaning(self.scene)
+        if np.isin(codebook.levels, levels).all():
+            levels = ALL
         if levels == ALL and self.space_name == next(iter(codebook.spaces)):
             return code
         known = _cuts.get(code)

@@ -10,9 +10,12 @@ import pytest
 import torch
 
 from ffsplat import codes
+from ffsplat.embeddings import TextEmbedding
 from ffsplat.errors import CheckpointError, SceneFileError
 from ffsplat.formats import read_scene
 from ffsplat.formats.langsplat_v2 import sparse_codes
+from ffsplat.query import query
+from ffsplat.types import LEVELS
 from tests.formats.foreign import (
     COUNT,
     RANDOM,
@@ -91,20 +94,19 @@ def test_levels_in_folders_of_one_name_become_one_scene(tmp_path, gaussians):
         saved[level] = langsplat_v2(file, gaussians, logits, books)
     scene = read_scene(tmp_path / "room_0_2" / "chkpnt10000.pth")
     assert scene.codes.ids.shape == (COUNT, 12)
-    assert np.bincount(scene.codebook.levels).tolist() == [64, 128]
+    assert np.bincount(scene.codebook.levels).tolist() == [64, 64, 0, 64]
     table = scene.codebook.spaces[space].astype(np.float32)
-    whole = np.append(scene.codebook.levels == 0, False)[scene.codes.ids]
-    for chosen, levels in ((whole, [3]), (~whole, [1, 2])):
-        weights = np.where(chosen, scene.codes.weights, 0).astype(np.float32)
+    for name, level in (("whole", 3), ("part", 2), ("subpart", 1)):
+        counted = np.append(scene.codebook.levels == LEVELS.index(name), False)[scene.codes.ids]
+        weights = np.where(counted, scene.codes.weights, 0).astype(np.float32)
         ours = np.einsum("nk,nkd->nd", weights, table[scene.codes.ids])
-        theirs = 0
-        for level in levels:
-            feature = their_feature(saved[level][6], saved[level][7])
-            lengths = np.abs(_weights(saved[level])).sum(1, keepdims=True)
-            theirs = theirs + feature / lengths
+        theirs = their_feature(saved[level][6], saved[level][7])
         cosine = (ours * theirs).sum(1)
         cosine /= np.linalg.norm(ours, axis=1) * np.linalg.norm(theirs, axis=1)
         np.testing.assert_allclose(cosine, 1, atol=1e-5)
+    phrases = RANDOM.normal(size=(5, 512)).astype(np.float32)
+    phrases /= np.linalg.norm(phrases, axis=1, keepdims=True)
+    assert_the_level_is_langsplats(scene, saved, space, phrases)
     other = gaussians.means + 1
     langsplat_v2(tmp_path / "room_0_1" / "chkpnt10000.pth", replace(gaussians, means=other),
                  *saved[1][6:])  # fmt: skip
@@ -112,11 +114,20 @@ def test_levels_in_folders_of_one_name_become_one_scene(tmp_path, gaussians):
         read_scene(tmp_path / "room_0_3" / "chkpnt10000.pth")
 
 
-def _weights(saved):
-    """Of each of the 4 likeliest rows: its share times its length, which sum to a level's unit."""
-    values, places = torch.from_numpy(saved[6]).softmax(1).topk(4, dim=1)
-    shares = (values / values.sum(1, keepdim=True)).numpy()
-    return shares * np.linalg.norm(saved[7][0], axis=1)[places.numpy()]
+def assert_the_level_is_langsplats(scene, saved, space, phrases):
+    """LangSplat takes the level with the highest relevancy, of features of length 1."""
+    relevancies = {}
+    for level, name in ((3, "whole"), (2, "part"), (1, "subpart")):
+        feature = their_feature(saved[level][6], saved[level][7])
+        cosines = feature / np.linalg.norm(feature, axis=1, keepdims=True) @ phrases.T
+        relevancies[name] = 1 / (1 + np.exp(-10 * (cosines[:, 0] - cosines[:, 1:].max(1))))
+    text = TextEmbedding("a thing", space, phrases[0], phrases[1:])
+    for name, expected in relevancies.items():
+        alone = query(scene, text, strategy="relevancy", level=name)
+        np.testing.assert_allclose(alone.scores, expected, atol=5e-3)
+    best = query(scene, text, strategy="relevancy", levels="best")
+    highest = max(relevancies.values(), key=np.max)
+    np.testing.assert_allclose(best.scores, highest, atol=5e-3)
 
 
 def test_logits_that_underflow_still_have_four_rows():
