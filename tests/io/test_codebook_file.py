@@ -49,7 +49,7 @@ def test_parts_put_together_again_are_read(tmp_path):
     [
         ("levels", np.int8([0, 1]), "different shape"),
         ("levels", np.int8([[0, 1, 2]]), "different shape"),
-        ("levels", np.int8([0, 1, 3]), "level"),
+        ("levels", np.int8([0, 1, 4]), "level"),
         ("levels", np.int16([0, 1, 2]), "unexpected or missing"),
         ("parents", np.int16([-1, 3, -1]), "parent"),
         ("parents", np.int16([1, 0, -1]), "circle"),
