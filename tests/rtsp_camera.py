@@ -104,7 +104,8 @@ class Camera:
         elif method == "SETUP" and self._udp and "TCP" in headers["Transport"]:
             status = "461 Unsupported Transport"
         elif method == "SETUP" and self._udp:
-            self._udp.connect(("127.0.0.1", int(headers["Transport"].split("client_port=")[1][:5])))
+            port = headers["Transport"].partition("client_port=")[2].partition("-")[0]
+            self._udp.connect(("127.0.0.1", int(port)))
             more = f"Transport: {headers['Transport']};server_port=9-10\r\n"
         elif method == "SETUP":
             more = "Transport: RTP/AVP/TCP;unicast;interleaved=0-1\r\n"

@@ -240,21 +240,27 @@ def test_recordings_without_a_map_say_so(tmp_path):
 
 KILLED = """
 import sys
-import time
+import threading
 sys.path[:0] = ["{root}", "{root}/tests", "{root}/tests/stream/ros"]
 from test_record import Frame, MapMessages, Recorder, Replica, S, ToyMap, Verdict, jpeg, pose
 recorder = Recorder(sys.argv[1], messages=MapMessages(period_s=0))
 toy, replica = ToyMap(5), Replica()
+waiting = threading.Semaphore(8)  # frames that are not written yet, as a camera's would be
+def film(i):
+    while not waiting.acquire(timeout=0.1):
+        if recorder.failure is not None:
+            sys.exit(1)
+    recorder.on_frame(Frame(jpeg(i % 20), (i + 1) * S, i), Verdict(i, "keyframe", pose(i)))
+    recorder._backlog.offer(waiting.release, 1)
 for i in range(20):
-    recorder.on_frame(Frame(jpeg(i), (i + 1) * S, i), Verdict(i, "keyframe", pose(i)))
+    film(i)
     delta = toy.next()
     replica.apply(delta)
     recorder.on_delta(delta, replica)
 recorder._backlog.offer(recorder._writer.flush, 1)
 recorder._backlog.offer(lambda: print("on disk", flush=True), 1)
 for i in range(20, 10**9):
-    time.sleep(0.001)  # a thread that never rests may keep the one that writes from its turn
-    recorder.on_frame(Frame(jpeg(i % 20), (i + 1) * S, i), Verdict(i, "keyframe", pose(i)))
+    film(i)
 """
 
 

@@ -26,14 +26,8 @@ def test_pictures_come_over_rtsp():
 
 
 def test_a_camera_that_speaks_udp_alone_is_heard():
-    for left in reversed(range(5)):  # a busy machine loses packets, and with them whole pictures
-        try:
-            with Camera(200, udp=True) as camera, open_rtsp(camera.address(), waits=SOON) as source:
-                assert next(iter(source)).image.shape == picture(0).shape
-            return
-        except StreamError:
-            if not left:
-                raise
+    with Camera(200, udp=True) as camera, open_rtsp(camera.address(), waits=SOON) as source:
+        assert next(iter(source)).image.shape == picture(0).shape
 
 
 def test_a_cut_connection_is_made_again():
