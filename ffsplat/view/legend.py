@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from ffsplat.query import QueryResult
 from ffsplat.render.colors import heat, ramp, short_label, to_bytes
 from ffsplat.types import NO_ID, Scene
-from ffsplat.view.paint import Look, heaviest, label_color
+from ffsplat.view.paint import Look, depth_ends, heaviest, label_color
 
 MOST = 12
 """Names; of more the commonest are told."""
@@ -33,9 +33,9 @@ def legend(scene: Scene, look: Look, found: QueryResult | None) -> str:
     """The legend of what `paint` makes of the same arguments; "" where colours are just colours."""
     shares = np.linspace(0, 1, _STEPS)
     if look.coloring == "depth":
-        return _bar(ramp(shares[::-1]), "near", "far")
+        return _bar(ramp(shares[::-1]), *_depths(scene, look))
     if look.coloring == "confidence" and len(scene):
-        return _bar(ramp(shares), "0 unsure", "sure 1")
+        return _bar(ramp(shares), "unsure 0", "1 sure")
     if look.coloring == "score" and found is not None:
         return _bar(*_scores(found))
     if look.coloring == "code":
@@ -45,12 +45,29 @@ def legend(scene: Scene, look: Look, found: QueryResult | None) -> str:
     return ""
 
 
+def _depths(scene: Scene, look: Look) -> tuple[str, str]:
+    near, far = depth_ends(scene, look)
+    if not np.isfinite(far):
+        return "near", "far"
+    unit = " m" if scene.metric else ""
+    return f"near {near:.2f}{unit}", f"{far:.2f}{unit} far"
+
+
+def name_of(scene: Scene) -> str:
+    """What most of a scene is, such as of a thing that was selected; "" where nobody knows."""
+    if scene.codes is None or scene.codebook is None:
+        return ""
+    rows = heaviest(scene, "whole")[0]
+    counts = np.bincount(rows[rows != NO_ID], minlength=1)
+    return scene.codebook.names[int(counts.argmax())] if counts.any() else ""
+
+
 def _scores(found: QueryResult) -> tuple[Float[np.ndarray, "s 3"], str, str]:
     """The colours that matches have, over a grey of one half, from the threshold to the best."""
     high = max(float(found.scores.max(initial=0)), found.threshold, 1e-6)
     values = np.linspace(max(found.threshold, 0), high, _STEPS)
     grey = np.full((_STEPS, 3), 0.5)
-    return heat(grey[None], values[None], 0.0, high)[0], f"{values[0]:.2f}", f"score {high:.2f}"
+    return heat(grey[None], values[None], 0.0, high)[0], f"score {values[0]:.2f}", f"{high:.2f}"
 
 
 def _common(labels: Int[np.ndarray, " n"], name_of: Namer) -> Iterator[Entry]:
@@ -72,13 +89,8 @@ def _row_name(scene: Scene, row: int) -> str:
 
 def _instance_name(scene: Scene, number: int) -> str:
     """The number of an instance, and what most of it is where that is known."""
-    if scene.codes is None or scene.codebook is None or scene.instances is None:
-        return str(number)
     members = np.flatnonzero(scene.instances == number)
-    rows = heaviest(scene[members], "whole")[0]
-    counts = np.bincount(rows[rows != NO_ID], minlength=1)
-    name = scene.codebook.names[int(counts.argmax())] if counts.any() else ""
-    return f"{number} {name}".strip()
+    return f"{number} {name_of(scene[members])}".strip()
 
 
 def _names(entries: Iterator[Entry]) -> str:

@@ -86,14 +86,31 @@ def _rgb(scene: Scene, look: Look, found: QueryResult | None) -> Float32[np.ndar
 
 def _depth(scene: Scene, look: Look, found: QueryResult | None) -> Float32[np.ndarray, "n 3"]:
     """z-depth from the camera, near bright and far dark, over what is in view; black behind it."""
+    depth, _ = _depths(scene, look)
+    near, far = depth_ends(scene, look)
+    inverse = 1 / np.where(depth > 0, depth, 1)
+    colors = ramp((inverse - 1 / far) / max(1 / near - 1 / far, 1e-12))
+    return np.where((depth > 0)[:, None], colors, np.float32(0))
+
+
+def depth_ends(scene: Scene, look: Look) -> tuple[float, float]:
+    """The depths, in world units, that the brightest and the darkest colour of depth stand for.
+
+    That is the inner 96 % of what is in view, even in 1 / depth.
+    """
+    depth, seen = _depths(scene, look)
+    if not seen.any():
+        return 1.0, np.inf
+    far, near = np.percentile(1 / depth[seen], [2, 98])
+    return float(1 / near), float(1 / far)
+
+
+def _depths(scene: Scene, look: Look) -> tuple[Float32[np.ndarray, " n"], Bool[np.ndarray, " n"]]:
+    """The z-depths of all Gaussians, and which of them are in view."""
     pose = np.eye(4, dtype=np.float32) if look.world_from_camera is None else look.world_from_camera
     offsets = scene.gaussians.means - pose[:3, 3]
     depth = offsets @ pose[:3, 2]
-    seen = depth > VIEW_COSINE * np.linalg.norm(offsets, axis=1)
-    inverse = 1 / np.where(depth > 0, depth, 1)
-    far, near = np.percentile(inverse[seen], [2, 98]) if seen.any() else (0, 1)
-    colors = ramp((inverse - far) / max(near - far, 1e-12))
-    return np.where((depth > 0)[:, None], colors, np.float32(0))
+    return depth, depth > VIEW_COSINE * np.linalg.norm(offsets, axis=1)
 
 
 def _code(scene: Scene, look: Look, found: QueryResult | None) -> Float32[np.ndarray, "n 3"]:

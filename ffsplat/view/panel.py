@@ -86,8 +86,19 @@ class Panel:
         colorings = [_NAMES.get(name, name) for name in possible(scene, found)]
         _offer(self.coloring, colorings, _NAMES.get(session.look.coloring, session.look.coloring))
         self.cameras.visible = scene.cameras is not None and len(scene.cameras) > 0
-        self._explain()
+        self.explain()
         self._list(session.hits)
+
+    def explain(self) -> None:
+        """Show what the colours mean; anew only where something changed."""
+        session = self._viewer.session
+        look = session.look
+        eye = look.world_from_camera if look.coloring == "depth" else None
+        now = session.scene, look.coloring, look.level, session.found, eye
+        if len(self._explained) == len(now) and all(map(_is, now, self._explained)):
+            return
+        self._explained = now
+        self.legend.content = legend(session.scene, look, session.found)
 
     # Tabs
 
@@ -101,7 +112,7 @@ class Panel:
             self.find = gui.add_button("Find")
         self.matches = gui.add_folder("Matches", visible=False)
         with self.matches:
-            gui.add_html("")
+            self.asked = gui.add_html("")
         self.threshold = gui.add_slider(
             "Threshold", 0.0, 1.0, 0.01, 0.5, hint="The score from which something matches."
         )
@@ -173,19 +184,12 @@ class Panel:
         names = " or ".join(f'"{name}"' for name, _ in most_common(scene, 2))
         return f"Look for something, such as {names or 'chair'}, or click a thing."
 
-    def _explain(self) -> None:
-        """Show what the colours mean; anew only where something changed."""
-        session = self._viewer.session
-        now = session.scene, session.look.coloring, session.look.level, session.found
-        if len(self._explained) == len(now) and all(map(_is, now, self._explained)):
-            return
-        self._explained = now
-        self.legend.content = legend(session.scene, session.look, session.found)
-
     def _list(self, hits: tuple[Hit, ...]) -> None:
         for handle in self._listed:
             handle.remove()
         self.matches.visible = bool(hits)
+        asked = html.escape(f"for {self._viewer.session.text!r}, by score and size")
+        _set(self.asked, f'<div style="{_SMALL_STYLE}">{asked}</div>', "content")
         with self.matches:
             self._listed = [self._hit(number, hit) for number, hit in enumerate(hits[:LISTED])]
             if len(hits) > LISTED:

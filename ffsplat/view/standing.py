@@ -24,13 +24,19 @@ SEEN = 0.1
 CLEAR = 10.0
 """Scales of a Gaussian from which it is seen whole."""
 
-AROUND = 1.4
-"""Radii of a thing that fit into the view of a camera that is brought before it."""
+FILLED = 0.8
+"""Of the view by a thing that a camera is brought before."""
+
+CLOSEST = 100.0
+"""Times what is too near: no thing is so small that its Gaussians are to be stood in."""
+
+INNER = 95
+"""Percentage of a thing's Gaussians that are to be within the view; the others may be strays."""
 
 
 @dataclass(frozen=True, eq=False)
 class Stand:
-    """A place, where it looks, what is up, the vertical field of view, and what is too near."""
+    """A place, where it looks, what is up, the field of view (radians), and what is too near."""
 
     position: Vector
     look_at: Vector
@@ -59,13 +65,19 @@ def first_stand(scene: Scene) -> Stand:
     return Stand(position, eye + ahead * forward, up, fov, _near(ahead))
 
 
-def before(stand: Stand, center: Vector, radius: float) -> Vector:
-    """The place from which a thing is seen from the same side, as large as the view holds it."""
+def before(stand: Stand, center: Vector, points: Float[np.ndarray, "n 3"]) -> Vector:
+    """The place from which a thing of these points is seen from the same side, as large as fits.
+
+    Seen from a distance d, a point at the offset o from the centre is within the view if its
+    distance from the axis is at most tan(fov / 2) times its depth, d - o along the axis.
+    """
     offset = stand.position - center
     distance = float(np.linalg.norm(offset))
-    direction = offset / distance if distance > 0 else stand.up
-    wanted = AROUND * radius / np.tan(max(stand.fov, 0.1) / 2)
-    return center + wanted * direction
+    backwards = offset / distance if distance > 0 else stand.up
+    along = (points - center) @ backwards
+    aside = np.linalg.norm(points - center - along[:, None] * backwards, axis=1)
+    wanted = along + aside / (FILLED * np.tan(np.clip(stand.fov, 0.1, 3.0) / 2))
+    return center + max(float(np.percentile(wanted, INNER)), CLOSEST * stand.near) * backwards
 
 
 def _outside(scene: Scene) -> Stand:

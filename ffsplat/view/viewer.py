@@ -17,6 +17,7 @@ from ffsplat.types import Scene
 from ffsplat.view.detail import FIRST
 from ffsplat.view.film import Film
 from ffsplat.view.frusta import Frusta, Photo, pose_of, wxyz_of
+from ffsplat.view.legend import name_of
 from ffsplat.view.outputs import screenshot
 from ffsplat.view.panel import Panel
 from ffsplat.view.screen import Picture, Screen
@@ -170,8 +171,8 @@ class Viewer:
         """Select a match and bring it before the camera of a page."""
         hit = self.session.select_hit(number)
         if client is not None:
-            radius = max(float(np.linalg.norm(hit.maximum - hit.minimum)) / 2, 1e-3)
-            self._look_at(client, hit.center.astype(float), radius)
+            means = self.session.scene.gaussians.means[hit.rows].astype(float)
+            self._look_at(client, hit.center.astype(float), means)
         self._say_selected()
 
     def change(self, action: Callable[[], None], done: str) -> None:
@@ -242,6 +243,7 @@ class Viewer:
         if self.screen.is_moving:
             return
         self.panel.note_drawn(drawn, total)
+        self.panel.explain()  # depth is measured from where the camera stands now
         if total <= FIRST:
             return
         if not 1 / NEWS < drawn / max(self._tried, 1) < NEWS:
@@ -304,13 +306,17 @@ class Viewer:
             client.camera.wxyz = wxyz_of(pose)
 
     def _look_at(
-        self, client: "viser.ClientHandle", center: Float[np.ndarray, "3"], radius: float
+        self,
+        client: "viser.ClientHandle",
+        center: Float[np.ndarray, "3"],
+        points: Float[np.ndarray, "n 3"],
     ) -> None:
         """Turn to a thing, and go near, or back, until it fills the view."""
         camera = client.camera
-        stand = Stand(camera.position, camera.look_at, camera.up_direction, camera.fov, camera.near)
+        fov = 2 * float(np.arctan(min(camera.aspect, 1.0) * np.tan(camera.fov / 2)))  # the smaller
+        stand = Stand(camera.position, camera.look_at, camera.up_direction, fov, camera.near)
         with client.atomic():
-            camera.position = before(stand, center, radius)
+            camera.position = before(stand, center, points)
             camera.look_at = center
 
     # What is said
@@ -338,11 +344,14 @@ class Viewer:
         return f"no thing matches {text!r}, only {near:,} scattered Gaussians"
 
     def _say_selected(self) -> None:
-        self._say_count("selected" if self.session.is_marked else "selected, in their new colour")
-
-    def _say_count(self, done: str) -> None:
-        count = int(self.session.selected.sum())
-        self.panel.say(f"{count:,} Gaussians {done}" if count else "nothing selected")
+        session = self.session
+        count = int(session.selected.sum())
+        if not count:
+            self.panel.say("nothing selected")
+            return
+        name = name_of(session.scene[session.selected])
+        said = f"{count:,} Gaussians selected{f': {name}' if name else ''}"
+        self.panel.say(said if session.is_marked else f"{said}, in their new colour")
 
 
 @contextmanager

@@ -8,8 +8,8 @@ from small_room import small_room
 
 from ffsplat.query import query
 from ffsplat.render.colors import to_bytes
-from ffsplat.view.legend import MOST, legend
-from ffsplat.view.paint import COLORINGS, Look, paint
+from ffsplat.view.legend import MOST, legend, name_of
+from ffsplat.view.paint import COLORINGS, Look, depth_ends, paint
 
 ROOM = small_room(100)
 
@@ -31,8 +31,11 @@ def test_names_stand_beside_the_colours_that_are_shown():
 
 
 def test_bars_say_their_ends():
-    assert told(ROOM, "depth") == ["near", "far"]
-    assert told(ROOM, "score", query(ROOM, "table")) == ["0.50", "score 1.00"]
+    near, far = depth_ends(ROOM, Look("depth"))
+    assert told(ROOM, "depth") == [f"near {near:.2f}", f"{far:.2f} far"]
+    assert told(replace(ROOM, metric=True), "depth")[0] == f"near {near:.2f} m"
+    assert told(ROOM[:0], "depth") == ["near", "far"]
+    assert told(ROOM, "score", query(ROOM, "table")) == ["score 0.50", "1.00"]
     assert told(ROOM, "rgb") == []
     assert told(ROOM, "score") == []
 
@@ -55,3 +58,9 @@ def test_an_empty_scene_has_a_legend_of_nothing():
     for coloring in COLORINGS:
         assert legend(ROOM[:0], Look(coloring), None).count("<script") == 0
     assert told(ROOM[:0], "code") == ["nothing has any"]
+
+
+def test_a_thing_has_the_name_of_most_of_it():
+    assert name_of(ROOM[:40]) == "table"  # thirty of the table, ten of the sofa
+    assert name_of(ROOM[:0]) == ""
+    assert name_of(replace(ROOM, codes=None)) == ""

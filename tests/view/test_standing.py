@@ -7,7 +7,15 @@ import pytest
 from small_room import small_room
 
 from ffsplat.types import Cameras
-from ffsplat.view.standing import AROUND, STEP_BACK, STEP_UP, before, first_stand
+from ffsplat.view.standing import (
+    CLOSEST,
+    FILLED,
+    INNER,
+    STEP_BACK,
+    STEP_UP,
+    before,
+    first_stand,
+)
 
 ROOM = small_room(100)
 
@@ -49,6 +57,22 @@ def test_nothing_and_one_gaussian_have_a_stand(count):
 
 def test_a_thing_fits_into_the_view_from_the_same_side():
     stand = replace(first_stand(seen_by(np.eye(4))), position=np.array([0.0, 0, -9]), fov=np.pi / 2)
-    np.testing.assert_allclose(before(stand, np.zeros(3), 2.0), [0, 0, -2 * AROUND])
-    at = before(stand, stand.position, 1.0)
-    assert np.linalg.norm(at - stand.position) == pytest.approx(AROUND)
+    random = np.random.default_rng(0)
+    points = random.standard_normal((1000, 3)) * [3, 1, 2]
+    place = before(stand, np.zeros(3), points)
+    assert place[:2].tolist() == [0, 0]
+    depth = points[:, 2] - place[2]
+    angles = np.hypot(points[:, 0], points[:, 1]) / depth / FILLED  # over tan(fov / 2) = 1
+    assert ((depth > 0) & (angles <= 1)).mean() == pytest.approx(INNER / 100, abs=0.005)
+    assert place[2] < 0
+
+
+def test_a_thing_at_the_eye_and_one_without_size_are_stood_before():
+    stand = first_stand(seen_by(np.eye(4)))
+    ring = np.array([[1.0, 0, 0], [-1, 0, 0], [0, 0, 1], [0, 0, -1]])
+    place = before(stand, stand.position, stand.position + ring)
+    distance = 1 / (FILLED * np.tan(stand.fov / 2))
+    assert np.linalg.norm(place - stand.position) == pytest.approx(distance, rel=1e-6)
+    point = np.array([[0.0, 0, 5]])
+    closest = np.linalg.norm(before(stand, point[0], point) - point[0])
+    assert closest == pytest.approx(CLOSEST * stand.near)
