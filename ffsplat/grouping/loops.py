@@ -27,6 +27,29 @@ def take_heaviest(rows, sums, top_ids, top):
 
 @njit(nogil=True)
 @no_type_check
+def most_rows(ids, unit, near):
+    """The largest number of different rows that the neighbours of a Gaussian have."""
+    most = 0
+    rows = np.empty(near.shape[1] * ids.shape[1], np.int16)
+    for i in range(near.shape[0]):
+        found = 0
+        for j in near[i]:
+            for k in range(ids.shape[1]):
+                row = ids[j, k]
+                if row < 0 or unit[j, k] <= 0:
+                    continue
+                place = 0
+                while place < found and rows[place] != row:
+                    place += 1
+                if place == found:
+                    rows[found] = row
+                    found += 1
+        most = max(most, found)
+    return most
+
+
+@njit(nogil=True)
+@no_type_check
 def heaviest_of_neighbors(ids, unit, near, kept):
     """The `kept` heaviest rows of the sum of each Gaussian's neighbours, and their shares.
 

@@ -18,9 +18,9 @@ from ffsplat.types import Gaussians, Scene, SparseCode
 NEIGHBORS = 10
 """Gaussians that are averaged, itself among them."""
 
-KEPT = 16
-"""Pairs of a smoothed code: the heaviest. Ten neighbours mostly share their rows: in a scene of
-photos half of all Gaussians have five rows or fewer around them, and none had over twenty."""
+MOST_KEPT = 64
+"""Pairs of a smoothed code at most: the heaviest. Ten neighbours mostly share their rows: in a
+scene of photos half of all Gaussians had five rows or fewer around them, and none over twenty."""
 
 MANY = 2**18
 """Gaussians up to which numpy smooths them sooner than numba is loaded."""
@@ -47,11 +47,13 @@ def smoothed_codes(scene: Scene, code: SparseCode) -> SparseCode:
 def smooth(
     code: SparseCode,
     neighbors: Int32[np.ndarray, "n m"],
-    kept: int = KEPT,
+    kept: int | None = None,
     backend: Literal["auto", "numba", "numpy"] = "auto",
 ) -> SparseCode:
     """The direction of the mean unit vector of each Gaussian's neighbours, `kept` pairs of it.
 
+    Without `kept` they are as many as the rows that any Gaussian has around it, so that nothing is
+    cut off, but `MOST_KEPT`: that cuts where ten codes of more than 6 pairs have no row in common.
     The norms of the code must be those of its rows' space; those of the result are not: see
     `query.scoring.in_space`. Neighbours without evidence do not count. `auto` takes
     numba for more than `MANY` Gaussians: fewer are quicker than its compilation.
@@ -71,10 +73,12 @@ def _by_numba(
     ids: Int16[np.ndarray, "n k"],
     unit: Float32[np.ndarray, "n k"],
     neighbors: Int32[np.ndarray, "n m"],
-    kept: int,
+    kept: int | None,
 ) -> tuple[Int16[np.ndarray, "n kept"], Float16[np.ndarray, "n kept"]]:
-    from ffsplat.grouping.loops import heaviest_of_neighbors
+    from ffsplat.grouping.loops import heaviest_of_neighbors, most_rows
 
+    if kept is None:
+        kept = max(1, min(int(most_rows(ids, unit, neighbors)), MOST_KEPT))
     best, weights = heaviest_of_neighbors(ids, unit, neighbors, kept)
     return best, weights.astype(np.float16)
 
@@ -83,9 +87,11 @@ def _by_numpy(
     ids: Int16[np.ndarray, "n k"],
     unit: Float32[np.ndarray, "n k"],
     neighbors: Int32[np.ndarray, "n m"],
-    kept: int,
+    kept: int | None,
 ) -> tuple[Int16[np.ndarray, "n kept"], Float16[np.ndarray, "n kept"]]:
     shape = len(ids), neighbors.shape[1] * ids.shape[1]
     near = ids[neighbors].reshape(shape), unit[neighbors].reshape(shape)
-    found = codes.from_pairs(*near, kept)
-    return found.ids, found.weights
+    found = codes.from_pairs(*near, min(shape[1], MOST_KEPT) if kept is None else kept)
+    if kept is None:  # the heaviest stand first
+        kept = max(1, int((found.ids >= 0).sum(axis=1).max(initial=0)))
+    return found.ids[:, :kept].copy(), found.weights[:, :kept].copy()

@@ -16,11 +16,11 @@ from ffsplat.query.scoring import in_space
 from ffsplat.types import NO_ID, Gaussians, SparseCode
 
 MAX_TABLE = 2**25
-"""Numbers in a table of region by codebook row: above, the heaviest rows of a region stand for
-it."""
+"""Numbers in a table of region by codebook row: above, the heaviest `WIDTH` rows of a region stand
+for it."""
 
 WIDTH = 32
-"""Pairs of a region's code."""
+"""Pairs of a region's code where there is no table; with one, all rows that the region has."""
 
 _pieces: WeakKeyDictionary[SparseCode, tuple[Gaussians, Int[np.ndarray, " n"]]] = (
     WeakKeyDictionary()
@@ -88,7 +88,10 @@ def mean_codes(question: Question, groups: Int[np.ndarray, " n"], count: int) ->
         targets = np.maximum(groups, 0).astype(np.int64)
         return in_space(codes.fuse(code, targets, opacities, count, WIDTH), question.embeddings)
     table = tables(code, np.maximum(groups, 0), opacities, count, rows)
-    return in_space(codes.from_dense(table, min(WIDTH, rows)), question.embeddings)
+    width = max(1, int(np.count_nonzero(table, axis=1).max(initial=0)))
+    heaviest = np.argsort(-table, axis=1, kind="stable")[:, :width]
+    pairs = heaviest, np.take_along_axis(table, heaviest, axis=1)
+    return in_space(codes.from_pairs(*pairs, width), question.embeddings)
 
 
 def tables(

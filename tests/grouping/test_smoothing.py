@@ -28,9 +28,20 @@ def test_a_smoothed_code_is_the_direction_of_the_mean_of_its_neighbours():
     points = generator.random((300, 3)).astype(np.float32)
     near, _ = nearest(points, points, 10)
     wanted = mean_directions(code, rows, near)
-    assert unit_vectors(smooth(code, near, 40), rows) == pytest.approx(wanted, abs=2e-3)
-    kept = unit_vectors(smooth(code, near), rows)
-    assert (kept * wanted).sum(axis=1).mean() > 0.95  # of rows that no neighbours share
+    assert unit_vectors(smooth(code, near), rows) == pytest.approx(wanted, abs=2e-3)
+    kept = unit_vectors(smooth(code, near, 8), rows)
+    assert (kept * wanted).sum(axis=1).mean() > 0.9  # of rows that no neighbours share
+
+
+@pytest.mark.parametrize("backend", ["numba", "numpy"])
+def test_no_row_is_cut_off_and_no_column_is_empty(backend):
+    generator = np.random.default_rng(2)
+    code = codes.from_pairs(generator.integers(0, 500, (60, 4)), generator.random((60, 4)))
+    near = generator.integers(0, 60, (60, 10)).astype(np.int32)
+    around = [len(np.unique(code.ids[rows][code.weights[rows] > 0])) for rows in near]
+    found = smooth(code, near, backend=backend)
+    assert found.ids.shape == (60, max(around))
+    assert (found.ids >= 0).sum(axis=1).tolist() == around
 
 
 def test_compiled_and_plain_smoothing_agree():

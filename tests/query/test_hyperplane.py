@@ -33,6 +33,25 @@ def test_descent_on_rows_is_that_of_goi_on_pixels(steps, normal, offset):
     assert found.offset == pytest.approx(offset, abs=2e-7)
 
 
+def test_the_whole_descent_is_that_of_the_plain_formula():
+    """It swings to its last step, so that anything but equal arithmetic ends elsewhere."""
+    random = np.random.default_rng(5)
+    rows = unit(random.standard_normal(16) + 0.7 * random.standard_normal((40, 16)))
+    rows = rows.astype(np.float32)
+    positive = (random.random(40) * (random.random(40) < 0.3)).astype(np.float32)
+    negative = random.random(40).astype(np.float32)
+    start = Hyperplane(unit(random.standard_normal(16)), -2.5, 0.1)
+    found = fit_hinge(start, rows, positive, negative, max_steps=3000)
+    x, w, b = rows.astype(float) / 0.1, start.normal, -2.5
+    p, n = positive.astype(float), negative.astype(float)
+    for _ in range(3000):
+        margins = x @ w + b
+        slope = (n * (1 + margins >= 0) - p * (1 - margins >= 0)) / (p.sum() + n.sum())
+        w, b = w - 0.01 * slope @ x, b - 0.01 * slope.sum()
+    assert overlap(found, rows, positive, negative) < 0.9  # it was not stopped
+    np.testing.assert_allclose(found.margins(rows), x @ w + b, atol=1e-9)
+
+
 def test_the_start_is_the_text_at_its_threshold():
     """sigmoid(cos / scale + 2) > 0.86 and a positive margin are the same pixels."""
     random = np.random.default_rng(1)
