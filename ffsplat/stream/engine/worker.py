@@ -46,16 +46,23 @@ class Worker:
         self._report = report
         self._degraded_until = float("-inf")
         self._thread = threading.Thread(target=self._run, name="mapper", daemon=True)
+        self._watchdog = threading.Thread(target=self._watch, name="mapper-watchdog", daemon=True)
 
     def start(self) -> None:
         """Begin to work."""
         self._thread.start()
-        threading.Thread(target=self._watch, name="mapper-watchdog", daemon=True).start()
+        self._watchdog.start()
 
     def join(self, timeout_s: int | float) -> bool:
-        """Wait for the end of the work; False if it is not reached in time."""
-        if self._thread.ident is not None and self._thread is not threading.current_thread():
-            self._thread.join(timeout_s)
+        """Wait for the end of the work; False if it is not reached in time.
+
+        Neither thread may be the last to hold the mapper: one that frees tensors while the
+        interpreter ends aborts the process.
+        """
+        until = time.monotonic() + timeout_s
+        for thread in (self._thread, self._watchdog):
+            if thread.ident is not None and thread is not threading.current_thread():
+                thread.join(max(0.0, until - time.monotonic()))
         return not self._thread.is_alive()
 
     @property

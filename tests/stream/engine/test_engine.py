@@ -196,6 +196,16 @@ def test_stop_works_on_what_waits_and_saves(run, tmp_path):
     assert engine.stop(WAIT)
 
 
+def test_an_engine_that_stopped_leaves_no_thread_behind():
+    before = set(threading.enumerate())
+    for number in range(20):  # one that is left ends soon, and may have gone when it is looked for
+        engine = Engine(StandIn(), EngineSettings())
+        engine.start()
+        engine.offer(frame(number))
+        assert engine.stop(WAIT)
+        assert set(threading.enumerate()) <= before
+
+
 def test_stop_gives_up_after_its_time(run):
     engine, mapper, verdicts = busy(run)
     engine.offer(frame(1), verdicts)
