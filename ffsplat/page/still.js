@@ -20,6 +20,16 @@ let view = null;
 const replica = new Replica((places) => view?.changed(places));
 let photo = 0; // which camera was shown last; cameras stand in reverse
 
+/** Draw in the colours that the page has now, which follow those of the system. */
+function dress() {
+  const style = getComputedStyle(document.documentElement);
+  const shares = (name) => {
+    const bytes = style.getPropertyValue(name).trim().slice(1).match(/../g);
+    return bytes.map((byte) => parseInt(byte, 16) / 255);
+  };
+  view.dress(shares("--ground"), shares("--accent"), shares("--text"));
+}
+
 /** Stand where a photo was taken. */
 function stand(index) {
   const { cameras, camera, radius } = view;
@@ -69,6 +79,8 @@ try {
   element("scene").remove();
   view = new View(element("view"), replica);
   view.following = false;
+  dress();
+  matchMedia("(prefers-color-scheme: light)").addEventListener("change", dress);
   control(element("view"), view.camera, () => view.moved());
   replica.restore(scene);
   element("splats").textContent = replica.count.toLocaleString("en");

@@ -166,3 +166,44 @@ def test_the_next_photo_is_seen_from_its_camera(shown, tmp_path):
 
 def test_a_title_that_looks_like_html_is_text(shown):
     assert shown.get("document.title") == "<script>room"
+
+
+def luminance(color: np.ndarray) -> float:
+    """Relative luminance of sRGB in 0..255. Source: WCAG 2.2, 'relative luminance'."""
+    shares = color / 255
+    linear = np.where(shares <= 0.04045, shares / 12.92, ((shares + 0.055) / 1.055) ** 2.4)
+    return float(linear @ [0.2126, 0.7152, 0.0722])
+
+
+def contrast(one: np.ndarray, other: np.ndarray) -> float:
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_page_is_as_light_as_the_system_and_can_be_read(shown, scheme, tmp_path):
+    """Words stand on a panel that lets a tenth of the scene through, which may be black or white.
+
+    4.5 and, for what is no text, 3 are asked by WCAG 2.2, criteria 1.4.3 and 1.4.11.
+    """
+    feature = {"name": "prefers-color-scheme", "value": scheme}
+    shown.call("Emulation.setEmulatedMedia", features=[feature])
+    shown.settle()
+    names = ("ground", "panel", "text", "faint", "accent", "hit", "bad")
+    values = shown.get(
+        f"{list(names)}.map((name) => getComputedStyle(document.documentElement)"
+        ".getPropertyValue('--' + name).trim())"
+    )
+    colors = {
+        name: np.array(list(bytes.fromhex(value[1:]))).astype(float)
+        for name, value in zip(names, values, strict=True)
+    }
+    picture = shown.picture(tmp_path / f"{scheme}.png")
+    assert np.abs(picture[250, 5] - colors["ground"]).max() <= 1  # where nothing is drawn
+    assert (luminance(colors["ground"]) > 0.5) == (scheme == "light")
+    share = colors["panel"][3] / 255
+    for behind in (0, 255):
+        panel = share * colors["panel"][:3] + (1 - share) * behind
+        for name in ("text", "faint", "accent", "bad"):
+            assert contrast(colors[name], panel) >= 4.5, (name, behind)
+        assert contrast(colors["hit"], panel) >= 3

@@ -4,9 +4,8 @@ import { makeProgram } from "./gl.js";
 import { rotationRows, similarity, toWorld } from "./geometry.js";
 import { LINE_FRAGMENT, LINE_VERTEX } from "./shaders.js";
 
-const PATH = [0.35, 0.75, 1, 0.9];
-const KEYFRAME = [0.35, 0.75, 1, 0.35];
-const NOW = [1, 1, 1, 1];
+const PATH_ALPHA = 0.9;
+const KEYFRAME_ALPHA = 0.35;
 const EDGES = [0, 1, 0, 2, 0, 3, 0, 4, 1, 2, 2, 3, 3, 4, 4, 1];
 
 /** Centre and directions in the world of a frame's camera, and its field of view; null: no submap. */
@@ -32,22 +31,26 @@ function corners({ center, right, down, forward, sides }, depth) {
 }
 
 export class Lines {
+  accent = [0.35, 0.75, 1]; // of the way and of keyframes
+  ink = [1, 1, 1]; // of the camera as it is now
   #vertices = new Float32Array(0);
   #isNew = true;
 
   /** Show cameras in their order, and the last one apart; `size` is that of the pyramids. */
   show(cameras, now, size) {
     const numbers = [];
+    const [path, keyframe] = [PATH_ALPHA, KEYFRAME_ALPHA].map((alpha) => [...this.accent, alpha]);
+    const latest = [...this.ink, 1];
     const draw = (points, tint) => points.forEach((point) => numbers.push(...point, ...tint));
     cameras.forEach((camera, i) => {
-      if (i > 0) draw([cameras[i - 1].center, camera.center], PATH);
+      if (i > 0) draw([cameras[i - 1].center, camera.center], path);
       const points = corners(camera, size);
-      draw(EDGES.map((corner) => points[corner]), KEYFRAME);
+      draw(EDGES.map((corner) => points[corner]), keyframe);
     });
     if (now) {
-      if (cameras.length) draw([cameras.at(-1).center, now.center], PATH);
+      if (cameras.length) draw([cameras.at(-1).center, now.center], path);
       const points = corners(now, 2 * size);
-      draw(EDGES.map((corner) => points[corner]), NOW);
+      draw(EDGES.map((corner) => points[corner]), latest);
     }
     this.#vertices = Float32Array.from(numbers);
     this.#isNew = true;

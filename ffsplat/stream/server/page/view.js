@@ -23,6 +23,7 @@ export class View {
   touched = false; // the user has moved the camera, or is shown something
   center = [0, 0, 0];
   radius = 1;
+  ground = [0.055, 0.063, 0.078];
   costs = { quads: 0, points: 0 }; // milliseconds of a picture of all Gaussians, smoothed
 
   constructor(canvas, replica) {
@@ -74,11 +75,23 @@ export class View {
     this.cameras = kept.map((frame) => cameraOf(frame, poses)).filter(Boolean);
     const isFirst = !this.now;
     this.now = cameraOf(latest, poses);
-    this.lines.show(this.cameras, this.following ? null : this.now, PYRAMID * this.radius);
+    this.#trace();
     if (!this.touched && this.cameras.length) this.#stand();
     if (this.following) this.follow(true);
     if (this.following && isFirst) this.camera.land();
     this.invalidate();
+  }
+
+  /** Draw on a ground of this colour, with lines of those. */
+  dress(ground, accent, ink) {
+    this.ground = ground;
+    Object.assign(this.lines, { accent, ink });
+    this.#trace();
+    this.invalidate();
+  }
+
+  #trace() {
+    this.lines.show(this.cameras ?? [], this.following ? null : this.now, PYRAMID * this.radius);
   }
 
   /** The user moved the camera. */
@@ -93,7 +106,7 @@ export class View {
   follow(on) {
     const began = on !== this.following;
     this.following = on;
-    if (began) this.lines.show(this.cameras ?? [], on ? null : this.now, PYRAMID * this.radius);
+    if (began) this.#trace();
     if (on && this.now) {
       const { center, forward } = this.now;
       this.camera.fly(center, add(center, forward, 0.7 * this.radius));
@@ -192,7 +205,7 @@ export class View {
     const { gl } = this;
     if (gl.isContextLost()) return;
     gl.viewport(0, 0, view.lens[1], view.lens[2]);
-    gl.clearColor(0.055, 0.063, 0.078, 1);
+    gl.clearColor(...this.ground, 1);
     gl.clear(gl.COLOR_BUFFER_BIT | gl.DEPTH_BUFFER_BIT);
     gl.disable(gl.DEPTH_TEST);
     gl.enable(gl.BLEND);
