@@ -20,7 +20,7 @@ from ffsplat.query.labels import SCALE, SHARE_THRESHOLD, row_scores, softmax
 from ffsplat.query.question import Question
 from ffsplat.query.scoring import in_space
 from ffsplat.text import CANON
-from ffsplat.types import NO_ID, SparseCode
+from ffsplat.types import NO_ID
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,9 @@ class Options:
 
     `exponent` is that of the larger: 0 takes the smaller of both, as the code of EmbodiedSplat does
     on ScanNet, 1 the larger, as it does on ScanNet200 and ScanNet++, and one half their geometric
-    mean. `scale` is the factor before the softmax. `unit` compares cosines; without it inner
-    products, as in that code, for which views that disagree are nearer to no label.
+    mean. `scale` is the factor before the softmax. `unit` compares cosines with what photos say;
+    without it inner products, as in that code, for which views that disagree are nearer to no
+    label. The surroundings are compared by cosines, as the 3-D network is there.
     """
 
     labels: tuple[str, ...] = CANON
@@ -57,9 +58,11 @@ def match(question: Question, options: Options) -> Match:
         )
     labels = options.labels if text in options.labels else (text, *options.labels)
     rows = row_scores(question, labels)
-    photos = _probabilities(question.code, rows, options)
+    compare = codes.cosine if options.unit else codes.score
+    photos = softmax(np.float32(options.scale) * compare(question.code, rows))
     around = in_space(smoothed_codes(question.scene, question.code), question.embeddings)
-    joined = ensemble(photos, _probabilities(around, rows, options), options.exponent)
+    nearby = softmax(np.float32(options.scale) * codes.cosine(around, rows))
+    joined = ensemble(photos, nearby, options.exponent)
     known = question.code.norms > 0
     label = np.where(known, joined.argmax(axis=1), NO_ID).astype(np.int32)
     scores = np.where(known, joined[:, labels.index(text)], 0).astype(np.float32)
@@ -73,10 +76,3 @@ def ensemble(
     """max^exponent min^(1 - exponent) of two probabilities, one by one."""
     large, small = np.maximum(first, second), np.minimum(first, second)
     return large**exponent * small ** (1 - exponent)
-
-
-def _probabilities(
-    code: SparseCode, rows: Float32[np.ndarray, "rows t"], options: Options
-) -> Float32[np.ndarray, "n t"]:
-    compared = codes.cosine(code, rows) if options.unit else codes.score(code, rows)
-    return softmax(np.float32(options.scale) * compared)

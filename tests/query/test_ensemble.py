@@ -55,6 +55,9 @@ def test_without_unit_vectors_disagreeing_views_are_nearer_to_no_label():
     without = query(scene, "table", unit=False, **options).scores[table].mean()
     assert with_unit == pytest.approx(np.exp(2**0.5) / (np.exp(2**0.5) + 2), abs=5e-3)
     assert without == pytest.approx(np.exp(1) / (np.exp(1) + 2), abs=5e-3)
+    options["exponent"] = 1.0  # the larger is that of the surroundings, by their cosines
+    nearby = query(scene, "table", unit=False, **options).scores[table].mean()
+    assert nearby == pytest.approx(with_unit, abs=5e-3)
 
 
 def test_an_exponent_that_is_none_is_refused():
