@@ -36,6 +36,9 @@ IN_BUFFER = 2
 WRITE_BUFFER = 64 << 10
 """Bytes that may lie unsent on a connection before its session waits."""
 
+TLS_SECONDS = 4.0
+"""How long TLS may take at most: who begins with it holds a place that nobody else can have."""
+
 ENGINE, LAST = 0.7, 0.9
 """Shares of the time to end: when the engine must have stopped, and when sessions are cut off."""
 
@@ -54,7 +57,7 @@ class App:
         self.services = Services(
             engine, feed, settings, tokens, counters, workers=workers, waiting=waiting
         )
-        tls_seconds = None if self.tls is None else settings.handshake
+        tls_seconds = None if self.tls is None else min(settings.handshake, TLS_SECONDS)
         self.door = Door(settings.max_connections, settings.max_head_bytes, tls_seconds, counters)
         self.routes = Routes(tokens, settings.origins, self.health, self.metrics, counters)
         self._server: Server | None = None

@@ -10,6 +10,7 @@ PREFIX = "ffsplat_server_"
 HELP = {
     "accepted_connections_total": "TCP connections that were accepted.",
     "refused_total": "Requests and sessions that were refused, by HTTP status or close code.",
+    "displaced_total": "Connections without a hello that made room for others.",
     "opened_sessions_total": "Sessions that were opened.",
     "frames_total": "Frames that clients sent.",
     "overrun_frames_total": "Frames that came while as many as may be had no verdict.",

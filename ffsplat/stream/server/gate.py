@@ -4,9 +4,10 @@ Nothing of a request is kept beyond its head, and no body is ever read.
 """
 
 import contextlib
+import ipaddress
 import re
 import time
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
@@ -62,6 +63,26 @@ class Door:
         with contextlib.suppress(ValueError):  # it was forgotten meanwhile
             self.knocks.remove(knocked)
 
+    def make_room(self) -> bool:
+        """Whether there is a place for one more, if need be that of a stranger.
+
+        When all are taken, of the network with most strangers the one who came first goes: silence
+        holds a place only while nobody else wants it, and a crowd drives out no one but itself.
+        """
+        if len(self.gates) < self.max_connections:
+            return True
+        strangers = sorted(
+            (one for one in self.gates if one.is_stranger), key=lambda one: one.began
+        )
+        if not strangers:
+            return False
+        ((crowd, _),) = Counter(one.network for one in strangers).most_common(1)
+        oldest = min((one for one in strangers if one.network == crowd), key=lambda one: one.began)
+        self.counters.add("displaced_total")
+        self.gates.remove(oldest)
+        oldest.transport.abort()
+        return True
+
     def abort(self) -> None:
         """Cut all connections, whatever they are doing."""
         for gate in tuple(self.gates):
@@ -89,6 +110,9 @@ class Gate(ServerConnection):
         self.fragments = 0
         self.kinds: deque[Opcode] = deque()
         self.is_leaving = False
+        self.is_stranger = True
+        """Whether it has not said hello yet, as one who may come in."""
+        self.network = ""
         self.heard = self.began = self.door.knock()
         """When anything came last, pongs included."""
 
@@ -97,11 +121,12 @@ class Gate(ServerConnection):
         super().connection_made(transport)
         self.door.enter(self.began)
         self.door.counters.add("accepted_connections_total")
-        if len(self.door.gates) >= self.door.max_connections:
+        self.network = network_of(self.remote_address)
+        if self.door.make_room():
+            self.door.gates.add(self)
+        else:
             self._refuse(HTTPStatus.SERVICE_UNAVAILABLE)
             transport.close()
-        else:
-            self.door.gates.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Make room for another."""
@@ -177,3 +202,18 @@ class Gate(ServerConnection):
         self.door.counters.add("refused_total", reason=str(status.value))
         lines = (f"HTTP/1.1 {status.value} {status.phrase}", "Content-Length: 0", "Allow: GET")
         self.transport.write("\r\n".join([*lines, "Connection: close", "", ""]).encode())
+
+
+def network_of(address: Any) -> str:
+    """Whose a socket's address is: an address of IPv4, the network of one of IPv6.
+
+    Whoever has an address of IPv6 has all with its first 64 bits. Source: RFC 4291, section 2.5.4.
+    """
+    host = str(address[0]) if address else ""
+    try:
+        found = ipaddress.ip_address(host)
+    except ValueError:
+        return host
+    if found.version == 4:
+        return host
+    return found.ipv4_mapped.compressed if found.ipv4_mapped else found.exploded[:19]

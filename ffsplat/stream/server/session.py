@@ -129,6 +129,7 @@ class Session:
         if len(self._services.sessions) >= self._settings.max_sessions:
             raise ProtocolError(DRAINING, f"all {self._settings.max_sessions} sessions are taken")
         self._services.sessions.add(self)
+        self._connection.is_stranger = False
         self._closing = CLOSING
         return hello
 

@@ -19,6 +19,9 @@ class ServerSettings:
     Times are in seconds: `handshake` until a client has said hello, `ping` between two pings,
     `idle` until a client that reads nothing or answers no ping is closed, `drain` for a shutdown.
 
+    Of `max_connections` those that have not said hello hold a place only until somebody else wants
+    it (see `Door.make_room`); `max_sessions` have.
+
     A request has a head of `max_head_bytes`; a client that has not said hello yet sends messages of
     `max_text_bytes`, later `max_frame_bytes`. At most `max_in_flight` frames of a session wait (see
     `Intake`); it sends `max_fps` frames and asks `max_queries` times a second. `max_replies` is how

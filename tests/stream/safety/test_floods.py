@@ -52,12 +52,29 @@ def thousand(life: Life, address: Address, count: int, cap: int) -> Figure:
         f"cap holds, descriptors back to +-{NEAR}",
         f"{most - before} more at most, {open_files(life.pid) - before:+d} after {seconds:.1f} s, "
         f"meanwhile {served}",
-        most - before <= cap + BACKLOG + NEAR and served in (200, 503),
+        most - before <= cap + BACKLOG + NEAR and served == 200,
     )
 
 
 def is_healthy(address: Address) -> bool:
     return ask(address, "/healthz")[0] == 200
+
+
+def silent(address: Address, count: int) -> Figure:
+    """So many connections that say nothing, and one client that does."""
+    crowd = [raw(address) for _ in range(count)]
+    began = time.monotonic()
+    wire = Wire.open(address, Hello(want=()))
+    is_in = bool(wire.answered())
+    seconds = time.monotonic() - began
+    for one in (wire, *crowd):
+        one.close()
+    return Figure(
+        f"S11 a hello beside {count} connections that say nothing",
+        "welcome <= 1 s",
+        f"{'welcome' if is_in else f'closed ({wire.code})'} after {seconds:.2f} s",
+        is_in and seconds <= 1.0,
+    )
 
 
 def sessions(life: Life, address: Address, count: int) -> Figure:
@@ -220,13 +237,18 @@ DEAF = {
 
 @pytest.fixture(scope="module")
 def served(nursery):
-    life = warm(nursery, max_fps=1e6, idle=5.0, max_connections=64)
+    life = warm(nursery, max_fps=1e6, idle=5.0, ping=1.0, max_connections=64)
     yield life, life.address
     life.end()
 
 
 def test_a_flood_of_connections_is_capped_and_leaves_nothing(served):
     figure = thousand(*served, 300, 64)
+    assert figure.holds, figure
+
+
+def test_silence_keeps_nobody_out(served):
+    figure = silent(served[1], 100)
     assert figure.holds, figure
 
 
@@ -260,7 +282,8 @@ def test_who_got_an_answer_does_not_stay(served):
 def figures(nursery: Nursery) -> list[Figure]:
     """All of them at full size."""
     life = nursery.live()
-    found = [thousand(life, life.address, 1000, 256), sessions(life, life.address, 1000)]
+    found = [thousand(life, life.address, 1000, 256), silent(life.address, 1000)]
+    found.append(sessions(life, life.address, 1000))
     life.end()
     life = warm(nursery, max_fps=1e6)
     found += [deaf(life, life.address, *one, 500 * MIB) for one in DEAF.items()]
