@@ -14,11 +14,10 @@ from jaxtyping import Float32
 from ffsplat import codes
 from ffsplat.codebook import LEXICON
 from ffsplat.errors import UsageError
-from ffsplat.grouping.smoothing import smoothed_codes
 from ffsplat.hits import Match
 from ffsplat.query.labels import SCALE, SHARE_THRESHOLD, row_scores, softmax
 from ffsplat.query.question import Question
-from ffsplat.query.scoring import in_space
+from ffsplat.query.surroundings import surroundings
 from ffsplat.text import CANON
 from ffsplat.types import NO_ID
 
@@ -60,7 +59,7 @@ def match(question: Question, options: Options) -> Match:
     rows = row_scores(question, labels)
     compare = codes.cosine if options.unit else codes.score
     photos = softmax(np.float32(options.scale) * compare(question.code, rows))
-    around = in_space(smoothed_codes(question.scene, question.code), question.embeddings)
+    around = surroundings(question)
     nearby = softmax(np.float32(options.scale) * codes.cosine(around, rows))
     joined = ensemble(photos, nearby, options.exponent)
     known = question.code.norms > 0

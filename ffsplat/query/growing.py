@@ -21,11 +21,10 @@ from ffsplat import codes
 from ffsplat.codebook import LEXICON
 from ffsplat.errors import UsageError
 from ffsplat.grouping.cells import unit_vectors
-from ffsplat.grouping.smoothing import smoothed_codes
 from ffsplat.hits import Match, slots_of
 from ffsplat.query.evidence import evidence
 from ffsplat.query.question import Question
-from ffsplat.query.scoring import in_space
+from ffsplat.query.surroundings import surroundings
 from ffsplat.types import NO_ID, SparseCode
 
 SEED_SCORE = 0.5
@@ -68,7 +67,7 @@ def match(question: Question, options: Options) -> Match:
     Raises UsageError for growing by instances in a scene that has none, and without SciPy.
     """
     scene = question.scene
-    code = in_space(smoothed_codes(scene, question.code), question.embeddings)
+    code = surroundings(question)
     scores, _ = evidence(question, code)
     stretched = question.space_name != LEXICON if options.stretch is None else options.stretch
     relevance = stretch(scores) if stretched else scores
@@ -103,16 +102,16 @@ def grow(
     """
     grown = np.zeros(len(relevance), np.float32)
     left = np.ones(len(relevance), bool)
-    seeds = (relevance > SEED_SCORE) & (opacities > SEED_OPACITY)
+    rows = np.flatnonzero((relevance > SEED_SCORE) & (opacities > SEED_OPACITY))
     for _ in range(max_seeds):
-        rows = np.flatnonzero(seeds & left)
+        rows = rows[left[rows]]
         if not len(rows):
             break
         seed = int(rows[relevance[rows].argmax()])
         likeness = alike(seed)
-        group = rows[:0]
+        group = np.flatnonzero((likeness > 1 - LOOSENESS[0] * spread) & left)
         for share in LOOSENESS:
-            group = np.flatnonzero((likeness > 1 - share * spread) & left)
+            group = group[likeness[group] > 1 - share * spread]
             weights = opacities[group].astype(np.float64)
             mean = (relevance[group] @ weights) / weights.sum() if len(group) else 0.0
             if mean >= SEED_SCORE:

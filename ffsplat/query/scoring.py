@@ -95,20 +95,20 @@ def _cosines(
     code: SparseCode, row_scores: Float[np.ndarray, "rows t"]
 ) -> Iterator[tuple[slice, Float32[np.ndarray, "t some"]]]:
     """Cosines of codes of any width, so many codes at a time that they stay in the cache."""
-    wide = "numba" in sys.modules and code.ids.shape[1] % PAIRS == 0
+    fast = "numba" in sys.modules
     columns = _columns(code, row_scores)
     for start in range(0, len(code), AT_ONCE):
         rows = slice(start, start + AT_ONCE)
         some = code[rows]
-        if not wide:
+        if not fast:
             yield rows, codes.cosine(some, row_scores).T
             continue
         from ffsplat.query import loops
 
         found = np.zeros((len(columns), len(some)), np.float32)
-        for at in range(0, code.ids.shape[1], PAIRS):
-            bits = some.weights.view(np.uint16)
-            loops.add_four(some.ids, bits, half_values(), columns, at, found)
+        ids, bits, _ = _bits(some)
+        for at in range(0, ids.shape[1], PAIRS):
+            loops.add_four(ids, bits, half_values(), columns, at, found)
         norms = some.norms.astype(np.float32)
         yield rows, np.divide(found, norms, out=np.zeros_like(found), where=norms > 0)
 
@@ -118,8 +118,8 @@ def _fast(code: SparseCode) -> bool:
 
 
 def _bits(code: SparseCode) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """IDs, and the bits of weights and norms, of codes with as many pairs as the loops take."""
-    lacking = max(PAIRS - code.ids.shape[1], 0)
+    """IDs, and the bits of weights and norms, of codes with a multiple of `PAIRS` pairs."""
+    lacking = -code.ids.shape[1] % PAIRS
     if lacking:
         more = ((0, 0), (0, lacking))
         ids, weights = np.pad(code.ids, more, constant_values=NO_ID), np.pad(code.weights, more)
