@@ -85,7 +85,9 @@ class Engine:
 
     def subscribe(self, callback: Subscriber) -> Callable[[], None]:
         """Call back with each change of the map from now on; see `Publisher.subscribe`."""
-        return self._publisher.subscribe(callback)
+        unsubscribe = self._publisher.subscribe(callback)
+        self._traffic.wake()
+        return unsubscribe
 
     def flush(self, timeout_s: int | float | None = None, upto: int | None = None) -> bool:
         """Wait until every frame so far has its verdict, and what it changed is out.

@@ -73,14 +73,18 @@ class Publisher:
         """Whether a delta may go out now."""
         return self.wait_s == 0
 
-    def publish(self) -> None:
-        """Take what changed and give it to all subscribers. Raises what the mapper raises."""
+    def publish(self) -> bool:
+        """Take what changed and give it to all subscribers; False if nothing did.
+
+        Raises what the mapper raises.
+        """
         self._last = time.monotonic()
         try:
             delta = self._mapper.take_delta()
             if delta is not None:
                 self.deltas += 1
                 self._give(delta)
+            return delta is not None
         finally:
             self._given = self.noted  # only now: until then somebody waits
 

@@ -76,6 +76,11 @@ class Traffic:
             self._room.notify()
             return self._current
 
+    def wake(self) -> None:
+        """Let a worker that waits for a frame look again for how long."""
+        with self.lock:
+            self._arrival.notify()
+
     def release(self) -> None:
         """The worker has done all that there was to do with the frame that it took."""
         with self.lock:

@@ -79,6 +79,8 @@ class Worker:
     def _run(self) -> None:
         try:
             self._warm_up()
+            self._publisher.note_change()  # a map that was saved is there before any frame is
+            self._look_at_map()
             while not self._traffic.over:
                 ticket = self._traffic.take(lambda: self._publisher.wait_s)
                 if ticket is not None:
@@ -173,10 +175,10 @@ class Worker:
     def _publish(self) -> None:
         begun = time.monotonic()
         try:
-            self._publisher.publish()
+            if self._publisher.publish():
+                self._traffic.measure("publish", time.monotonic() - begun)
         except Exception as error:  # noqa: BLE001 - the next changes may go out
             self._fail(error, "changes of the map could not be taken")
-        self._traffic.measure("publish", time.monotonic() - begun)
 
     def _look_at_map(self) -> None:
         try:

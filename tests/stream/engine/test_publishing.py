@@ -44,6 +44,15 @@ def test_the_last_changes_go_out_though_no_frame_follows(run):
     assert came.acquire(timeout=WAIT)
 
 
+def test_a_map_that_was_saved_is_there_before_any_frame(run):
+    came = threading.Event()
+    engine = run(StandIn(changed=True, keyframes=7))
+    engine.subscribe(lambda delta: came.set())
+    assert came.wait(WAIT)
+    assert "ffsplat_map_keyframes 7" in engine.metrics()
+    assert engine.latency()["publish"].count == 1
+
+
 def test_flush_waits_for_the_frames_so_far_not_for_later_ones(run):
     """A source that never rests would otherwise keep everybody waiting."""
     engine, mapper, verdicts = busy(run, queue=5, publish_s=0.0)
