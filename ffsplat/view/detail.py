@@ -24,6 +24,9 @@ FEWEST, FEWEST_AT_REST = 10_000, 50_000
 STILL_SECONDS = 0.4
 """Without a message of its camera, a page is at rest."""
 
+LONGEST_STILL = 2.0
+"""The same for a page that takes longer for a picture: until it is drawn, no message comes."""
+
 VIEW_COSINE = 0.5
 """Of the angle from the axis of a camera within which things are in view: 60 degrees."""
 
@@ -56,6 +59,10 @@ class Pace:
         if count >= FEWEST and seconds > 0:
             self.seconds_each = seconds / count
 
+    def seconds(self, count: int) -> float:
+        """How long a picture of so many Gaussians takes, 0 where that is not known."""
+        return (self.seconds_each or 0.0) * count
+
     def budget(self, moving: bool) -> int:
         """How many Gaussians may be drawn."""
         if self.seconds_each is None:
@@ -72,23 +79,24 @@ class Motion:
 
     def __init__(self) -> None:
         self.is_moving = False
-        self._last = 0.0
+        self._last = self._picture = 0.0
         self._gaps: deque[float] = deque(maxlen=_KEPT)
 
-    def note(self, now: float) -> bool:
-        """A message came; True if with it a motion began."""
+    def note(self, now: float, picture: float = 0.0) -> bool:
+        """A message came; True if with it a motion began. `picture`: seconds that one takes."""
         began = not self.is_moving
         if began:
             self._gaps.clear()
         else:
             self._gaps.append(now - self._last)
-        self.is_moving, self._last = True, now
+        self.is_moving, self._last, self._picture = True, now, picture
         return began
 
     @property
     def ends_at(self) -> float:
         """When the camera counts as at rest if no further message comes."""
-        return self._last + max(STILL_SECONDS, 4 * (self.seconds or 0.0))
+        picture = min(self._picture, LONGEST_STILL)
+        return self._last + max(STILL_SECONDS, picture, 4 * (self.seconds or 0.0))
 
     def rest(self, now: float) -> bool:
         """Whether a motion ends now."""

@@ -124,7 +124,7 @@ class Screen:
         self._picture: Picture | None = None
         self._motions: dict[int, Motion] = {}
         self._pose = np.eye(4)
-        self._wanted, self._stale, self._stopped = True, True, False
+        self._wanted, self._stale, self._stopped, self._busy = True, True, False, False
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="screen", daemon=True)
 
@@ -150,7 +150,8 @@ class Screen:
         """The camera of a page moved to a pose (world_from_camera)."""
         with self._changed:
             self._pose = pose
-            if self._motions.setdefault(page, Motion()).note(time.monotonic()):
+            picture = self.pace.seconds(self.drawn[0])
+            if self._motions.setdefault(page, Motion()).note(time.monotonic(), picture):
                 self._wanted = True
                 self._changed.notify()
 
@@ -171,6 +172,12 @@ class Screen:
         """Whether the camera of any page moves."""
         return any(motion.is_moving for motion in self._motions.values())
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether no camera moves, and what was requested has been sent."""
+        with self._changed:
+            return not (self.is_moving or self._wanted or self._busy)
+
     def _run(self) -> None:
         while True:
             with self._changed:
@@ -182,12 +189,13 @@ class Screen:
                     return
                 if not self._wanted:
                     continue
-                stale, self._wanted, self._stale = self._stale, False, False
+                stale, self._wanted, self._stale, self._busy = self._stale, False, False, True
                 budget = min(self._most, self.pace.budget(self.is_moving))
             try:
                 self._show(stale, budget)
             except Exception:
                 logging.getLogger(__name__).exception("a picture could not be shown")
+            self._busy = False
 
     def _show(self, stale: bool, budget: int) -> None:
         if stale or self._picture is None:

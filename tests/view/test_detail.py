@@ -9,6 +9,7 @@ from ffsplat.view.detail import (
     FEWEST,
     FEWEST_AT_REST,
     FIRST,
+    LONGEST_STILL,
     MAX_INFLATION,
     MOVING_SECONDS,
     REST_SECONDS,
@@ -82,6 +83,17 @@ def test_a_slow_page_may_pause_longer():
         motion.note(now)
     assert not motion.rest(7.9)
     assert motion.rest(8.0)
+
+
+def test_before_its_first_messages_a_page_may_take_as_long_as_a_picture_does():
+    pace, motion = Pace(), Motion()
+    assert pace.seconds(50_000) == 0
+    pace.told(100_000, 3.0)
+    motion.note(1.0, pace.seconds(50_000))
+    assert not motion.rest(2.4)
+    assert motion.rest(2.5)
+    motion.note(10.0, pace.seconds(1_000_000))
+    assert motion.ends_at == 10 + LONGEST_STILL
 
 
 def test_importance_is_opacity_times_area_over_squared_distance():

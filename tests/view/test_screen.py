@@ -154,7 +154,9 @@ def test_a_moving_page_is_given_less_until_it_rests(large, monkeypatch):
     screen.note_camera(0, HERE)
     assert wait() == (250, 1000)
     assert screen.is_moving
+    assert not screen.is_settled
     monkeypatch.setattr("ffsplat.view.detail.STILL_SECONDS", 0.0)
+    monkeypatch.setattr("ffsplat.view.detail.LONGEST_STILL", 0.0)
     screen.request()
     assert wait() == (800, 1000)
     assert not screen.is_moving
