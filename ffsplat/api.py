@@ -21,7 +21,7 @@ from ffsplat.device import Dtype, choose_device, choose_dtype, memory_errors
 from ffsplat.errors import ImageError, UsageError
 from ffsplat.hub import load_checkpoint, push_checkpoint, resolve
 from ffsplat.hub.licenses import require_text_license
-from ffsplat.images import ImageInput, Skipped, load_views
+from ffsplat.images import ImageInput, LoadedViews, Skipped, load_views
 from ffsplat.merge import confidences, to_scene, with_known_intrinsics
 from ffsplat.model import FFSplat
 from ffsplat.prediction import Prediction
@@ -144,48 +144,36 @@ class Model:
     ) -> InferResult:
         """The scene that photos show, and how it came about.
 
-        `inputs`, `max_megapixels` and `on_error` are those of `images.load_views`; `resolution`
-        is the longer side for the network in pixels (the model's own unless given). Of more than
-        `max_views` photos, evenly spaced ones are used; without it, all. At most `chunk_views` go
-        through the network at once - by default `chunks.views_per_pass` - and with more photos than
-        that each is mapped beside those near it (`stream.album.map_photos`). `refine` corrects the
-        regressed cameras by the network's matches. `hard_ids` gives each object one codebook row of
-        its own, where meaning is lifted (`semantics.lift`). The rest is for `merge.to_scene`, where
-        one pass takes all (`prune_edges` and `consistent` always hold for more). On a CPU the
-        scene is reproducible as far as the passes are: by default they depend on the free memory.
+        `inputs`, `max_megapixels`, `on_error`: see `images.load_views`. `resolution` is the longer
+        side for the network in pixels (the model's own unless given). Of more than `max_views`
+        photos, evenly spaced ones are used. At most `chunk_views` go through the network at once -
+        by default `chunks.views_per_pass` - and with more photos each is mapped beside those near
+        it (`stream.album.map_photos`). `refine` corrects cameras by the network's matches.
+        `hard_ids` gives each object a codebook row, where meaning is lifted (`semantics.lift`). The
+        rest is for `merge.to_scene` (`prune_edges` and `consistent` hold always with several
+        passes). On a CPU, equal passes, which depend on the free memory, give an equal scene.
 
         Raises UsageError for options, ImageError for photos (also if no pixel is usable), and
         MemoryLimit when the device cannot hold the views of a pass at once.
         """
         _check_options(topk, min_confidence, voxel, max_gaussians, chunk_views)
-        if hard_ids and self.dense is None:
-            raise UsageError("this model has no objects to name", "add +clip to its name")
+        _check_naming(hard_ids, self.dense)
         seconds: dict[str, float] = {}
         size = self.config.resolution if resolution is None else resolution
         with timed(seconds, "images"):
             loaded = load_views(
-                [inputs] if isinstance(inputs, ImageInput) else inputs,
-                resolution=size, patch=self.config.patch, on_error=on_error,
+                _listed(inputs), resolution=size, patch=self.config.patch, on_error=on_error,
                 max_views=max_views, max_megapixels=max_megapixels,
             )  # fmt: skip
-        views = loaded.views
-        together = self._together(views, chunk_views)
-        lifting = {
-            "min_confidence": min_confidence, "max_gaussians": max_gaussians, "topk": topk,
-        }  # fmt: skip
+        views, together = loaded.views, self._together(loaded.views, chunk_views)
+        lifting = dict(min_confidence=min_confidence, max_gaussians=max_gaussians, topk=topk)
         with memory_errors(together, size, self.device), torch.inference_mode():
             if together < len(views):
                 done = self._map(views, together, voxel, refine, hard_ids, lifting, seconds)
             else:
-                lifting |= {"prune_edges": prune_edges, "consistent": consistent, "voxel": voxel}
-                done = self._at_once(views, refine, hard_ids, lifting, seconds)
-        if not len(done.scene):
-            raise ImageError("the photos have no usable pixel: they are transparent")
-        warnings = loaded.warnings + done.warnings + _parallax_warning(done)
-        report = InferReport(
-            views, done.depth, done.passes, done.prediction, loaded.skipped, warnings, seconds
-        )
-        return InferResult(done.scene, report)
+                pruning = dict(prune_edges=prune_edges, consistent=consistent, voxel=voxel)
+                done = self._at_once(views, refine, hard_ids, lifting | pruning, seconds)
+        return _result(loaded, done, seconds)
 
     def _at_once(
         self,
@@ -332,6 +320,17 @@ def load(
     return model
 
 
+def _result(loaded: LoadedViews, done: _Done, seconds: dict[str, float]) -> InferResult:
+    """The scene with its report; ImageError for a scene of nothing."""
+    if not len(done.scene):
+        raise ImageError("the photos have no usable pixel: they are transparent")
+    warnings = loaded.warnings + done.warnings + _parallax_warning(done)
+    report = InferReport(
+        loaded.views, done.depth, done.passes, done.prediction, loaded.skipped, warnings, seconds
+    )
+    return InferResult(done.scene, report)
+
+
 def _check_options(
     topk: int,
     min_confidence: float,
@@ -349,6 +348,15 @@ def _check_options(
         raise UsageError(f"max_gaussians is {max_gaussians}, expected at least 1")
     if chunk_views is not None and chunk_views < 2:
         raise UsageError(f"chunk_views is {chunk_views}, expected at least 2")
+
+
+def _check_naming(hard_ids: bool, dense: DenseClip | None) -> None:
+    if hard_ids and dense is None:
+        raise UsageError("this model has no objects to name", "add +clip to its name")
+
+
+def _listed(inputs: Sequence[ImageInput] | ImageInput) -> Sequence[ImageInput]:
+    return [inputs] if isinstance(inputs, ImageInput) else inputs
 
 
 def _parallax_warning(done: _Done) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from typing import NamedTuple, TypedDict
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, Int16, Int32, Int64
+from jaxtyping import Bool, Float, Float32, Int16, Int32, Int64
 from torch import Tensor
 
 from ffsplat import codes
@@ -83,37 +83,38 @@ def to_scene(
     Gaussians that are opaque and large enough carry it (`semantics.register.carries_meaning`).
     `topk` pairs of a code are shared between whole objects (the larger half) and parts. `voxel` is
     the side of the cells, in world units, that are merged to one Gaussian each. `max_gaussians`
-    keeps those with the highest product of opacity (the larger of both) and confidence. Cameras are
-    in pixels of the original photos. Raises ValueError for a batch of several view sets, UsageError
-    for a voxel too small to be numbered.
+    keeps the highest products of opacity (the larger) and confidence. Cameras are in pixels of the
+    original photos. Raises ValueError for several view sets, UsageError for too small a voxel.
     """
     if len(prediction.depth) != 1:
         raise ValueError(f"a scene has one view set, not {len(prediction.depth)}")
     valid = torch.from_numpy(views.valid)[None].to(prediction.depth.device)
     kept = keep_pixels(prediction, valid, min_confidence, min_opacity, prune_edges)
     if consistent and len(views) > 1:
-        agreed = agreement(prediction, kept)
-        kept = agreed.kept
-        prediction = replace(
-            prediction, colors=agreed.colors[None], opacities=agreed.opacities[None]
-        )
+        prediction, kept = _agreed(prediction, kept)
     rows = torch.nonzero(kept.flatten())[:, 0]
     gaussians = pixel_gaussians(smoothed(prediction), rows)
     confidence = _numpy(confidences(prediction).flatten()[rows])
     meant = _meaning(prediction, meaning, codebook, rows, gaussians.means, topk)
     scene = Scene(
-        gaussians,
-        **meant,
-        cameras=original_cameras(prediction, views),
-        metric=metric,
+        gaussians, **meant, cameras=original_cameras(prediction, views), metric=metric,
         provenance=dict(provenance or {}),
-    )
+    )  # fmt: skip
     if voxel is not None and len(scene):
         scene, confidence = merge_voxels(scene, confidence, voxel)
     _log.info("%d of %d pixels kept, %d Gaussians", len(rows), valid.sum(), len(scene))
     if max_gaussians is not None:
         scene = scene[strongest(scene.gaussians.presence * confidence, max_gaussians)]
     return scene
+
+
+def _agreed(
+    prediction: Prediction, kept: Bool[Tensor, "1 v h w"]
+) -> tuple[Prediction, Bool[Tensor, "v h w"]]:
+    """What is left of the pixels that are kept, and its looks, after all views were compared."""
+    agreed = agreement(prediction, kept)
+    colors, opacities = agreed.colors[None], agreed.opacities[None]
+    return replace(prediction, colors=colors, opacities=opacities), agreed.kept
 
 
 def gaussians_from_prediction(prediction: Prediction) -> WorldGaussians:

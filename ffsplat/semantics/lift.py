@@ -14,7 +14,7 @@ from ffsplat.semantics.reunite import Matches, reunite
 from ffsplat.semantics.upsample import at_centres, spacing, upsample
 from ffsplat.semantics.vote import mask_mode, vote
 from ffsplat.types import NO_ID
-from ffsplat.voxels import cell_keys, group
+from ffsplat.voxels import Groups, cell_keys, group
 
 CELL = 0.5
 """Side of the cells in which views vote, over the distance between neighbouring features."""
@@ -50,28 +50,19 @@ def label_pixels(
     A `bank` keeps its rows between calls and the IDs are its own; without one, rows are numbered
     from 0. Raises ValueError for a bank of another feature size.
     """
-    size, grid = features.shape[-1], features.shape[1:3]
-    if bank is not None and bank.size != size:
-        raise ValueError(f"a bank of {bank.size} numbers a row, features of {size}")
+    rows, grid = _bank_of(bank, features), features.shape[1:3]
     points = np.where(valid[..., None], points, np.float32(0))
-    least = min(min_confidence, float(np.median(confidence[valid]))) if valid.any() else 0.0
-    weights = confidence * (valid & (confidence >= least))
+    weights = _votes(confidence, valid, min_confidence)
     gap = spacing(at_centres(points, grid), at_centres(valid, grid))
-    rows = new_bank(features) if bank is None else bank
     ids, share = _pixel_rows(features, points, weights, rows, gap, masks, colors)
     ids = np.append(rows.compact() if bank is None else rows.alias, np.int16(NO_ID))[ids]
 
-    world = group(cell_keys(points[valid], CELL * gap))
-    cells = np.full(valid.shape, NO_ID, np.int64)
-    cells[valid] = world.index
+    world, cells = _cells(points, valid, CELL * gap)
     views = np.broadcast_to(np.arange(len(valid))[:, None, None], valid.shape)
     sure = (share * confidence)[valid]
     code = vote(ids[valid], sure, views[valid], world.index, len(world), topk)
     if masks is not None:
-        instances = associate_masks(masks, cells)
-        if colors is not None:
-            unlike = rows.thresholds.unlike
-            instances = reunite(instances, features, colors, unlike, matches)
+        instances = _of_masks(masks, cells, features, colors, matches, rows.thresholds.unlike)
     else:
         corners = points[valid][world.order[world.starts]]
         instances = _spread(connected_objects(code.ids[:, 0], corners, gap), cells, NO_ID)
@@ -79,6 +70,45 @@ def label_pixels(
         return code_objects(features, instances, weights, space)
     ids, shares = (_spread(v, cells, none) for v, none in ((code.ids, NO_ID), (code.weights, 0)))
     return PixelMeaning(ids, shares.astype(np.float32), instances, rows.codebook(space))
+
+
+def _votes(
+    confidence: Float32[np.ndarray, "v h w"], valid: Bool[np.ndarray, "v h w"], least: float
+) -> Float32[np.ndarray, "v h w"]:
+    """The confidence of valid pixels as sure as `least` or as half of them, else 0."""
+    if valid.any():
+        least = min(least, float(np.median(confidence[valid])))
+    return confidence * (valid & (confidence >= least))
+
+
+def _cells(
+    points: Float32[np.ndarray, "v h w 3"], valid: Bool[np.ndarray, "v h w"], side: float
+) -> tuple[Groups, Int64[np.ndarray, "v h w"]]:
+    """The world cells of the valid pixels, and which of them each pixel is in, -1 for none."""
+    world = group(cell_keys(points[valid], side))
+    cells = np.full(valid.shape, NO_ID, np.int64)
+    cells[valid] = world.index
+    return world, cells
+
+
+def _bank_of(bank: Bank | None, features: Float32[np.ndarray, "v y x d"]) -> Bank:
+    """The bank that is given, or a new one; ValueError for one of another feature size."""
+    if bank is not None and bank.size != features.shape[-1]:
+        raise ValueError(f"a bank of {bank.size} numbers a row, features of {features.shape[-1]}")
+    return new_bank(features) if bank is None else bank
+
+
+def _of_masks(
+    masks: Int32[np.ndarray, "v h w"],
+    cells: Int64[np.ndarray, "v h w"],
+    features: Float32[np.ndarray, "v y x d"],
+    colors: Float32[np.ndarray, "v h w 3"] | None,
+    matches: Sequence[Matches],
+    unlike: float,
+) -> Int32[np.ndarray, "v h w"]:
+    """The object of each pixel from the masks of each view, by places and then by looks."""
+    instances = associate_masks(masks, cells)
+    return instances if colors is None else reunite(instances, features, colors, unlike, matches)
 
 
 def new_bank(features: Float32[np.ndarray, "v y x d"]) -> Bank:
