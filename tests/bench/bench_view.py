@@ -3,8 +3,9 @@
 Prints seconds (best of several runs) of what the viewer does for a click or a word, and of new
 colours beside viser's own. Then, in Chromium, seconds from picture to picture while the camera is
 dragged, of a picture at rest, and until all is shown again after a motion and after a word: as the
-viewer shows a scene of `--page` Gaussians to this browser, and with all of them at every moment; a
-browser without a GPU draws in software. `--page 0` leaves that out.
+viewer shows a scene of `--page` Gaussians to this browser, with all of them at every moment, and of
+the same scene as one file of HTML. A browser without a GPU draws in software. `--page 0` leaves
+that out.
 """
 
 import argparse
@@ -19,12 +20,14 @@ import pytest
 
 from ffsplat import codes
 from ffsplat.codebook import lexicon_codebook
+from ffsplat.page.write import write
 from ffsplat.types import SH_C0, Gaussians, Scene
 from ffsplat.view import Viewer, viewing
 from ffsplat.view.packing import shapes
 from ffsplat.view.paint import COLORINGS, MOST_SEEN, Look, paint
 from ffsplat.view.screen import Packer, Picture
 from ffsplat.view.session import Session
+from ffsplat.view.viewer import PANEL_WIDTH
 from tests.stream.server.browser import Chromium, Page
 from tests.view.pages import open_viewer, until
 
@@ -155,23 +158,55 @@ def time_page(chromium: Chromium, scene: Scene, everything: bool) -> None:
         drag(page, DRAG_SECONDS)  # after which it is known what the page can bear
         rest(viewer)
         gaps = drag(page, DRAG_SECONDS)
-        moving, start = viewer.screen.drawn[0], time.monotonic()
-        rest(viewer)
-        still = time.monotonic() - start
-        start = time.monotonic()
+        moving = viewer.screen.drawn[0]
+        still = seconds_of(lambda: rest(viewer))
         viewer.do(lambda: viewer.ask("table"))
-        rest(viewer)
-        asked = time.monotonic() - start
+        asked = seconds_of(lambda: rest(viewer))
         print(f"  {'all, always' if everything else 'as it is shown'}:")
-        middle, late = np.percentile(gaps, [50, 95])
-        say("moving, a picture, p50", middle / 1000)
-        say("moving, a picture, p95", late / 1000)
+        report(gaps, still, asked, opened)
         say("at rest, a picture", picture_seconds(viewer))
-        say("sharp after a motion", still)
-        say("lit after a word", asked)
-        say("opened", opened)
         shown, total = viewer.screen.drawn
         print(f"  {'drawn':24} {moving} moving, {shown} at rest, of {total}")
+
+
+def time_html(chromium: Chromium, scene: Scene, file: Path) -> None:
+    """What a browser does with the scene as one page of HTML."""
+    with chromium.tab() as page:
+        write(scene, file, queries="table")
+        start = time.monotonic()
+        page.open(file.as_uri(), SIZE[0] - PANEL_WIDTH, SIZE[1])
+        settle(page)
+        opened = time.monotonic() - start
+        page.get(WATCH)
+        drag(page, DRAG_SECONDS)
+        settle(page)
+        gaps = drag(page, DRAG_SECONDS)
+        still = seconds_of(lambda: settle(page))
+        page.get("window.drawn.length = 0")
+        page.click("#questions button")
+        asked = seconds_of(lambda: settle(page))
+        print(f"  as one file of {file.stat().st_size / 1e6:.0f} MB:")
+        report(gaps, still, asked, opened)
+
+
+def settle(page: Page) -> None:
+    """Wait until nothing moves on a page of HTML, and all of it is drawn."""
+    page.wait("window.ffsplat.view.isSettled && window.drawn?.length !== 0", PATIENCE)
+
+
+def seconds_of(action: Callable[[], object]) -> float:
+    """Seconds of one run."""
+    return best(action, 1)
+
+
+def report(gaps: np.ndarray, still: float, asked: float, opened: float) -> None:
+    """Say how long pictures took: `gaps` are milliseconds between them, the rest seconds."""
+    middle, late = np.percentile(gaps, [50, 95])
+    say("moving, a picture, p50", middle / 1000)
+    say("moving, a picture, p95", late / 1000)
+    say("sharp after a motion", still)
+    say("lit after a word", asked)
+    say("opened", opened)
 
 
 def picture_seconds(viewer: Viewer) -> float:
@@ -199,12 +234,13 @@ def main() -> None:
     time_server(options.count)
     if options.page:
         scene = room(options.page)
-        print(f"{options.page} Gaussians in Chromium, {SIZE[0] - 300} x {SIZE[1]} pixels:")
+        print(f"{options.page} Gaussians in Chromium, {SIZE[0] - PANEL_WIDTH} x {SIZE[1]} pixels:")
         with tempfile.TemporaryDirectory() as folder:
             chromium = Chromium(Path(folder))
             try:
                 time_page(chromium, scene, everything=False)
                 time_page(chromium, scene, everything=True)
+                time_html(chromium, scene, Path(folder) / "scene.html")
             except pytest.skip.Exception as reason:
                 print(f"  skipped: {reason}")
             finally:
