@@ -1,7 +1,7 @@
 """Zenoh: pictures in and the map out, by default on this machine only.
 
-A session listens on the loopback interface and asks nobody on the network who is there; other
-machines take part when their addresses are given. Keys and types of ROS nodes that talk Zenoh
+A session talks to the router of this machine and asks nobody on the network who is there; others
+take part when their addresses are given. Keys and types of ROS nodes that talk Zenoh
 (rmw_zenoh) are understood. Source: the configuration reference of Eclipse Zenoh 1.x.
 """
 
@@ -28,6 +28,9 @@ from ffsplat.stream.ros.store import (
 
 LOOPBACK = "tcp/127.0.0.1:0"
 
+ROUTER = "tcp/127.0.0.1:7447"
+"""Where a router of this machine listens, by default, as nodes of ROS with rmw_zenoh expect it."""
+
 _OPTIONS = ("connect", "listen", "type", "fixed_frame")
 _MAGICS = (b"\xff\xd8\xff", b"\x89PNG", b"RIFF")
 _RMW_TYPE = re.compile(r"(\w+)::msg::dds_::(\w+)_(?:/|$)")  # of a key of rmw_zenoh
@@ -47,7 +50,8 @@ class ZenohAddress:
     def parse(cls, text: str) -> "ZenohAddress":
         """From KEY?connect=ENDPOINT&listen=ENDPOINT&type=TYPE&fixed_frame=NAME.
 
-        Raises UsageError for an option that does not exist, and without a key.
+        Without endpoints it connects to ROUTER, as soon as somebody is there. Raises UsageError for
+        an option that does not exist, and without a key.
         """
         key, _, query = text.partition("?")
         options = parse_qs(query, keep_blank_values=True)
@@ -58,7 +62,7 @@ class ZenohAddress:
         last = {name: values[-1] for name, values in options.items()}
         return cls(
             key,
-            tuple(options.get("connect", ())),
+            tuple(options.get("connect", () if "listen" in options else (ROUTER,))),
             tuple(options.get("listen", (LOOPBACK,))),
             normal_type(last.get("type", "")),
             last.get("fixed_frame"),

@@ -20,6 +20,7 @@ from ffsplat.stream.ros.output import MapMessages
 from ffsplat.stream.ros.store import IMAGE, POINTS, from_cdr, to_cdr
 from ffsplat.stream.sources.zenoh import (
     LOOPBACK,
+    ROUTER,
     ZenohAddress,
     ZenohSink,
     ZenohSource,
@@ -71,6 +72,12 @@ def test_addresses_say_key_endpoints_type_and_frame():
     assert address.connect == ("tcp/10.0.0.7:7447", "tcp/b:1")
     assert address.listen == (LOOPBACK,)
     assert (address.type_name, address.fixed_frame) == (IMAGE, "map")
+
+
+def test_without_endpoints_the_router_of_this_machine_is_asked():
+    assert ZenohAddress.parse("key").connect == (ROUTER,)
+    assert ZenohAddress.parse("key").listen == (LOOPBACK,)
+    assert ZenohAddress.parse("key?listen=tcp/a:1").connect == ()
 
 
 @pytest.mark.parametrize("text", ["", "?connect=tcp/a:1", "key?scout=1", "key?conect=tcp/a:1"])
