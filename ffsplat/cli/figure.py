@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ffsplat.cli.viewpoints import camera_path, input_camera
-from ffsplat.render.colors import ramp
+from ffsplat.render.colors import heat, ramp
 from ffsplat.render.painting import Painter
-from ffsplat.render.sheet import PAPER, Row
+from ffsplat.render.sheet import PAPER, Bar, Row
+from ffsplat.types import NO_ID
 
 if TYPE_CHECKING:
     from jaxtyping import UInt8
@@ -22,6 +23,10 @@ MAX_MEGAPIXELS = 64
 MOST_HITS = 20
 MOST_NAMES = 24
 """Matches that are counted, and codes in a legend; the others cover the fewest pixels."""
+
+STEPS = 32
+TICKS = (0.0, 0.25, 0.5, 0.75, 1.0)
+"""Colours of a bar, and the shares of its length at which it says a value."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,13 +84,14 @@ class Figure:
         )
         if self.chosen:
             rows.append(Row("Novel views", list(self.painter.plain("rgb", self.novel))))
-        depth = list(self.painter.plain("depth", self.cameras))
-        rows.append(Row("Depth", depth, "bright is near,\nper view"))
+        rows.append(self._depths())
         scene = self.painter.scene
         if scene.codes is not None and scene.codebook is not None:
             rows.append(self._codes())
         if scene.instances is not None:
-            rows.append(Row("Objects", self.painter.labels("instance", self.cameras)[0]))
+            count = len(np.unique(scene.instances[scene.instances != NO_ID]))
+            tiles = self.painter.labels("instance", self.cameras)[0]
+            rows.append(Row("Objects", tiles, f"{count:,} in all"))
         return [*rows, *map(self._answer, self.texts)]
 
     def title(self) -> str:
@@ -114,10 +120,23 @@ class Figure:
         highest = max(float(found.scores.max(initial=0)), found.threshold)
         count = len(found.hits)
         note = f"{count or 'nothing'} found" if count < MOST_HITS else f"{count} or more found"
-        steps = [(f"{share * highest:.2f}", ramp(np.array(0.35 + 0.65 * share)).tolist())
-                 for share in (0.25, 0.5, 0.75, 1.0)]  # fmt: skip
+        shares = np.linspace(0, 1, STEPS)
+        colors = heat(np.full((1, STEPS, 3), 0.5), shares[None])[0]
+        ticks = [(share, f"{share * highest:.2f}") for share in TICKS]
         tiles = list(self.painter.heat(found, self.cameras))
-        return Row(f"\u201c{text}\u201d", tiles, f"{note},\nscore as heat", steps)
+        return Row(f"\u201c{text}\u201d", tiles, f"{note},\nscore as heat", bar=Bar(colors, ticks))
+
+    def _depths(self) -> Row:
+        tiles, ends = self.painter.depths(self.cameras)
+        unit = "metres" if self.painter.scene.metric else "units of the scene"
+        note = f"z-depth, in\n{unit}"
+        if ends is None:
+            return Row("Depth", tiles, note)
+        near, far = ends
+        shares = np.linspace(0, 1, STEPS)
+        depths = 1 / (1 / near + np.array(TICKS) * (1 / far - 1 / near))
+        ticks = [(share, f"{depth:.3g}") for share, depth in zip(TICKS, depths, strict=True)]
+        return Row("Depth", tiles, note, bar=Bar(ramp(1 - shares), ticks))
 
     def _photos(self, folder: Path | None) -> Iterator[Row]:
         """The row of photos, if there are any."""

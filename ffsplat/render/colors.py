@@ -45,19 +45,28 @@ def ramp(values: Float[np.ndarray, "*shape"]) -> Float32[np.ndarray, "*shape 3"]
 
 
 def depth_colors(
-    depth: Float[np.ndarray, "h w"], visible: Bool[np.ndarray, "h w"] | None = None
+    depth: Float[np.ndarray, "h w"],
+    visible: Bool[np.ndarray, "h w"] | None = None,
+    ends: tuple[float, float] | None = None,
 ) -> Float32[np.ndarray, "h w 3"]:
     """Depth as colour, near bright and far dark, even in 1 / depth; black where there is none.
 
-    The range is that of the inner 96 % of the visible pixels (default: those with depth > 0).
+    The range is `ends` (near, far), by default that of `depth_ends` for the visible pixels
+    (default: those with depth > 0).
     """
     visible = depth > 0 if visible is None else visible & (depth > 0)
     if not visible.any():
         return np.zeros((*depth.shape, 3), np.float32)
+    near, far = ends or depth_ends(depth[visible])
     inverse = 1 / np.where(visible, depth, 1)
-    far, near = np.percentile(inverse[visible], [2, 98])
-    colors = ramp((inverse - far) / max(near - far, 1e-12))
+    colors = ramp((inverse - 1 / far) / max(1 / near - 1 / far, 1e-12))
     return np.where(visible[..., None], colors, np.float32(0))
+
+
+def depth_ends(depths: Float[np.ndarray, " n"]) -> tuple[float, float]:
+    """The nearest and the farthest of the inner 96 % of at least one positive depth."""
+    far, near = np.percentile(1 / depths, [2, 98])
+    return float(1 / near), float(1 / far)
 
 
 def label_colors(n: int) -> Float32[np.ndarray, "n 3"]:

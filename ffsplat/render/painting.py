@@ -9,6 +9,7 @@ from jaxtyping import UInt8
 
 from ffsplat.render.colors import (
     depth_colors,
+    depth_ends,
     heat,
     label_colors,
     legend,
@@ -45,6 +46,13 @@ class Painter:
                 yield to_bytes(depth_colors(image))
             else:
                 yield to_bytes(image if image.ndim == 3 else image[..., None].repeat(3, -1))
+
+    def depths(self, cameras: Cameras) -> tuple[list[Picture], tuple[float, float] | None]:
+        """Depths in one range for all views, and its near and far end; None if nothing is seen."""
+        maps = list(self._render("depth", cameras))
+        seen = np.concatenate([one[one > 0] for one in maps])
+        ends = depth_ends(seen) if len(seen) else None
+        return [to_bytes(depth_colors(one, ends=ends)) for one in maps], ends
 
     def labels(
         self, what: Literal["codes", "instance"], cameras: Cameras

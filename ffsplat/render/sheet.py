@@ -1,11 +1,11 @@
-"""Figure sheets: rows of pictures with a label each, on white; legends below their row."""
+"""Figure sheets: rows of pictures with a label each, on white; legends and bars below their row."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw, ImageFont
 
 from ffsplat.errors import UsageError
@@ -29,9 +29,23 @@ LONGEST = 300
 """Letters of a text that are looked at; a file may hold names without end."""
 
 SWATCH = 12
+BAR_HEIGHT, BAR_WIDTH, TICK = 10, 320, 4
+"""Pixels of a bar of colours, at most so wide, and of the strokes below it."""
+
 INK, GREY, PAPER = (20, 20, 20), (120, 120, 120), (255, 255, 255)
 LARGEST = 1 << 28
 """Pixels of the largest sheet."""
+
+
+@dataclass(frozen=True, eq=False)
+class Bar:
+    """What the colours of a scale mean: sRGB in [0, 1] from left to right, and words below.
+
+    `ticks` are shares of the bar's length in [0, 1], rising, and the words that stand there.
+    """
+
+    colors: Float[np.ndarray, "s 3"]
+    ticks: Sequence[tuple[float, str]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +53,7 @@ class Row:
     """Pictures of one kind, all of the sheet's tile size; None leaves a place empty.
 
     `note` stands in small letters under the label, one line for each line in it; `legend` has names
-    and sRGB colours in [0, 1].
+    and sRGB colours in [0, 1]; a row has that or a `bar`.
     """
 
     label: str
@@ -48,6 +62,7 @@ class Row:
     legend: Sequence[tuple[str, Sequence[float]]] = ()
     captions: Sequence[str] = field(default=())
     """What stands above each tile, if anything does."""
+    bar: Bar | None = None
 
 
 @dataclass(frozen=True)
@@ -84,6 +99,9 @@ def sheet(
             text = _cut_within(caption, size[0])
             draw.text((left, top - 4), text, GREY, _font(SMALL), anchor="ls")
         _draw_legend(draw, row, corners)
+        if row.bar is not None:
+            right = plan.width - MARGIN
+            _draw_bar(canvas, row.bar, (plan.lefts[0], top + size[1] + GAP), right)
     if footer:
         text = _fitted(footer, plan.width - 2 * MARGIN)
         place = MARGIN, plan.height - MARGIN
@@ -115,6 +133,7 @@ def layout(
         tops.append(y)
         words = y + LINE + (LINE - 3) * len(row.note.splitlines())
         corners, end = _flow(row.legend, start, right, y + size[1])
+        end += 0 if row.bar is None else GAP + BAR_HEIGHT + TICK + LINE
         legends.append(corners)
         y = max(words, end) + BETWEEN_ROWS
     height = y - BETWEEN_ROWS + MARGIN + (LINE + GAP if footer else 0)
@@ -159,6 +178,26 @@ def _draw_legend(draw: ImageDraw.ImageDraw, row: Row, corners: Sequence[tuple[in
         draw.rectangle((x, top, x + SWATCH - 1, top + SWATCH - 1), fill=fill)
         place = x + SWATCH + 6, y + LINE // 2
         draw.text(place, short_label(name), INK, _font(SMALL), anchor="lm")
+
+
+def _draw_bar(canvas: Image.Image, bar: Bar, corner: tuple[int, int], right: int) -> None:
+    """The bar from its top left corner, no further than `right`, and its ticks."""
+    (left, top), width = corner, min(BAR_WIDTH, right - corner[0])
+    shares = np.linspace(0, len(bar.colors) - 1, width)
+    steps = np.arange(len(bar.colors))
+    line = np.stack([np.interp(shares, steps, channel) for channel in bar.colors.T], axis=-1)
+    pixels = to_bytes(line)[None].repeat(BAR_HEIGHT, axis=0)
+    canvas.paste(Image.fromarray(pixels), (left, top))
+    draw, bottom, free = ImageDraw.Draw(canvas), top + BAR_HEIGHT, left
+    for share, words in bar.ticks:
+        x = left + round(share * (width - 1))
+        length = _font(SMALL).getlength(words)
+        start = max(left, min(x - length / 2, left + width - length))
+        if start < free:  # no room: the stroke alone would be read as the next one
+            continue
+        draw.line((x, bottom, x, bottom + TICK - 1), INK)
+        draw.text((start, bottom + TICK + 2), words, INK, _font(SMALL))
+        free = start + length + GAP
 
 
 def _fitted(text: str, width: int, size: int = SMALL) -> str:

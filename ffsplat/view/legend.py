@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from ffsplat.query import QueryResult
 from ffsplat.render.colors import heat, ramp, short_label, to_bytes
 from ffsplat.types import NO_ID, Scene
-from ffsplat.view.paint import Look, depth_ends, heaviest, label_color
+from ffsplat.view.paint import Look, depth_range, heaviest, label_color
 
 MOST = 12
 """Names; of more the commonest are told."""
@@ -46,7 +46,7 @@ def legend(scene: Scene, look: Look, found: QueryResult | None) -> str:
 
 
 def _depths(scene: Scene, look: Look) -> tuple[str, str]:
-    near, far = depth_ends(scene, look)
+    near, far = depth_range(scene, look)
     if not np.isfinite(far):
         return "near", "far"
     unit = " m" if scene.metric else ""

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float32, Int
 
 from ffsplat.errors import UsageError
 from ffsplat.query import QueryResult
-from ffsplat.render.colors import heat, label_colors, paint_labels, ramp
+from ffsplat.render.colors import depth_ends, heat, label_colors, paint_labels, ramp
 from ffsplat.render.spherical import sh_colors
 from ffsplat.types import LEVELS, NO_ID, Scene
 
@@ -87,13 +87,13 @@ def _rgb(scene: Scene, look: Look, found: QueryResult | None) -> Float32[np.ndar
 def _depth(scene: Scene, look: Look, found: QueryResult | None) -> Float32[np.ndarray, "n 3"]:
     """z-depth from the camera, near bright and far dark, over what is in view; black behind it."""
     depth, _ = _depths(scene, look)
-    near, far = depth_ends(scene, look)
+    near, far = depth_range(scene, look)
     inverse = 1 / np.where(depth > 0, depth, 1)
     colors = ramp((inverse - 1 / far) / max(1 / near - 1 / far, 1e-12))
     return np.where((depth > 0)[:, None], colors, np.float32(0))
 
 
-def depth_ends(scene: Scene, look: Look) -> tuple[float, float]:
+def depth_range(scene: Scene, look: Look) -> tuple[float, float]:
     """The depths, in world units, that the brightest and the darkest colour of depth stand for.
 
     That is the inner 96 % of what is in view, even in 1 / depth.
@@ -101,8 +101,7 @@ def depth_ends(scene: Scene, look: Look) -> tuple[float, float]:
     depth, seen = _depths(scene, look)
     if not seen.any():
         return 1.0, np.inf
-    far, near = np.percentile(1 / depth[seen], [2, 98])
-    return float(1 / near), float(1 / far)
+    return depth_ends(depth[seen])
 
 
 def _depths(scene: Scene, look: Look) -> tuple[Float32[np.ndarray, " n"], Bool[np.ndarray, " n"]]:

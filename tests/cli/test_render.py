@@ -285,11 +285,20 @@ def test_a_sheet_has_the_very_pictures_of_single_renders(draw, sheet, cameras_fi
     assert report["rows"] == ["Rendered", "Novel views", "Depth", "Codes", "Objects", *asked]
     assert report["views"] == ["a", "b"]
     for view in (0, 1):
-        for single in ((), ("--what", "depth"), ("--query", "table"), ("--query", "sofa")):
+        for single in ((), ("--query", "table"), ("--query", "sofa")):
             assert tiles_of(image, draw(*seen, "--view", view, *single)) == 1
         # Labels share their colours over the views of a sheet; a single picture has its own legend.
         assert tiles_of(image, draw(*seen, "--view", view, "--what", "codes")[:, :96]) >= 1
         assert tiles_of(image, draw(*seen, "--view", view, "--what", "instance")) >= 1
+
+
+def test_depths_of_a_sheet_share_one_range(draw, sheet, cameras_file):
+    seen = ("--cameras", cameras_file)
+    one, _ = sheet(*seen, "--columns", 1)
+    single = draw(*seen, "--view", 0, "--what", "depth")
+    assert tiles_of(one, single) == 1
+    two, _ = sheet(*seen, "--columns", 2)
+    assert tiles_of(two, single) == 0  # the other camera sees other depths
 
 
 def test_photos_stand_above_their_views(sheet, cameras_file, tmp_path):

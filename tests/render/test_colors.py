@@ -5,6 +5,7 @@ import pytest
 
 from ffsplat.render.colors import (
     depth_colors,
+    depth_ends,
     heat,
     label_colors,
     legend,
@@ -50,6 +51,17 @@ def test_near_is_brighter_than_far_and_nothing_is_black():
     assert (hidden[depth >= 3] == 0).all()
     np.testing.assert_array_equal(depth_colors(np.zeros((2, 3))), 0)
     assert np.isfinite(depth_colors(np.full((2, 3), 5.0))).all()
+
+
+def test_a_range_of_depths_may_be_given():
+    depth = np.array([[1.0, 2.0, 3.0, 6.0, 60.0, 0.5]])
+    shares = (1 / depth - 1 / 6) / (1 / 2 - 1 / 6)
+    np.testing.assert_allclose(depth_colors(depth, ends=(2.0, 6.0)), ramp(shares), atol=1e-6)
+    near, far = depth_ends(np.linspace(0.01, 1, 100) ** -1)  # even in 1 / depth
+    assert (1 / near, 1 / far) == pytest.approx((0.9802, 0.0298))
+    np.testing.assert_array_equal(
+        depth_colors(depth), depth_colors(depth, ends=depth_ends(depth[0]))
+    )
 
 
 def test_labels_are_distinct_and_stay():

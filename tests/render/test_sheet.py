@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ffsplat.errors import UsageError
-from ffsplat.render.sheet import Row, layout, sheet, tile_size
+from ffsplat.render.sheet import Bar, Row, layout, sheet, tile_size
 
 RED = (1.0, 0.0, 0.0)
 
@@ -52,6 +52,25 @@ def test_a_legend_flows_and_stays_within_the_sheet():
     for line in lines:
         assert (np.diff(corners[corners[:, 1] == line, 0]) > 12 + 6).all()
     assert plan.height == lines[-1] + 20 + 24
+
+
+def test_a_bar_runs_from_colour_to_colour_and_its_words_have_room():
+    colors = np.array([[1.0, 0, 0], [0, 0, 1.0]])
+    bar = Bar(colors, [(0.0, "one"), (0.5, "two"), (0.51, "lost"), (1.0, "three")])
+    row = Row("depth", [tile(0, 200), tile(1, 200)], bar=bar)
+    plan = layout([row, Row("next", [tile(2, 200)])], (200, 30))
+    top = plan.tops[0] + 30 + 8
+    assert plan.tops[1] == top + 10 + 4 + 20 + 20
+    picture = sheet([row, Row("next", [tile(2, 200)])]).astype(int)
+    line = picture[top + 5, 156 : 156 + 320]
+    assert line[[0, -1]].tolist() == [[255, 0, 0], [0, 0, 255]]
+    np.testing.assert_allclose(line[:, 2], np.linspace(0, 255, 320), atol=1)
+    assert (picture[top + 5, 156 + 320 :] == 255).all()
+    strokes = np.flatnonzero((picture[top + 11] == 20).all(-1)) - 156
+    assert strokes.tolist() == [0, 160, 319]  # one stroke a word, none for the lost one
+    words = picture[top + 14 : plan.tops[1] - 20]
+    assert (words[:, : 156 - 1] == 255).all()
+    assert (words[:, 156 + 321 :] == 255).all()
 
 
 def test_words_that_are_higher_than_a_tile_make_their_row_higher():

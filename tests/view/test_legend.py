@@ -9,7 +9,7 @@ from small_room import small_room
 from ffsplat.query import query
 from ffsplat.render.colors import to_bytes
 from ffsplat.view.legend import MOST, legend, name_of
-from ffsplat.view.paint import COLORINGS, Look, depth_ends, paint
+from ffsplat.view.paint import COLORINGS, Look, depth_range, paint
 
 ROOM = small_room(100)
 
@@ -31,7 +31,7 @@ def test_names_stand_beside_the_colours_that_are_shown():
 
 
 def test_bars_say_their_ends():
-    near, far = depth_ends(ROOM, Look("depth"))
+    near, far = depth_range(ROOM, Look("depth"))
     assert told(ROOM, "depth") == [f"near {near:.2f}", f"{far:.2f} far"]
     assert told(replace(ROOM, metric=True), "depth")[0] == f"near {near:.2f} m"
     assert told(ROOM[:0], "depth") == ["near", "far"]
