@@ -262,6 +262,7 @@ class Atlas:
             intrinsics=said.intrinsics[0, row].float().numpy(),
             known_intrinsics=bool(np.isfinite(picture.intrinsics).all()),
             pixels=picture.pixels,
+            inside=picture.valid,
             valid=picture.valid & window.kept[row],
             depth=(scale * said.depth[0, row].float().numpy()).astype(np.float16),
             middle=scale * window.middle(row),

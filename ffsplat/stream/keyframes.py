@@ -17,9 +17,10 @@ class Keyframe:
 
     `submap_from_camera` is rigid, in the unit of its submap, as are `depth` and its median
     `middle`; `depth_error` is the expected error of its log. `intrinsics` is in view pixels,
-    `known_intrinsics` says that they were given. `places` are those of the map that the pixels went
-    to, -1 for none, at the map's time `stamp`. `given` is the pose that came with the frame, in the
-    sender's world.
+    `known_intrinsics` says that they were given. `inside` is where the photo is on its canvas,
+    `valid` the pixels of it that may be in the map. `places` are those of the map that the pixels
+    went to, -1 for none, at the map's time `stamp`. `given` is the pose that came with the frame,
+    in the sender's world.
     """
 
     number: int
@@ -29,6 +30,7 @@ class Keyframe:
     intrinsics: Float32[np.ndarray, "3 3"]
     known_intrinsics: bool
     pixels: UInt8[np.ndarray, "h w 3"]
+    inside: Bool[np.ndarray, "h w"]
     valid: Bool[np.ndarray, "h w"]
     depth: Float16[np.ndarray, "h w"]
     depth_error: Float16[np.ndarray, "h w"]

@@ -6,7 +6,7 @@ What a window says of its keyframes is compared with what the map knows of them 
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from jaxtyping import Bool, Float32, Float64
@@ -42,7 +42,7 @@ def as_picture(keyframe: Keyframe) -> Picture:
     intrinsics = keyframe.intrinsics
     if not keyframe.known_intrinsics:
         intrinsics = np.full((3, 3), np.nan, np.float32)
-    return Picture(keyframe.pixels, keyframe.valid, intrinsics, keyframe.source)
+    return Picture(keyframe.pixels, keyframe.inside, intrinsics, keyframe.source)
 
 
 def world_poses(
@@ -201,8 +201,10 @@ def see(
     new = range(len(past), len(pictures))
     said, valid = take_prediction(prediction, new), views.valid[len(past) :]
     fresh = kept_pixels(said, valid, min_confidence, MIN_OPACITY)
-    kept = np.concatenate([*(one.valid[None] for one in past), fresh])
-    return Window(prediction, views, tuple(past), kept, FIRST)
+    known = [one.valid[None] for one in past]
+    # The network sees whole photos; the map compares only what it may hold of its keyframes.
+    views = replace(views, valid=np.concatenate([*known, valid]))
+    return Window(prediction, views, tuple(past), np.concatenate([*known, fresh]), FIRST)
 
 
 def is_finite(prediction: Prediction, first: int = 0) -> bool:

@@ -24,7 +24,8 @@ def keyframe(number, submap=0, places=None):
     nothing = np.zeros((2, 3), np.float16)
     return Keyframe(
         number, 0, submap, pose(), np.eye(3, dtype=np.float32), False,
-        np.zeros((2, 3, 3), np.uint8), np.ones((2, 3), bool), nothing + np.float16(2), nothing, 2.0,
+        np.zeros((2, 3, 3), np.uint8), *2 * [np.ones((2, 3), bool)],
+        nothing + np.float16(2), nothing, 2.0,
         np.arange(6, dtype=np.int32).reshape(2, 3) if places is None else places,
         0, np.zeros(4, np.float32), ViewSource(str(number), 3, 2, np.eye(3)),
     )  # fmt: skip

@@ -21,7 +21,7 @@ def keyframe(number: int, submap: int, local: np.ndarray, given: np.ndarray | No
     image = np.zeros((2, 2), np.float16)
     return Keyframe(
         number, number, submap, local, np.eye(3, dtype=np.float32), False,
-        np.zeros((2, 2, 3), np.uint8), np.ones((2, 2), bool), image, image, 1.0,
+        np.zeros((2, 2, 3), np.uint8), *2 * [np.ones((2, 2), bool)], image, image, 1.0,
         np.full((2, 2), -1, np.int32), 0, np.zeros(4, np.float32),
         ViewSource("", 2, 2, np.eye(3)), given,
     )  # fmt: skip

@@ -10,10 +10,20 @@ from ffsplat.alignment import Similarity
 from ffsplat.chunks.place import FIRST, shared_views
 from ffsplat.geometry import rotation_from_vector
 from ffsplat.pruning import keep_pixels
+from ffsplat.stream.clock import Clock
 from ffsplat.stream.map.kept import kept_pixels
 from ffsplat.stream.mapper import Mapper
 from ffsplat.stream.settings import MapperSettings
-from ffsplat.stream.window import STEP, Window, by_one, found_views, known_views, world_poses
+from ffsplat.stream.window import (
+    STEP,
+    Window,
+    as_arrival,
+    by_one,
+    found_views,
+    known_views,
+    see,
+    world_poses,
+)
 from tests.stream.stub import Faults, StubPredictor
 from tests.stream.test_stub import frames, views_of, walk
 
@@ -133,3 +143,15 @@ def test_the_pixels_that_are_kept_are_those_of_a_scene(more, min_confidence, pad
 def test_without_any_pixel_nothing_is_kept():
     prediction, views = said()
     assert not kept_pixels(prediction, views.valid & False, 0.05, 0.01).any()
+
+
+def test_the_network_sees_whole_photos_of_keyframes_and_the_map_what_it_may_hold():
+    keyframes, _ = some_keyframes()
+    predictor = StubPredictor(walk().places, Faults(scale=0.2), resolution=64)
+    sent, predict = [], predictor.predict
+    predictor.predict = lambda *given: (sent.append(given[0]), predict(*given))[1]
+    one = replace(keyframes[-1], valid=keyframes[-1].valid & (np.indices((48, 64)).sum(0) % 3 > 0))
+    window = see(predictor, [one], [as_arrival(keyframes[0])], 0.05, Clock())
+    assert sent[0].valid.all()
+    np.testing.assert_array_equal(window.views.valid, [one.valid, keyframes[0].inside])
+    np.testing.assert_array_equal(window.kept[0], one.valid)
