@@ -17,7 +17,7 @@ from ffsplat.cli.failures import SKIPPED
 from ffsplat.cli.loading import LOADING, loading_options
 from ffsplat.cli.stream_plan import CLIENTS, Plan, plan_of
 from ffsplat.cli.writing import format_options
-from ffsplat.errors import StreamError, UsageError
+from ffsplat.errors import OutputError, StreamError, UsageError
 
 if TYPE_CHECKING:
     from ffsplat.cli.following import GentleStop, Note, Pump
@@ -190,7 +190,10 @@ def _run(
         show(console, facts)
     if not alive:
         raise StreamError("the mapper failed: the stream ended before its time", "see -v")
-    return _code(stop, pump, source, facts)
+    code = _code(stop, pump, source, facts)
+    if stop.received is None and not engine.saved:
+        raise OutputError(f"the last frames are in no checkpoint of {plan.checkpoint}")
+    return code
 
 
 def _end(engine: "Engine", until: float, patient: bool) -> bool:

@@ -254,6 +254,18 @@ def test_the_state_is_saved_and_a_stream_goes_on_from_it(mapper, clip, tmp_path)
     assert mapper.keyframes == 1000
 
 
+def test_a_state_that_could_not_be_saved_is_an_error_in_the_end(mapper, clip, tmp_path):
+    def save(path):
+        raise OSError(28, "No space left on device")
+
+    mapper.save = save
+    folder = tmp_path / "state"
+    outcome = stream(clip, "--out", tmp_path / "s.ply", "--checkpoint", folder)
+    assert outcome.code == 5
+    assert f"error: the last frames are in no checkpoint of {folder}" in outcome.err
+    assert load_scene(tmp_path / "s.ply")
+
+
 def test_resuming_from_nothing_begins_anew_and_says_so(mapper, clip, tmp_path):
     options = ["--checkpoint", tmp_path / "state", "--resume"]
     outcome = stream(clip, "--out", tmp_path / "s.ply", *options)

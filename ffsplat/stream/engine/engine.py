@@ -124,6 +124,11 @@ class Engine:
         return self._worker.degraded
 
     @property
+    def saved(self) -> bool:
+        """Whether the newest checkpoint holds all that was mapped, or none is wanted."""
+        return self._checkpoints is None or not self._checkpoints.behind
+
+    @property
     def epoch(self) -> int:
         """How often the poses of the map were corrected."""
         return self._mapper.epoch

@@ -21,6 +21,9 @@ log = logging.getLogger(__name__)
 MAX_BACKLOG_BYTES = 256 << 20
 """What may wait to be sent; more is dropped and counted."""
 
+JOB_BYTES = 2048
+"""What it takes to have something wait, besides its pixels and arrays."""
+
 CLOSING_SECONDS = 10.0
 
 
@@ -130,7 +133,7 @@ class Sink:
             for output in outputs():
                 self._send(output)
 
-        taken = self._backlog.offer(job, size)
+        taken = self._backlog.offer(job, JOB_BYTES + size)
         self.dropped[kind] += not taken
         return taken
 

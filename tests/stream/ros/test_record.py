@@ -194,6 +194,18 @@ def test_what_does_not_fit_in_memory_is_dropped_and_counted(tmp_path, monkeypatc
     recorder.close()
 
 
+def test_many_small_things_that_wait_count_for_what_they_take(tmp_path, monkeypatch):
+    monkeypatch.setattr(sink_module, "MAX_BACKLOG_BYTES", 10 * sink_module.JOB_BYTES)
+    recorder, busy, go = Recorder(tmp_path / "out.mcap"), threading.Event(), threading.Event()
+    recorder._backlog.offer(lambda: (busy.set(), go.wait(10)), 1)
+    assert busy.wait(10)
+    for i in range(50):
+        recorder.on_frame(Frame(b"", S, i), Verdict(i, "tracked"))
+    assert recorder.dropped["frames"] == 41  # one byte is taken already
+    go.set()
+    recorder.close()
+
+
 def test_a_recording_is_never_overwritten_unless_that_is_asked_for(tmp_path):
     (tmp_path / "out.mcap").write_text("mine")
     with pytest.raises(OutputError, match="already exists"):
