@@ -37,7 +37,7 @@ from ffsplat.stream.revisits import Revisits, stand_as_given, take_senders_world
 from ffsplat.stream.settings import MapperSettings
 from ffsplat.stream.state import load_state, save_state
 from ffsplat.stream.trajectory import Trajectory
-from ffsplat.stream.window import Arrival, Window, as_arrival, is_finite, near_keyframes, see
+from ffsplat.stream.window import Arrival, Window, as_arrival, is_finite, see
 from ffsplat.types import Scene
 
 PATIENCE = 10
@@ -142,8 +142,8 @@ class Mapper:
         """
         clock = clock or Clock()
         past = self._past(arrivals)
-        window = see(self.predictor, past, arrivals, self.settings.min_confidence, clock)
         starting = self._starting()
+        window = see(self.predictor, past, arrivals, self.settings.min_confidence, clock, starting)
         reason: Dropped | None = None
         if cancelled():
             reason = "timeout"
@@ -170,10 +170,9 @@ class Mapper:
         candidate = self.revisits.candidate
         if candidate is not None and (candidate not in self.atlas.keyframes or room < 2):
             candidate = self.revisits.candidate = None
-        every = [one for one in self.atlas.keyframes if one.number != candidate]
         guess, count = self._guess(arrivals[0]), room - (candidate is not None)
         latest = [self.atlas.latest] if self.atlas.latest is not None and count > 1 else []
-        near = near_keyframes(guess, every, self.atlas.submaps.poses, count - len(latest))
+        near = self.atlas.near(guess, count - len(latest), candidate)
         back = [] if candidate is None else [self.atlas.keyframes[candidate]]
         return [*near, *latest, *back]
 
@@ -192,7 +191,7 @@ class Mapper:
         tied = ties(window, first, range(first - (self.revisits.candidate is not None)))
         if surest(tied) > DOUBT and first > 1 and not self._starting():
             window, tied = self._pair(window, tied, arrivals, clock)
-        self.placed = lay(window, tied, self.atlas.submaps.poses)
+        self.placed = lay(window, tied, self.atlas.submaps.places)
         sure = () if self._starting() else tuple((one.row, one.error) for one in tied)
         window = replace(window, placed=self.placed, tied=sure)
         given = arrivals[0].given is not None
@@ -278,7 +277,7 @@ class Mapper:
                 clock.stop("fuse")
                 rows, known = [*rows, row], [*known, keyframe]
             else:
-                self.atlas.latest = self.atlas.known(window, row, arrival, similarity)
+                self.atlas.track(window, row, arrival, similarity, self.anchored)
             verdicts.append(self._done(window, row, arrival, new, similarity, clock))
             if new:
                 self.anchored = self.anchored or take_senders_world(self.atlas)

@@ -27,7 +27,7 @@ from ffsplat.types import ViewSource
 if TYPE_CHECKING:
     from ffsplat.stream.mapper import Mapper
 
-VERSION = 4
+VERSION = 5
 KEY = "ffsplat"
 PLAIN = ("anchored", "_last", "_lost")
 """Attributes of a mapper that are numbers, and are kept as they are."""

@@ -36,6 +36,11 @@ class Trajectory:
     def __len__(self) -> int:
         return min(self._count, self.most)
 
+    @property
+    def added(self) -> int:
+        """Frames that were ever added: the place on the way of the next one."""
+        return self._count
+
     def add(
         self,
         number: int,
@@ -73,6 +78,25 @@ class Trajectory:
             own = own if own in submaps else current
             pose = submaps[own].inverse().poses(matrices(record["given"][None]))[0]
             self._records["submaps"][row], self._records["poses"][row] = own, _as_record(pose)
+            self._untold[row] = True
+
+    def stand(
+        self, frames: Mapping[int, Similarity], submaps: Mapping[int, Similarity], current: int
+    ) -> None:
+        """Have frames, by their places on the way, stand elsewhere in the world.
+
+        `submaps` is how these lie; frames of one that is gone belong to the `current` one.
+        """
+        for place, pose in frames.items():
+            if place < self._count - len(self):
+                continue
+            row = place % len(self._records)
+            own = int(self._records["submaps"][row])
+            own = own if own in submaps else current
+            local = submaps[own].inverse() @ pose
+            self._records["submaps"][row] = own
+            self._records["poses"][row, :4] = quaternion_of(local.rotation)
+            self._records["poses"][row, 4:] = local.translation
             self._untold[row] = True
 
     def last(self) -> FramePoses:

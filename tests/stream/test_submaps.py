@@ -6,7 +6,7 @@ from ffsplat.stream.beside import Beside
 from ffsplat.stream.graph import sim3
 from ffsplat.stream.map import SplatMap
 from ffsplat.stream.settings import MapperSettings
-from ffsplat.stream.submaps import SMOOTHED, Submaps
+from ffsplat.stream.submaps import FRAME, MOST_FRAMES, SMOOTHED, Submaps
 from tests.stream.graph.test_graph import assert_same, circle, drift
 
 COUNT = 12
@@ -114,7 +114,7 @@ def test_ties_pull_a_submap_to_where_most_views_have_it(submaps):
     young = submaps.open(sim3.matrices([rigid(placed)])[0], 1.0, COUNT, given=False, tied=True)
     off = Similarity(1.1, np.eye(3), np.array([0.3, 0.0, 0.0]))
     for old, moved in ((COUNT - 1, off), (COUNT - 2, off), (COUNT - 3, Similarity.identity())):
-        submaps.tie(old, moved, 1.0, 0.05)
+        submaps.tie(old, young, moved, 1.0, 0.05)
     older = {number: pose for number, pose in submaps.poses.items() if number < COUNT - SMOOTHED}
     expected = submaps.graph.optimize(fixed=list(submaps.poses)[:-SMOOTHED])
     submaps.smooth()
@@ -137,3 +137,51 @@ def test_smoothing_waits_for_a_loop_that_is_being_closed(submaps):
     closing = submaps.correction
     submaps.smooth()
     assert submaps.correction is closing
+
+
+def follow(submaps: Submaps, place: int, before: int) -> int:
+    """A frame as a node, a step from the node before it."""
+    pose = submaps.places[before] @ drift((0.0, 0.0, 0.1))
+    node = submaps.step(place, sim3.matrices([rigid(pose)])[0])
+    submaps.tie(before, node, Similarity.identity(), 1.0, 0.05)
+    return node
+
+
+def test_frames_between_submaps_are_corrected_with_them(submaps):
+    """A submap is tied by frames alone: the last one says that it lies elsewhere."""
+    first = follow(submaps, 7, COUNT - 1)
+    second = follow(submaps, 8, first)
+    told = []
+    submaps.on_move = lambda: told.append(dict(submaps.frames))
+    pose = sim3.matrices([rigid(submaps.places[second])])[0]
+    young = submaps.open(pose, 1.0, COUNT, given=False, tied=True)
+    off = Similarity(1.0, np.eye(3), np.array([0.3, 0.0, 0.0]))
+    submaps.tie(second, young, off, 1.0, 0.05)
+    submaps.tie(COUNT - 1, young, Similarity.identity(), 1.0, 0.05)
+    expected = submaps.graph.optimize(fixed=list(submaps.poses)[:-SMOOTHED])
+    before = submaps.frames[second]
+    submaps.smooth()
+    submaps.finish()
+    assert_same(submaps.places, expected, 0.0)
+    assert np.abs(submaps.frames[second].translation - before.translation).max() > 0.02
+    assert list(submaps.frames) == [FRAME + 7, FRAME + 8]
+    assert_same(told[-1], submaps.frames, 0.0)
+
+
+def test_a_frame_that_leaves_passes_on_what_tied_the_next(submaps):
+    node = COUNT - 1
+    for place in range(MOST_FRAMES + 5):
+        node = follow(submaps, place, node)
+    assert list(submaps.frames) == [FRAME + place for place in range(5, MOST_FRAMES + 5)]
+    poses = submaps.graph.optimize(fixed=[COUNT - 1])
+    assert_same({n: poses[n] for n in submaps.frames}, submaps.frames, 1e-9)
+    submaps.leave_all()
+    assert not submaps.frames
+    assert max(submaps.graph.poses) < FRAME
+
+
+def test_another_world_takes_frames_along(submaps):
+    node = follow(submaps, 3, COUNT - 1)
+    by, before = Similarity(2.0, np.eye(3), np.ones(3)), submaps.frames[node]
+    submaps.move_all(by)
+    assert_same(submaps.frames, {node: by @ before}, 1e-12)

@@ -103,3 +103,20 @@ def test_frames_with_a_pose_stand_there_once_the_world_is_the_senders():
     way.stand_as_given(lies, 7)
     again = Trajectory.from_state(10, way.state()).frames()
     np.testing.assert_array_equal(again.poses, way.frames().poses)
+
+
+def test_frames_stand_elsewhere_by_their_places_on_the_way():
+    way = Trajectory(4)
+    fill(way, range(10, 16), submap=1)
+    way.take()
+    one = Similarity(2.0, Rotation.random(random_state=5).as_matrix(), np.array([1.0, 2, 3]))
+    there = Similarity(0.7, Rotation.random(random_state=6).as_matrix(), np.ones(3))
+    assert way.added == 6
+    way.stand({1: one, 4: there}, {1: one}, 1)  # the first is forgotten already
+    told = way.take()
+    assert told.numbers.tolist() == [14]
+    (pose,) = one.poses(matrices(told.poses))
+    np.testing.assert_allclose(pose[:3, :3], there.rotation, atol=1e-12)
+    np.testing.assert_allclose(pose[:3, 3], there.translation, atol=1e-12)
+    way.stand({5: there}, {2: one}, 2)  # its submap is gone
+    assert way.take().submaps.tolist() == [2]

@@ -1,7 +1,7 @@
 """Measured relative poses with their errors: turned round, composed, averaged, and searched."""
 
 import heapq
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -98,7 +98,7 @@ def joined(old: Edge, new: Edge) -> Edge:
     return Edge(old.i, old.j, old.measured @ step, covariance)
 
 
-def forest(edges: list[Edge]) -> set[Edge]:
+def forest(edges: Iterable[Edge]) -> set[Edge]:
     """The edges of a spanning forest: no loops if possible, the most certain first (Kruskal)."""
     root: dict[int, int] = {}
 
@@ -116,7 +116,7 @@ def forest(edges: list[Edge]) -> set[Edge]:
     return chosen
 
 
-def path(edges: list[Edge], i: int, j: int) -> list[Edge]:
+def path(edges: Iterable[Edge], i: int, j: int) -> list[Edge]:
     """The most certain way from i to j without loops (Dijkstra), each edge seen along it."""
     beside: dict[int, list[Edge]] = {}
     for edge in edges:

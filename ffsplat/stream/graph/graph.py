@@ -43,7 +43,8 @@ class PoseGraph:
             raise ValueError(f"max_edges must be at least 1, not {max_edges}")
         self.max_edges = max_edges
         self._poses: dict[int, Similarity] = {}
-        self._edges: list[Edge] = []
+        self._edges: dict[Edge, None] = {}
+        self._spokes: dict[int, list[Edge]] = {}
 
     @property
     def poses(self) -> Mapping[int, Similarity]:
@@ -118,9 +119,7 @@ class PoseGraph:
         times: the smallest of all, and a graph of no more edges than before.
         """
         self._require(node)
-        spokes = [one for one in self._edges if node in (one.i, one.j)]
-        self._edges = [one for one in self._edges if one not in spokes]
-        del self._poses[node]
+        spokes = self._without(node)
         if not spokes:
             return
         hub = min(spokes, key=lambda one: (one.loop, one.size))
@@ -129,6 +128,23 @@ class PoseGraph:
             if spoke.other(node) != center:
                 self._insert(along([hub.seen_from(center), spoke.seen_from(node)]))
         self._bound()
+
+    def pass_over(self, node: int) -> None:
+        """Take a node out that ties what came after it to what came before.
+
+        The former are joined to that of the latter which is known best; what it told of how those
+        before lie to each other is lost. Edges lead from what came before to what came after.
+        """
+        self._require(node)
+        before = [one for one in self._spokes.get(node, []) if one.j == node]
+        if not before:
+            self.remove_node(node)
+            return
+        spokes = self._without(node)
+        hub = min(before, key=lambda one: (one.loop, one.size))
+        for spoke in spokes:
+            if spoke.i == node and spoke.j != hub.i:
+                self._insert(along([hub, spoke]))
 
     def optimize(
         self, fixed: Iterable[int] = (), lock_scale: bool = False, steps: int = 30
@@ -161,7 +177,8 @@ class PoseGraph:
     def copy(self) -> "PoseGraph":
         """The graph as it is, whatever this one becomes."""
         same = PoseGraph(self.max_edges)
-        same._poses, same._edges = dict(self._poses), list(self._edges)
+        same._poses, same._edges = dict(self._poses), dict(self._edges)
+        same._spokes = {node: list(edges) for node, edges in self._spokes.items()}
         return same
 
     def state(self) -> dict[str, np.ndarray]:
@@ -187,9 +204,8 @@ class PoseGraph:
             arrays["ends"].tolist(), sim3.from_rows(arrays["measured"]),
             arrays["covariances"].copy(), arrays["loops"].tolist(), strict=True,
         )  # fmt: skip
-        graph._edges = [
-            Edge(i, j, measured, covariance, loop) for (i, j), measured, covariance, loop in table
-        ]
+        for (i, j), measured, covariance, loop in table:
+            graph._add(Edge(i, j, measured, covariance, loop))
         return graph
 
     def _require(self, *nodes: int) -> None:
@@ -199,11 +215,31 @@ class PoseGraph:
 
     def _insert(self, edge: Edge) -> None:
         """Add an edge, or join it to the one that is there between the same nodes."""
-        for row, old in enumerate(self._edges):
-            if {old.i, old.j} == {edge.i, edge.j} and not (old.loop or edge.loop):
-                self._edges[row] = joined(old, edge.seen_from(old.i))
-                return
-        self._edges.append(edge)
+        for old in self._spokes.get(edge.i, []):
+            if old.other(edge.i) == edge.j and not (old.loop or edge.loop):
+                self._remove(old)
+                edge = joined(old, edge.seen_from(old.i))
+                break
+        self._add(edge)
+
+    def _add(self, edge: Edge) -> None:
+        self._edges[edge] = None
+        for node in (edge.i, edge.j):
+            self._spokes.setdefault(node, []).append(edge)
+
+    def _remove(self, edge: Edge) -> None:
+        del self._edges[edge]
+        for node in (edge.i, edge.j):
+            self._spokes[node].remove(edge)
+
+    def _without(self, node: int) -> list[Edge]:
+        """Take a node out with its edges, which are given back."""
+        spokes = list(self._spokes.get(node, []))
+        for edge in spokes:
+            self._remove(edge)
+        del self._poses[node]
+        self._spokes.pop(node, None)
+        return spokes
 
     def _bound(self) -> None:
         """Drop edges until there are few enough; a spanning forest of the best stays whole."""
@@ -214,7 +250,7 @@ class PoseGraph:
                 return
             # Of equals the oldest goes.
             weakest = max(spare, key=lambda one: (one.loop, one.size))
-            self._edges.remove(weakest)
+            self._remove(weakest)
 
     def _parts(self) -> list[set[int]]:
         """The sets of nodes that hang together."""

@@ -137,11 +137,11 @@ def test_true_loops_are_let_in_and_outvote_a_false_one_that_was(seed):
     off = truth[0] @ drift(rotation=(0, 0, 0.5)) @ truth[0].inverse()
     false = truth[20].inverse() @ off @ truth[0]
     loops = [(39, 0), (38, 1), (37, 2)]
-    graph._edges.append(Edge(20, 0, false, ERROR.covariance(false), loop=True))
+    graph._add(Edge(20, 0, false, ERROR.covariance(false), loop=True))
     for i, j in loops:
         assert graph.add_edge(i, j, relative(truth, i, j), ERROR, loop=True)
     with_false = graph.optimize(fixed={0})
-    graph._edges = [one for one in graph._edges if (one.i, one.j) != (20, 0)]
+    graph._remove(next(one for one in graph.edges if (one.i, one.j) == (20, 0)))
     assert_same(with_false, graph.optimize(fixed={0}), 0.02)
 
 
@@ -224,6 +224,24 @@ def test_a_removed_node_leaves_a_chain_that_still_holds():
     found = thinned.optimize(fixed={0})
     assert error_of(expected, truth) < 0.2 * before
     assert_same(found, expected, 0.01)
+
+
+def test_a_node_passed_over_joins_what_came_after_to_the_surest_before():
+    truth = circle(5)
+    graph = PoseGraph()
+    for node, pose in enumerate(truth):
+        graph.add_node(node, pose)
+    graph.add_edge(0, 2, relative(truth, 0, 2), PoseError(0.3, 0.3, 0.3))
+    graph.add_edge(1, 2, relative(truth, 1, 2), ERROR)
+    for node in (3, 4):
+        graph.add_edge(2, node, relative(truth, 2, node), ERROR)
+    graph.pass_over(2)
+    assert sorted((edge.i, edge.j) for edge in graph.edges) == [(1, 3), (1, 4)]
+    for edge in graph.edges:
+        wanted = relative(truth, edge.i, edge.j)
+        assert_same({0: edge.measured}, {0: wanted}, 1e-9)
+    graph.pass_over(1)  # nothing came before: all that it tied stays together
+    assert [{edge.i, edge.j} for edge in graph.edges] == [{3, 4}]
 
 
 def test_removing_a_hub_keeps_its_neighbours_together_and_its_given_pose():

@@ -24,9 +24,12 @@ def test_copies_of_a_map_are_the_map():
     walk = preview_walk()
     mapper = Mapper(StubPredictor(walk.places, Faults(turn=0.3, move=0.01)), TIGHT)
     copy, late, deltas, removed = Replica(), Replica(), Deltas(), 0
-    for number in range(FRAMES):
-        frame = walk.frame(6 * number)
-        mapper.add(frame.image, frame.time_ns, number=number)
+    for number in range(FRAMES + 1):
+        if number < FRAMES:
+            frame = walk.frame(6 * number)
+            mapper.add(frame.image, frame.time_ns, number=number)
+        else:
+            mapper.finish()
         delta = mapper.take_delta()
         if delta is None:
             continue
