@@ -83,6 +83,10 @@ class Engine:
         ticket = Ticket(frame, done, time.monotonic(), wanted=wanted)
         self._traffic.enter(ticket, self._unfit(ticket))
 
+    def count_overrun(self) -> None:
+        """Count a frame that its sender's queue had no room for, as received and "queue_full"."""
+        self._traffic.count_overrun()
+
     def subscribe(self, callback: Subscriber) -> Callable[[], None]:
         """Call back with each change of the map from now on; see `Publisher.subscribe`."""
         unsubscribe = self._publisher.subscribe(callback)

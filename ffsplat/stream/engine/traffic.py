@@ -64,6 +64,12 @@ class Traffic:
         if loser is not None:
             self._tell(loser, Verdict(loser.frame.number, reason))
 
+    def count_overrun(self) -> None:
+        """Count a frame that was received and left out ("queue_full") before it came here."""
+        with self.lock:
+            self._tally.received += 1
+            self._tally.settle("queue_full")
+
     def take(self, idle_s: Callable[[], float | None]) -> Ticket | None:
         """Wait for the next frame. None after `idle_s` seconds without one, or at the end."""
         with self.lock:

@@ -58,6 +58,7 @@ class Intake:
         self._waiting.append(frame)
         if loser := self._one_too_many():
             counters.add("overrun_frames_total")
+            self._services.engine.count_overrun()
             self._waiting.remove(loser)
             self._settle(Verdict(loser.number, "queue_full"), 0)
         self._arrived.set()

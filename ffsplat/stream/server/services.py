@@ -59,6 +59,10 @@ class StreamEngine(Protocol):
         """
         ...
 
+    def count_overrun(self) -> None:
+        """Count a frame that is not offered, as too many of its sender wait."""
+        ...
+
     def subscribe(self, callback: Callable[[MapDelta], None]) -> Callable[[], None]:
         """Call back with each delta from now on; returns what ends that."""
         ...

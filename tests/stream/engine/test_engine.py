@@ -157,6 +157,17 @@ def test_frames_that_cannot_be_are_refused_by_name(run):
     assert not engine.degraded
 
 
+def test_a_frame_that_a_sender_had_no_room_for_counts(run):
+    engine = run(StandIn())
+    engine.offer(frame(0))
+    engine.count_overrun()
+    engine.offer(frame(1))
+    assert engine.flush(WAIT)
+    counters = engine.counters()
+    assert counters.balanced
+    assert (counters.received, counters.dropped["queue_full"]) == (3, 1)
+
+
 def test_repeated_and_late_frames_are_refused(run):
     verdicts = [Verdicts() for _ in range(3)]
     engine = run(StandIn())

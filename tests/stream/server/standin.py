@@ -86,6 +86,11 @@ class StandIn:
         if not self.held:
             self.release()
 
+    def count_overrun(self) -> None:
+        with self._lock:
+            self._tally.received += 1
+            self._tally.settle("queue_full")
+
     def release(self) -> None:
         """Judge one frame: it becomes a keyframe, and then a delta."""
         with self._lock:

@@ -39,6 +39,8 @@ def test_a_frame_too_many_is_refused_and_the_others_wait():
             one.send(frame(number))
         refused = one.wait_for(Ack).frames
         assert [(a.seq, a.used, a.reason) for a in refused] == [(3, False, "queue_full")]
+        counters = engine.counters()
+        assert (counters.received, counters.dropped["queue_full"], counters.queued) == (3, 1, 2)
         engine.release()
         assert [a.seq for a in one.wait_for(Ack).frames] == [1]
         one.send(frame(4))
