@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float32
+from jaxtyping import Bool, Float, Float32
 from torch import Tensor
 
 from ffsplat import __version__, codes
@@ -24,9 +24,11 @@ from ffsplat.hub.licenses import require_text_license
 from ffsplat.images import ImageInput, LoadedViews, Skipped, load_views
 from ffsplat.merge import confidences, to_scene, with_known_intrinsics
 from ffsplat.model import FFSplat
+from ffsplat.nn.trunk import Alone
 from ffsplat.prediction import Prediction
 from ffsplat.predictor import ModelPredictor, on_cpu, timed
 from ffsplat.refine import refine_cameras
+from ffsplat.remembered import ViewMemory
 from ffsplat.semantics.dense import DenseClip
 from ffsplat.semantics.objects import name_objects
 from ffsplat.semantics.vocabulary import OpenVocabulary, dense_clip
@@ -256,8 +258,14 @@ class Model:
 
         return Mapper(ModelPredictor(self), settings or MapperSettings(**options))
 
-    def predict(self, views: Views) -> Prediction:
-        """What the network says about one set of views, on the model's device."""
+    def predict(
+        self, views: Views, placed: int = 0, memory: ViewMemory | None = None
+    ) -> Prediction:
+        """What the network says about one set of views, on the model's device.
+
+        Of the first `placed` views only what places them is asked for, see `FFSplat.forward`.
+        `memory` spares what was computed for the same photos in earlier sets.
+        """
         count, height, width = views.valid.shape
         _log.info(
             "%d views of %d x %d pixels, %s, %s", count, width, height, self.device, self.dtype
@@ -268,10 +276,20 @@ class Model:
             torch.inference_mode(),
             torch.autocast(self.device.type, torch.bfloat16, enabled=reduced),
         ):
-            prediction = self.network(images, self._valid(views))
+            alone = None
+            if memory is not None:
+                alone = memory.recall(views, lambda row: self._alone(images, views, row))
+            prediction = self.network(images, self._valid(views), alone=alone, placed=placed)
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         return prediction
+
+    def _alone(self, images: Float[Tensor, "1 v 3 h w"], views: Views, row: int) -> Alone:
+        """What the network makes of one of the views by itself."""
+        valid = self._valid(views)
+        one = slice(row, row + 1)
+        valid = None if valid is None else valid[:, one]
+        return self.network.encode_alone(images[:, one], valid, reference=row == 0)
 
     def _valid(self, views: Views) -> Bool[Tensor, "1 v h w"] | None:
         """Which pixels are a photo's own; None where all are, which spares the masking."""

@@ -21,7 +21,7 @@ from ffsplat.nn.heads import (
     activate_gaussians,
 )
 from ffsplat.nn.stem import Decoder
-from ffsplat.nn.trunk import Encoded, Trunk
+from ffsplat.nn.trunk import Alone, Encoded, Trunk
 from ffsplat.prediction import Prediction
 
 ALL_PIXELS = (slice(None), slice(None))
@@ -73,6 +73,8 @@ class FFSplat(Trunk):
         *,
         cameras: tuple[Float[Tensor, "b v 4 4"], Float[Tensor, "b v 3 3"]] | None = None,
         rays: bool = False,
+        alone: Alone | None = None,
+        placed: int = 0,
     ) -> Prediction:
         """Predict everything about b sets of v views, sRGB in [0, 1].
 
@@ -81,6 +83,9 @@ class FFSplat(Trunk):
         that are scored against the codebook: training is content with a quarter of them.
         `cameras` are poses (world from camera) and intrinsics that are known; the network heeds
         them, and yet predicts its own. `rays` asks for those too, where the network has them.
+        `alone` is what `encode_alone` says of these views, if that is known already. Of the first
+        `placed` views only what places them is asked for: a network may say 0 for the shape, the
+        objects and the codes of their pixels.
         Raises ValueError on other sizes, and for cameras that the network has no encoder for.
         """
         h, w = images.shape[-2:]
@@ -88,9 +93,9 @@ class FFSplat(Trunk):
         if h % patch or w % patch:
             raise ValueError(f"image size {h}x{w} is not a multiple of the patch {patch}")
         extent = _extents(images, valid)
-        encoded = self.encode(images, valid, self._camera_tokens(cameras, extent))
+        encoded = self.encode(images, valid, self._camera_tokens(cameras, extent), alone)
         if self.config.read_out == "pixel":
-            return self._read_pixels(encoded, images, valid, extent, code_pixels)
+            return self._read_pixels(encoded, images, valid, extent, code_pixels, placed)
         with torch.autocast(images.device.type, enabled=False):  # depth keeps its digits
             maps = self.dense(encoded, self.norm, images.float(), rays)
             poses, intrinsics = self.camera_decoder(encoded.camera_tokens().float(), extent)
@@ -105,7 +110,9 @@ class FFSplat(Trunk):
         with torch.autocast(extent.device.type, enabled=False):
             return self.camera_encoder(*cameras, extent)
 
-    def _read_pixels(self, encoded: Encoded, images, valid, extent, code_pixels) -> Prediction:
+    def _read_pixels(
+        self, encoded: Encoded, images, valid, extent, code_pixels, placed: int
+    ) -> Prediction:
         b, v, _, h, w = images.shape
         grid = (h // self.config.patch, w // self.config.patch)
         tokens = self.norm(encoded.tokens)
@@ -128,7 +135,17 @@ class FFSplat(Trunk):
         depth = scale[:, None, None, None] * raw["depth"][..., 0].clamp(-6, 6).exp()
         footprint = depth / (focal * max(h, w))[..., None, None]
         described = self.describe(maps[self.match_map].permute(0, 2, 3, 1)).float()
-        code = raw["code"][:, :, code_pixels[0], code_pixels[1]]
+        code = raw["code"][:, placed:, code_pixels[0], code_pixels[1]]
+        shaped = {
+            "whole_logits": self.whole_head(code),
+            "part_logits": self.part_head(code),
+            "instances": F.normalize(raw["instance"][:, placed:], dim=-1),
+            **activate_gaussians(
+                {name: values[:, placed:] for name, values in raw.items()},
+                footprint[:, placed:],
+                images[:, placed:].float().movedim(2, -1),
+            ),
+        }
         assert encoded.matches is not None  # the config puts match_block among the blocks
         return Prediction(
             depth=depth,
@@ -136,13 +153,10 @@ class FFSplat(Trunk):
             scale=scale,
             world_from_camera=rigid(turned, translation * scale[:, None, None]),
             intrinsics=intrinsics,
-            whole_logits=self.whole_head(code),
-            part_logits=self.part_head(code),
-            instances=F.normalize(raw["instance"], dim=-1),
             descriptors=F.normalize(described, dim=-1).unflatten(0, (b, v)),
             token_descriptors=encoded.matches.unflatten(2, grid),
             features=patches.unflatten(2, grid),
-            **activate_gaussians(raw, footprint, images.float().movedim(2, -1)),
+            **{name: _after_zeros(placed, values) for name, values in shaped.items()},
         )
 
     def _read_dense(
@@ -188,6 +202,14 @@ def _shape_by_view(depth, depth_error, intrinsics, colors, valid) -> dict[str, T
     views = zip(*(values.split(1, dim=1) for values in given), strict=True)
     shaped = [cast(dict[str, Tensor], geometric_gaussians(*view)) for view in views]
     return {key: torch.cat([view[key] for view in shaped], dim=1) for key in shaped[0]}
+
+
+def _after_zeros(views: int, values: Float[Tensor, "b n *rest"]) -> Float[Tensor, "b v *rest"]:
+    """What is said of the last n views of v, and 0 for the `views` before them."""
+    if not views:
+        return values
+    zeros = values.new_zeros(len(values), views, *values.shape[2:])
+    return torch.cat([zeros, values], dim=1)
 
 
 def _extents(images, valid: Bool[Tensor, "b v h w"] | None) -> Float[Tensor, "b v 2"]:

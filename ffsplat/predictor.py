@@ -14,6 +14,7 @@ from ffsplat.codes import MAX_ROWS
 from ffsplat.device import memory_errors
 from ffsplat.prediction import PixelMeaning, Prediction
 from ffsplat.pruning import confidences
+from ffsplat.remembered import ViewMemory
 from ffsplat.semantics.bank import Bank
 from ffsplat.semantics.vocabulary import OpenVocabulary
 from ffsplat.stream.delta import CODES
@@ -33,17 +34,21 @@ class ModelPredictor:
         self.metric, self.provenance = model.config.metric, model.provenance
         self._vocabulary = model.dense and OpenVocabulary(model.dense, model.masks)
         self.codebook = None if model.dense else model.codebook
+        self._memory = ViewMemory()
         self._row_map: Int16[np.ndarray, " old"] | None = None
 
-    def predict(self, views: Views) -> Prediction:
-        """What the network says of a window, with placed cameras, on the CPU."""
+    def predict(self, views: Views, placed: int = 0) -> Prediction:
+        """What the network says of a window, with placed cameras, on the CPU.
+
+        Of the first `placed` views only what places them may be said.
+        """
         model = self._model
         with (
             memory_errors(len(views), max(views.valid.shape[1:]), model.device),
             torch.inference_mode(),
         ):
             with timed(self._seconds, "network"):
-                said = model.predict(views)
+                said = model.predict(views, placed, self._memory)
             with timed(self._seconds, "cameras"):
                 return on_cpu(model.place_cameras(said, views, self._refine))
 

@@ -239,7 +239,7 @@ def test_photos_from_one_place_bring_a_warning(model, network, monkeypatch):
     ],
 )
 def test_out_of_memory_says_what_to_lower(model, monkeypatch, error):
-    def fail(*_):
+    def fail(*_, **__):
         raise error
 
     monkeypatch.setattr(model.network, "forward", fail)
@@ -250,7 +250,7 @@ def test_out_of_memory_says_what_to_lower(model, monkeypatch, error):
 
 
 def test_other_errors_are_not_called_a_lack_of_memory(model, monkeypatch):
-    def fail(*_):
+    def fail(*_, **__):
         raise RuntimeError("something else")
 
     monkeypatch.setattr(model.network, "forward", fail)

@@ -1,5 +1,6 @@
 """The trunk of an any-view network: photos become tokens, and tokens of all views meet."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -23,6 +24,22 @@ from ffsplat.nn.stem import PatchStem, Stem
 
 Rotary = tuple[Float[Tensor, "m r"], Float[Tensor, "n r"]]
 """Sines and cosines of the tokens of one view, and of those of all views."""
+
+
+class Alone(NamedTuple):
+    """What a trunk made of views before any of them met: it stays the same in other windows.
+
+    `tokens` begin with the special ones; `skips` are the stem's maps, one view after the other.
+    """
+
+    tokens: Float[Tensor, "b v m c"]
+    skips: list[Tensor]
+
+    @classmethod
+    def together(cls, parts: "Sequence[Alone]") -> "Alone":
+        """Views of one set, side by side."""
+        skips = zip(*(part.skips for part in parts), strict=True)
+        return cls(torch.cat([part.tokens for part in parts], 1), [torch.cat(s) for s in skips])
 
 
 class Tap(NamedTuple):
@@ -106,51 +123,94 @@ class Trunk(nn.Module):
         images: Float[Tensor, "b v 3 h w"],
         valid: Bool[Tensor, "b v h w"] | None,
         camera_tokens: Float[Tensor, "b v c"] | None = None,
+        alone: Alone | None = None,
     ) -> Encoded:
-        """Tokens of all views; `camera_tokens` stand for cameras that are known."""
+        """Tokens of all views; `camera_tokens` stand for cameras that are known.
+
+        `alone` is what `encode_alone` says of these views, if that is known already.
+        """
+        h, w = images.shape[-2:]
+        grid, seen = (h // self.config.patch, w // self.config.patch), self._seen(valid)
+        tokens, skips = alone or self.encode_alone(images, valid)
+        tokens, matches, taps, places = self._attend(tokens, grid, seen, camera_tokens)
+        return Encoded(tokens, skips, matches, taps, places, _sizes(seen))
+
+    def encode_alone(
+        self,
+        images: Float[Tensor, "b v 3 h w"],
+        valid: Bool[Tensor, "b v h w"] | None,
+        reference: bool = True,
+    ) -> Alone:
+        """What becomes of views by themselves; `reference` says that the first one is the world."""
         b, v, _, h, w = images.shape
-        patch = self.config.patch
+        size = (h // self.config.patch, w // self.config.patch)
         flat_valid = None if valid is None else valid.reshape(b * v, 1, h, w).to(images)
         grid, skips = self.stem(images.flatten(0, 1), flat_valid)
-        seen = None if valid is None else valid[..., ::patch, ::patch]
-        sizes = None if seen is None else photo_sizes(seen.flatten(0, 1))
-        size = (h // patch, w // patch)
-        tokens = self._embed(grid.flatten(2).mT.unflatten(0, (b, v)), size, sizes)
-        seen = None if seen is None else seen.flatten(2)
-        tokens, matches, taps, places = self._attend(tokens, size, seen, camera_tokens)
-        return Encoded(tokens, skips, matches, taps, places, sizes)
+        seen = self._seen(valid)
+        roles = _roles(v, images.device, reference)
+        tokens = self._embed(grid.flatten(2).mT.unflatten(0, (b, v)), size, _sizes(seen), roles)
+        within, _ = self._rotary(size, tokens)
+        mask = None if seen is None else self._admitted(seen).reshape(b * v, 1, 1, -1)
+        for index, block in enumerate(self.blocks[: self._blocks_alone]):
+            turn = within if index >= self.config.rotary_from else None
+            tokens = block(tokens.flatten(0, 1), turn, mask).unflatten(0, (b, v))
+        return Alone(tokens, skips)
+
+    @property
+    def _blocks_alone(self) -> int:
+        """How many blocks come before any in which views meet."""
+        config = self.config
+        # Blocks within and across views take turns after `view_blocks`; at one of those named here
+        # views are matched or ordered.
+        return min(config.view_blocks + 1, (config.camera_block or config.match_block) - 1)
+
+    def _seen(self, valid: Bool[Tensor, "b v h w"] | None) -> Bool[Tensor, "b v y x"] | None:
+        """The patches that are a photo's own."""
+        patch = self.config.patch
+        return None if valid is None else valid[..., ::patch, ::patch]
+
+    def _admitted(self, seen: Bool[Tensor, "b v y x"]) -> Bool[Tensor, "b v m"]:
+        """The tokens that others may look at."""
+        return F.pad(seen.flatten(2), (self.prefix, 0), value=True)
 
     def _embed(
-        self, tokens: Float[Tensor, "b v n c"], grid: tuple[int, int], sizes: Sizes | None
+        self,
+        tokens: Float[Tensor, "b v n c"],
+        grid: tuple[int, int],
+        sizes: Sizes | None,
+        roles: Int64[Tensor, " v"],
     ) -> Float[Tensor, "b v m c"]:
         b, v = tokens.shape[:2]
         where = self.position(grid, sizes, tokens)
         if where.ndim == 3:
             where = where.expand(b * v, -1, -1).unflatten(0, (b, v))
         if not self.config.camera_block:
-            return torch.cat([self._special(tokens), tokens + where + self.role[_roles(tokens)]], 2)
+            return torch.cat([self._special(tokens, roles), tokens + where + self.role[roles]], 2)
         assert isinstance(self.position, TablePosition)  # the config says so
         start = (self.class_token + self.position.table[0]).to(tokens.dtype)
         return torch.cat([start.expand(b, v, 1, -1), tokens + where], dim=2)
 
-    def _special(self, tokens: Float[Tensor, "b v _ c"]) -> Float[Tensor, "b v p c"]:
-        special = self.special[_roles(tokens)].to(tokens.dtype)
+    def _special(
+        self, tokens: Float[Tensor, "b v _ c"], roles: Int64[Tensor, " v"]
+    ) -> Float[Tensor, "b v p c"]:
+        special = self.special[roles].to(tokens.dtype)
         return special.expand(len(tokens), -1, -1, -1)
 
     def _attend(
         self,
         tokens: Float[Tensor, "b v m c"],
         grid: tuple[int, int],
-        seen: Bool[Tensor, "b v n"] | None,
+        seen: Bool[Tensor, "b v y x"] | None,
         camera_tokens: Float[Tensor, "b v c"] | None,
     ) -> tuple[Tensor, Tensor | None, list[Tap], Tensor | None]:
-        """Tokens after all blocks, matches, taps and places; see `Encoded`."""
+        """Let views meet: tokens after all blocks, matches, taps and places (see `Encoded`)."""
         config, (b, v, m, _) = self.config, tokens.shape
         rotary = self._rotary(grid, tokens)
-        admitted = None if seen is None else F.pad(seen, (self.prefix, 0), value=True)
+        admitted = None if seen is None else self._admitted(seen)
+        cells = None if seen is None else seen.flatten(2)
         causal = causal_mask(v, m, config.window, tokens.device) if config.window else None
         matches, places, local, taps = None, None, tokens, []
-        for index, block in enumerate(self.blocks):
+        for index, block in list(enumerate(self.blocks))[self._blocks_alone :]:
             if index == config.camera_block - 1 and camera_tokens is None:
                 tokens, admitted, places = self._refer(tokens, admitted)
             if config.camera_block and index == config.camera_block:
@@ -167,7 +227,7 @@ class Trunk(nn.Module):
                 taps.append(Tap(local, tokens))
             if index + 1 == config.match_block:
                 special, patches = tokens[:, :, : self.prefix], tokens[:, :, self.prefix :]
-                patches, matches = self.matching(patches, grid, seen)
+                patches, matches = self.matching(patches, grid, cells)
                 tokens = torch.cat([special, patches], dim=2)
         return tokens, matches, taps, places
 
@@ -175,7 +235,10 @@ class Trunk(nn.Module):
         self, tokens: Float[Tensor, "b v m c"], known: Float[Tensor, "b v c"] | None
     ) -> Float[Tensor, "b v m c"]:
         """Tokens with those of the cameras in place of the class tokens."""
-        cameras = self._special(tokens) if known is None else known[:, :, None].to(tokens.dtype)
+        if known is None:
+            cameras = self._special(tokens, _roles(tokens.shape[1], tokens.device))
+        else:
+            cameras = known[:, :, None].to(tokens.dtype)
         return torch.cat([cameras, tokens[:, :, self.prefix :]], dim=2)
 
     def _rotary(self, grid: tuple[int, int], tokens: Float[Tensor, "b v m c"]) -> Rotary:
@@ -200,6 +263,10 @@ class Trunk(nn.Module):
         return tokens[sets, order], None if admitted is None else admitted[sets, order], places
 
 
-def _roles(tokens: Float[Tensor, "b v _ c"]) -> Int64[Tensor, " v"]:
-    """0 for the reference view, 1 for all others."""
-    return (torch.arange(tokens.shape[1], device=tokens.device) > 0).long()
+def _roles(views: int, device: torch.device, reference: bool = True) -> Int64[Tensor, " v"]:
+    """0 for the reference view, if it is the first of these, 1 for all others."""
+    return (torch.arange(views, device=device) + (not reference)).clamp(max=1)
+
+
+def _sizes(seen: Bool[Tensor, "b v y x"] | None) -> Sizes | None:
+    return None if seen is None else photo_sizes(seen.flatten(0, 1))

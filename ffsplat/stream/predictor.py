@@ -24,8 +24,12 @@ class Predictor(Protocol):
     codebook: Codebook | None
     provenance: Mapping[str, str]
 
-    def predict(self, views: Views) -> Prediction:
-        """What the network says about one window, on the CPU; intrinsics that are known hold."""
+    def predict(self, views: Views, placed: int = 0) -> Prediction:
+        """What the network says about one window, on the CPU; intrinsics that are known hold.
+
+        Of the first `placed` views only what places them is used: depth, its error, cameras and
+        descriptors of the network. The rest may be anything there.
+        """
         ...
 
     def label(self, prediction: Prediction, views: Views) -> PixelMeaning | None:

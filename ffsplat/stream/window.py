@@ -191,12 +191,16 @@ def see(
     arrivals: Sequence[Arrival],
     min_confidence: float,
     clock: Clock,
+    anew: bool = False,
 ) -> Window:
-    """Send keyframes and new frames through the network; the window is not placed yet."""
+    """Send keyframes and new frames through the network; the window is not placed yet.
+
+    `anew` asks for the Gaussians of keyframes too, as if they were new.
+    """
     pictures = [as_picture(one) for one in past] + [one.picture for one in arrivals]
     views = gather(pictures)
     clock.stop("place")
-    prediction = predictor.predict(views)
+    prediction = predictor.predict(views, 0 if anew else len(past))
     clock.stop("network")
     new = range(len(past), len(pictures))
     said, valid = take_prediction(prediction, new), views.valid[len(past) :]

@@ -92,7 +92,7 @@ class StubPredictor:
         likeness = small_versions(images) @ self._known.T
         return np.where(likeness.max(1) > ALIKE, likeness.argmax(1), -1)
 
-    def predict(self, views: Views) -> Prediction:
+    def predict(self, views: Views, placed: int = 0) -> Prediction:
         """What is true of these views, with the faults of this window."""
         shown = self.look_up(views.pixels)
         height, width = views.valid.shape[1:]

@@ -164,7 +164,7 @@ def test_another_place_is_lost_until_the_old_one_comes_back():
 class Broken(StubPredictor):
     """Says that a depth is no number."""
 
-    def predict(self, views):
+    def predict(self, views, placed=0):
         said = super().predict(views)
         said.depth[0, -1, 3, 3] = np.nan
         return said

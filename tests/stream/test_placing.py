@@ -64,7 +64,7 @@ class Confused(StubPredictor):
     jump = 12
     """Frames from which on nothing is shared."""
 
-    def predict(self, views):
+    def predict(self, views, placed=0):
         said = super().predict(views)
         places = self.look_up(views.pixels)
         if len(views) > 2 and (places[-1] >= self.jump) != (places[:-1] >= self.jump).all():
@@ -94,7 +94,7 @@ def test_a_window_that_proves_nothing_is_cut_to_the_last_two_frames(walk, monkey
     sizes = []
     predict = predictor.predict
     monkeypatch.setattr(
-        predictor, "predict", lambda views: (sizes.append(len(views)), predict(views))[1]
+        predictor, "predict", lambda views, _: (sizes.append(len(views)), predict(views))[1]
     )
     for frame in walk.frames(0, 24, 2):
         assert mapper.add(frame.image, frame.time_ns, number=frame.number).used
@@ -110,7 +110,7 @@ class Spoilt(StubPredictor):
 
     lonely = 20
 
-    def predict(self, views):
+    def predict(self, views, placed=0):
         said = super().predict(views)
         places = self.look_up(views.pixels)
         if places[-1] == self.lonely or (places[-1] > self.lonely > places[0]):

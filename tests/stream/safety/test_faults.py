@@ -54,7 +54,7 @@ class Failing(StubPredictor):
     spoils: dict[int, Callable[[Prediction], Prediction]] = field(default_factory=dict)
     failed: list[int] = field(default_factory=list)
 
-    def predict(self, views: Views) -> Prediction:
+    def predict(self, views: Views, placed: int = 0) -> Prediction:
         said = super().predict(views)
         place = int(self.look_up(views.pixels)[-1])
         if place not in self.spoils:

@@ -65,7 +65,7 @@ class Slow(StubPredictor):
 
     gate: threading.Event
 
-    def predict(self, views: Views) -> Prediction:
+    def predict(self, views: Views, placed: int = 0) -> Prediction:
         assert self.gate.wait(30)
         return super().predict(views)
 
