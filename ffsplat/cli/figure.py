@@ -11,12 +11,13 @@ import numpy as np
 from ffsplat.cli.viewpoints import camera_path, input_camera
 from ffsplat.render.colors import heat, ramp
 from ffsplat.render.painting import Painter
-from ffsplat.render.sheet import PAPER, Bar, Row
+from ffsplat.render.sheet import PAPER, Bar, Row, refuse_large
 from ffsplat.types import NO_ID
 
 if TYPE_CHECKING:
     from jaxtyping import UInt8
 
+    from ffsplat.query import QueryResult
     from ffsplat.types import Cameras
 
 MAX_MEGAPIXELS = 64
@@ -75,8 +76,11 @@ class Figure:
 
         `photos` is the folder of the photos, by the names of the cameras; without it those that lie
         where their name says. Raises ImageError for a photo that cannot be read, and UsageError for
-        a folder without any of them.
+        a folder without any of them, a word that is not known, and a sheet that is too large.
         """
+        count = 2 + bool(self.chosen) + len(self.texts)  # rows that there are at least
+        refuse_large(self.size[0] * len(self.cameras), self.size[1] * count)
+        answers = [self._found(text) for text in self.texts]  # a wrong word ends it before all work
         rows = list(self._photos(photos))
         captions = () if rows else self.cameras.names if self.chosen else ()
         rows.append(
@@ -92,7 +96,7 @@ class Figure:
             count = len(np.unique(scene.instances[scene.instances != NO_ID]))
             tiles = self.painter.labels("instance", self.cameras)[0]
             rows.append(Row("Objects", tiles, f"{count:,} in all"))
-        return [*rows, *map(self._answer, self.texts)]
+        return [*rows, *map(self._answer, self.texts, answers)]
 
     def title(self) -> str:
         """How large the scene is."""
@@ -113,10 +117,12 @@ class Figure:
         level = self.painter.options.get("level", "whole")
         return Row("Codes", tiles, f"{level} things{more}", entries[:MOST_NAMES])
 
-    def _answer(self, text: str) -> Row:
+    def _found(self, text: str) -> "QueryResult":
         from ffsplat.query import query
 
-        found = query(self.painter.scene, text, strategy=self.strategy, max_hits=MOST_HITS)
+        return query(self.painter.scene, text, strategy=self.strategy, max_hits=MOST_HITS)
+
+    def _answer(self, text: str, found: "QueryResult") -> Row:
         highest = max(float(found.scores.max(initial=0)), found.threshold)
         count = len(found.hits)
         note = f"{count or 'nothing'} found" if count < MOST_HITS else f"{count} or more found"

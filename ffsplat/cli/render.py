@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 KINDS = ("rgb", "depth", "opacity", "codes", "instance", "query")
 MAX_SIDE = 8192
+MAX_QUERIES = 32
 SIZE, SHEET_WIDTH = (640, 480), 320
 """Pixels of a picture, and across a picture of a sheet, unless --size says otherwise."""
 
@@ -125,6 +126,10 @@ def _check(file: Path, sheet: bool, texts: tuple[str, ...], options: dict[str, A
             raise UsageError("a sheet is one image", "end its name in .png or .jpg")
         if options["what"] or options["view"] is not None:
             raise UsageError("a sheet shows everything", "leave out --what and --view")
+        if len(texts) > MAX_QUERIES:
+            raise UsageError(
+                f"{len(texts)} queries, a sheet has at most {MAX_QUERIES}", "draw several sheets"
+            )
         return
     if options["photos"]:
         raise UsageError("--photos belong on a sheet", "--sheet figure.png in place of --out")

@@ -10,13 +10,15 @@ import click
 
 from ffsplat.cli.app import COMMANDS
 from ffsplat.cli.console import FILE, Console, common_options
-from ffsplat.errors import UsageError
+from ffsplat.errors import StreamError, UsageError
 
 if TYPE_CHECKING:
     from ffsplat.types import Scene
     from ffsplat.view import Viewer
 
 SCHEMES = ("ws://", "wss://")
+
+SERVING = "ffsplat stream SOURCE --serve starts a server"
 
 MAX_TOKEN_FILE = 64 << 10
 
@@ -53,7 +55,7 @@ def command(
     selected is saved in the working folder.
     """
     is_live = scene.startswith(SCHEMES)
-    _refuse(is_live, photos, cameras, codebook, token_file)
+    _refuse(scene, photos, cameras, codebook, token_file)
     token = "" if token_file is None else _token(token_file)
     from ffsplat.cli.following import TICK, GentleStop
     from ffsplat.stream.server.settings import is_loopback
@@ -79,20 +81,35 @@ def command(
         if is_live:
             stack.enter_context(_following(scene, viewer, token, console))
         announce(url, browser, console.note)
+        if photos is not None:
+            _say_missing(photos, loaded, len(viewer.frusta.photos), console)
         while stop.received is None:
             time.sleep(TICK)
     return stop.exit_code
 
 
-def _refuse(is_live: bool, *options: Path | None) -> None:
+def _refuse(scene: str, *options: Path | None) -> None:
     photos, cameras, codebook, token_file = options
+    is_live = scene.startswith(SCHEMES)
     for name, value in (("photos", photos), ("cameras", cameras), ("codebook", codebook)):
         if is_live and value is not None:
-            raise UsageError(f"--{name} is for a scene that is a file")
+            raise UsageError(f"--{name} is for a scene that is a file", "leave it out for a stream")
+    if "://" in scene and not is_live:
+        raise UsageError(f"{scene} is no address of a stream", "ws://HOST:PORT")
     if token_file is not None and not is_live:
         raise UsageError("--token-file is for a stream", "give its address, ws://HOST:PORT")
     if photos is not None and not photos.is_dir():
         raise UsageError(f"{photos} is no folder", "--photos takes the folder of the photos")
+
+
+def _say_missing(photos: Path, scene: "Scene", found: int, console: Console) -> None:
+    """Say why cameras are shown without their photos."""
+    wanted = 0 if scene.cameras is None else len(scene.cameras)
+    if not wanted:
+        console.warning("the scene has no cameras to show photos of: --cameras gives them")
+    elif found < wanted:
+        missing = f"{wanted - found} of {wanted} photos of the cameras"
+        console.warning(f"{missing} are not in {photos}, or cannot be read")
 
 
 def _token(path: Path) -> str:
@@ -101,11 +118,12 @@ def _token(path: Path) -> str:
         with path.open("rb") as file:
             text = file.read(MAX_TOKEN_FILE).decode()
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"cannot read the token file {path}: {error}") from error
+        hint = "give the file that the server was started with"
+        raise UsageError(f"cannot read the token file {path}: {error}", hint) from error
     lines = (line.split() for line in text.splitlines())
     token = next((words[0] for words in lines if words and words[0][0] != "#"), None)
     if token is None:
-        raise UsageError(f"the token file {path} holds no token")
+        raise UsageError(f"the token file {path} holds no token", "a secret a line")
     return token
 
 
@@ -123,8 +141,10 @@ def _following(url: str, viewer: "Viewer", token: str, console: Console) -> Iter
     from ffsplat.view.live import Follower
 
     follower = Follower(url, viewer, token, console.note)
-    follower.start()
     try:
+        follower.start()
         yield
+    except StreamError as error:
+        raise StreamError(str(error), error.hint or SERVING) from error
     finally:
         follower.stop()

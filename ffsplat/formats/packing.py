@@ -67,7 +67,7 @@ def writable(scene: Scene) -> Gaussians:
 def readable(parts: Parts, name: str) -> Gaussians:
     """The Gaussians of a file; SceneFileError if some are not finite or have no rotation."""
     if not len(parts.means):
-        raise SceneFileError(f"{name} has no Gaussians")
+        raise SceneFileError(f"{name} has no Gaussians", "make the scene again with infer")
     with np.errstate(over="ignore", invalid="ignore"):
         plain = Parts(*(np.asarray(part, np.float32) for part in parts))
     problem = _problem(plain)

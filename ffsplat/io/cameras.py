@@ -71,7 +71,9 @@ def decode_cameras(content: bytes, name: str) -> Cameras:
     try:
         return _cameras(json.loads(content))
     except (ValueError, RecursionError) as error:
-        raise SceneFileError(f"{name} is not a camera file: {error}") from error
+        raise SceneFileError(
+            f"{name} is not a camera file: {error}", "infer writes one with --cameras-out"
+        ) from error
 
 
 def _cameras(content: Any) -> Cameras:

@@ -119,9 +119,15 @@ class Header:
     def check_size(self, name: str) -> None:
         """Raise SceneFileError unless the file is exactly as long as its header promises."""
         if self.surplus < 0:
-            raise SceneFileError(f"{name} is truncated: {-self.surplus} of its bytes are missing")
+            raise SceneFileError(
+                f"{name} is truncated: {-self.surplus} of its bytes are missing",
+                "copy it anew: it was cut off on its way",
+            )
         if self.surplus > 0:
-            raise SceneFileError(f"{name} has {self.surplus} bytes after its last row")
+            raise SceneFileError(
+                f"{name} has {self.surplus} bytes after its last row",
+                "ffsplat check lists every problem of a file",
+            )
 
 
 def open_regular(path: Path) -> BufferedReader:
@@ -135,7 +141,8 @@ def open_regular(path: Path) -> BufferedReader:
             raise SceneFileError(f"{path} is not a regular file")
         return path.open("rb")
     except OSError as error:
-        raise SceneFileError(f"cannot read {path}: {error.strerror}") from error
+        hint = "check its name and folder" if isinstance(error, FileNotFoundError) else None
+        raise SceneFileError(f"cannot read {path}: {error.strerror}", hint) from error
 
 
 def read_limited(path: Path, limit: int) -> bytes:
@@ -152,7 +159,9 @@ def read_header(file: BufferedReader, name: str) -> Header:
     file_size = os.fstat(file.fileno()).st_size
     start = file.read(MAX_HEADER)
     if not start.startswith((b"ply\n", b"ply\r\n")):
-        raise SceneFileError(f"{name} is not a PLY file")
+        raise SceneFileError(
+            f"{name} is not a PLY file", "ffsplat convert --list names all formats by their endings"
+        )
     end = re.search(rb"\nend_header\r?\n", start)
     if end is None:
         raise SceneFileError(f"{name} has no end_header in its first {len(start)} bytes")

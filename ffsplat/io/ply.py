@@ -141,7 +141,7 @@ def read_ply(path: str | Path, *, codebook: str | Path | None = None) -> Scene:
         header = read_header(file, path.name)
     header.check_size(path.name)
     if not header.vertex.count:
-        raise SceneFileError(f"{path.name} has no Gaussians")
+        raise SceneFileError(f"{path.name} has no Gaussians", "make the scene again with infer")
     layout = layout_of(header.vertex, path.name)
     reference = codebook_reference(header, path.name)
     explicit = None if codebook is None else Path(codebook)

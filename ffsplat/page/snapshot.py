@@ -5,6 +5,7 @@ from jaxtyping import Float64
 
 from ffsplat.errors import OutputError
 from ffsplat.stream.delta import CODES, FramePoses, MapDelta, SplatRows
+from ffsplat.stream.protocol.checks import FAR
 from ffsplat.stream.turns import quaternion_of
 from ffsplat.types import NO_ID, Cameras, Codebook, Scene
 
@@ -15,12 +16,17 @@ MAX_SPLATS = 1 << 21
 def snapshot_of(scene: Scene) -> MapDelta:
     """All of a scene in one submap, cameras as keyframes, of the codebook the names alone.
 
-    Raises OutputError for more than MAX_SPLATS Gaussians.
+    Raises OutputError for more than MAX_SPLATS Gaussians, or one beyond FAR.
     """
     if len(scene) > MAX_SPLATS:
         raise OutputError(
             f"the scene has {len(scene)} Gaussians, a page at most {MAX_SPLATS}",
             "infer with --max-gaussians, or convert to .sog",
+        )
+    if not (np.abs(scene.gaussians.means) <= FAR).all():
+        raise OutputError(
+            f"some Gaussians are further away than {FAR:g}, which a page cannot show",
+            "take them away with edit, or convert to .ply",
         )
     return MapDelta(
         number=1,

@@ -44,7 +44,9 @@ def write(scene: Scene, path: str | Path, *, queries: str = "", overwrite: bool 
     writable(scene)
     texts = texts_of(queries)
     if len(texts) > MAX_QUERIES:
-        raise UsageError(f"{len(texts)} queries, a page has at most {MAX_QUERIES}")
+        raise UsageError(
+            f"{len(texts)} queries, a page has at most {MAX_QUERIES}", "write several pages"
+        )
     answers = [answer(text, query(scene, text)) for text in texts] or _usual(scene)
     content = page(scene, Path(path).stem, answers).encode()
     with atomic_output(path, overwrite, len(content)) as file:

@@ -138,9 +138,17 @@ def layout(
         y = max(words, end) + BETWEEN_ROWS
     height = y - BETWEEN_ROWS + MARGIN + (LINE + GAP if footer else 0)
     width = right + MARGIN
-    if width * height > LARGEST:
-        raise UsageError(f"a sheet of {width} x {height} pixels is too large", "smaller tiles")
+    refuse_large(width, height)
     return Layout(width, height, tuple(tops), lefts, tuple(legends))
+
+
+def refuse_large(width: int, height: int) -> None:
+    """Raise UsageError for a sheet of more pixels than LARGEST."""
+    if width * height > LARGEST:
+        raise UsageError(
+            f"a sheet of {width} x {height} pixels is too large",
+            "--size takes smaller tiles, --columns fewer",
+        )
 
 
 def _flow(

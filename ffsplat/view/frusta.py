@@ -66,7 +66,7 @@ class Frusta:
         photos: Mapping[str, Photo],
         fly: Callable[["viser.ClientHandle", Float[np.ndarray, "4 4"]], None],
     ):
-        self._server, self._photos, self._fly = server, photos, fly
+        self._server, self.photos, self._fly = server, photos, fly
         self._handles: dict[str, viser.CameraFrustumHandle] = {}
         self._poses: dict[str, np.ndarray] = {}
         self._visible = True
@@ -108,7 +108,7 @@ class Frusta:
             thickness=2.0,
             thickness_units="screen",
             color=_COLOR,
-            image=self._photos.get(camera.names[0]),
+            image=self.photos.get(camera.names[0]),
             wxyz=wxyz_of(pose),
             position=pose[:3, 3],
             visible=self._visible,

@@ -37,7 +37,8 @@ class Moment:
 
 def stream_url(text: str) -> str:
     """The address of a stream, with the usual path where it has none."""
-    return text if urlsplit(text).path.strip("/") else text.rstrip("/") + PATH
+    parts = urlsplit(text)
+    return text if parts.path.strip("/") or not parts.netloc else text.rstrip("/") + PATH
 
 
 def empty_scene() -> Scene:

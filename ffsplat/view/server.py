@@ -1,5 +1,6 @@
 """viser as a server that can be left alone: on this machine, for its own page, silent."""
 
+import errno
 import hmac
 import logging
 import secrets
@@ -83,9 +84,12 @@ def _check_address(host: str, port: int) -> None:
             trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             trial.bind(place)
     except OSError as error:
+        is_taken = error.errno in (errno.EADDRINUSE, errno.EACCES)
+        hint = (
+            "--port 0 takes a free one" if is_taken else "--host takes an address of this machine"
+        )
         raise UsageError(
-            f"cannot listen at {host}:{port}: {error.strerror or error}",
-            "--port 0 takes a free one",
+            f"cannot listen at {host}:{port}: {error.strerror or error}", hint
         ) from error
 
 

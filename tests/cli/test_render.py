@@ -199,6 +199,8 @@ def test_a_drawing_that_fails_leaves_nothing(tmp_path):
         (["--sheet", "a.png", "--what", "depth"], 2, "everything"),
         (["--sheet", "a.png", "--view", "0"], 2, "everything"),
         (["--sheet", "a.png", "--photos", "."], 2, "--cameras"),
+        (["--sheet", "a.png", *["--query", "sofa"] * 33], 2, "at most 32"),
+        (["--sheet", "a.png", "--size", "8000x8000", "--columns", "16"], 2, "--columns fewer"),
         (["-o", "a.png", "--photos", "."], 2, "--sheet"),
         (["-o", "a.png", "--query", "sofa", "--query", "table"], 2, "one --query"),
         (["-o", "a.bmp"], 2, ".webp"),

@@ -9,6 +9,7 @@ from urllib.request import urlopen
 import numpy as np
 import pytest
 from command import run
+from PIL import Image
 
 from ffsplat.io import write_cameras
 from ffsplat.stream.server.serve import ServerThread
@@ -80,6 +81,20 @@ def test_cameras_and_photos_are_shown(scene_file, at_once, tmp_path, monkeypatch
     assert shown[0].cameras.names == ("a.jpg",)
 
 
+def test_photos_that_are_not_shown_are_said(scene_file, at_once, tmp_path):
+    file, folder = tmp_path / "cameras.json", tmp_path / "photos"
+    folder.mkdir()
+    Image.new("RGB", (4, 3)).save(folder / "a.png")
+    (folder / "b.png").write_bytes(b"no photo")
+    names = ("a.png", "b.png", "c.png")
+    eyes = (np.stack([np.eye(n, dtype=np.float32)] * 3) for n in (4, 3))
+    write_cameras(Cameras(*eyes, np.full((3, 2), 4, np.int32), names), file)
+    outcome = run("view", scene_file, "--photos", folder, *LOCAL)
+    assert "warning: the scene has no cameras to show photos of: --cameras" in outcome.err
+    outcome = run("view", scene_file, "--photos", folder, "--cameras", file, *LOCAL)
+    assert f"warning: 2 of 3 photos of the cameras are not in {folder}, or" in outcome.err
+
+
 def test_a_stream_is_followed(at_once, tmp_path):
     file = tmp_path / "tokens"
     file.write_text("# one a line\n\n0123456789abcdef 2999-01-01\n")
@@ -100,10 +115,13 @@ def test_a_stream_is_followed(at_once, tmp_path):
         (["ws://127.0.0.1:9", "--photos", "."], 2, "--photos is for a scene that is a file"),
         (["ws://127.0.0.1:9", "--cameras", "c"], 2, "--cameras is for a scene that is a file"),
         (["ws://127.0.0.1:9", "--token-file", "none"], 2, "cannot read the token file"),
-        (["ws://127.0.0.1:9"], 1, "error: "),
+        (["ws://127.0.0.1:9"], 1, "hint: ffsplat stream SOURCE --serve starts a server"),
+        (["ws://"], 2, "error: ws:// is no WebSocket URL"),
+        (["http://127.0.0.1:9"], 2, "http://127.0.0.1:9 is no address of a stream"),
         (["{scene}", "--photos", "none"], 2, "none is no folder"),
-        (["none.ply"], 1, "none.ply"),
-        (["{scene}", "--host", "203.0.113.7"], 2, "cannot listen at 203.0.113.7"),
+        (["none.ply"], 1, "hint: check its name and folder"),
+        (["{scene}", "--cameras", "{scene}"], 1, "hint: infer writes one with --cameras-out"),
+        (["{scene}", "--host", "203.0.113.7"], 2, "hint: --host takes an address of this machine"),
         (["{scene}", "--max-splats", "0"], 2, "--max-splats"),
     ],
 )
@@ -112,3 +130,4 @@ def test_mistakes_are_named(arguments, code, told, scene_file, at_once):
     assert outcome.code == code
     assert told in outcome.err
     assert "Traceback" not in outcome.err
+    assert [line.partition(": ")[0] for line in outcome.err.splitlines()][-2:] == ["error", "hint"]

@@ -131,6 +131,16 @@ def test_more_gaussians_than_a_page_holds_are_refused(scene, tmp_path, monkeypat
         write(scene, tmp_path / "a.html")
 
 
+def test_gaussians_beyond_all_bounds_are_refused(scene, tmp_path):
+    means = scene.gaussians.means.copy()
+    means[3, 1] = 2e9
+    far = replace(scene, gaussians=replace(scene.gaussians, means=means))
+    with pytest.raises(OutputError, match="further away") as refused:
+        write(far, tmp_path / "a.html")
+    assert refused.value.hint
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_browser_shows_the_scene_and_lights_up_what_is_asked(shown, tmp_path):
     shown.settle()
     plain = shown.picture(tmp_path / "plain.png")
