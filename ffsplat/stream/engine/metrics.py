@@ -3,7 +3,7 @@
 Source: https://prometheus.io/docs/instrumenting/exposition_formats/
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -28,6 +28,9 @@ _GAUGES = {
     "degraded": "1 for a while after the network failed, or hung.",
     "checkpoint_age_seconds": "Since the newest checkpoint, or the start if there is none.",
 }
+
+
+_QUANTILES = {"0.5": "p50", "0.95": "p95", "0.99": "p99", "0.999": "p999"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,8 +80,20 @@ class Readings:
                 histogram_family(
                     "ffsplat_stage_seconds", "Seconds of a frame's stages.", "stage", self.stages
                 ),
+                family(
+                    "ffsplat_stage_quantile_seconds",
+                    "gauge",
+                    "Percentiles of the same, since the start.",
+                    self._percentiles(),
+                ),
             ]
         )
+
+    def _percentiles(self) -> Iterator[tuple[Labels, float]]:
+        for stage, histogram in self.stages.items():
+            found = histogram.percentiles()
+            for quantile, name in _QUANTILES.items():
+                yield {"stage": stage, "quantile": quantile}, getattr(found, name)
 
 
 def family(

@@ -72,6 +72,17 @@ def test_metrics_have_a_histogram_for_each_stage(engine):
     assert read["ffsplat_stage_seconds_bucket", "network", "0.00316228"] == 4
 
 
+def test_metrics_have_the_percentiles_of_each_stage(engine):
+    read, latency = values(engine.metrics()), engine.latency()
+    for stage in STAGES:
+        for quantile, name in (("0.5", "p50"), ("0.95", "p95"), ("0.99", "p99"), ("0.999", "p999")):
+            found = read["ffsplat_stage_quantile_seconds", stage, quantile]
+            assert found == getattr(latency[stage], name)
+    assert read["ffsplat_stage_quantile_seconds", "network", "0.99"] == pytest.approx(
+        0.002, rel=0.03
+    )
+
+
 def test_every_family_has_a_help_and_a_type(engine):
     for one in parsed(engine.metrics()).values():
         assert one.documentation
