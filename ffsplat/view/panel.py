@@ -178,7 +178,7 @@ class Panel:
     def _invitation(self) -> str:
         scene = self._viewer.session.scene
         if not len(scene):
-            return "Nothing is here yet."
+            return "Nothing is here yet; what comes is shown at once."
         if scene.codes is None or scene.codebook is None:
             return "This scene has no codes: it can be looked at, not asked."
         names = " or ".join(f'"{name}"' for name, _ in most_common(scene, 2))
