@@ -86,8 +86,8 @@ def _rgb(scene: Scene, look: Look, found: QueryResult | None) -> Float32[np.ndar
 
 def _depth(scene: Scene, look: Look, found: QueryResult | None) -> Float32[np.ndarray, "n 3"]:
     """z-depth from the camera, near bright and far dark, over what is in view; black behind it."""
-    depth, _ = _depths(scene, look)
-    near, far = depth_range(scene, look)
+    depth, seen = _depths(scene, look)
+    near, far = _ends(depth[seen])
     inverse = 1 / np.where(depth > 0, depth, 1)
     colors = ramp((inverse - 1 / far) / max(1 / near - 1 / far, 1e-12))
     return np.where((depth > 0)[:, None], colors, np.float32(0))
@@ -96,12 +96,14 @@ def _depth(scene: Scene, look: Look, found: QueryResult | None) -> Float32[np.nd
 def depth_range(scene: Scene, look: Look) -> tuple[float, float]:
     """The depths, in world units, that the brightest and the darkest colour of depth stand for.
 
-    That is the inner 96 % of what is in view, even in 1 / depth.
+    That is the inner 96 % of what is in view, even in 1 / depth; 1 and infinity for nothing.
     """
     depth, seen = _depths(scene, look)
-    if not seen.any():
-        return 1.0, np.inf
-    return depth_ends(depth[seen])
+    return _ends(depth[seen])
+
+
+def _ends(depths: Float32[np.ndarray, " m"]) -> tuple[float, float]:
+    return depth_ends(depths) if len(depths) else (1.0, np.inf)
 
 
 def _depths(scene: Scene, look: Look) -> tuple[Float32[np.ndarray, " n"], Bool[np.ndarray, " n"]]:
