@@ -38,7 +38,7 @@ class Panel:
 
     def __init__(self, server: "viser.ViserServer", viewer: "Viewer", can_edit: bool):
         self._gui, self._viewer = server.gui, viewer
-        self._listed: list[viser.GuiButtonHandle | viser.GuiHtmlHandle] = []
+        self._listed: list[viser.GuiButtonHandle] = []
         self._explained: tuple[object, ...] = ()
         self.status = self._gui.add_html("")
         tabs = self._gui.add_tab_group()
@@ -185,23 +185,24 @@ class Panel:
         return f"Look for something, such as {names or 'chair'}, or click a thing."
 
     def _list(self, hits: tuple[Hit, ...]) -> None:
-        for handle in self._listed:
-            handle.remove()
+        """Show matches; a button stays what it is while a map grows, so that it can be clicked."""
         self.matches.visible = bool(hits)
         asked = html.escape(f"for {self._viewer.session.text!r}, by score and size")
-        _set(self.asked, f'<div style="{_SMALL_STYLE}">{asked}</div>', "content")
+        more = f"; {len(hits) - LISTED} more are not listed" if len(hits) > LISTED else ""
+        _set(self.asked, f'<div style="{_SMALL_STYLE}">{asked}{more}</div>', "content")
+        listed = hits[:LISTED]
+        while len(self._listed) > len(listed):
+            self._listed.pop().remove()
         with self.matches:
-            self._listed = [self._hit(number, hit) for number, hit in enumerate(hits[:LISTED])]
-            if len(hits) > LISTED:
-                more = f'<div style="{_SMALL_STYLE}">and {len(hits) - LISTED} more</div>'
-                self._listed.append(self._gui.add_html(more))
+            while len(self._listed) < len(listed):
+                self._listed.append(self._button_of_hit(len(self._listed)))
+        for number, (button, hit) in enumerate(zip(self._listed, listed, strict=True), 1):
+            name = hit.name if len(hit.name) <= 24 else f"{hit.name[:23]}…"
+            _set(button, f"{number}  {name}  {hit.score:.2f}", "label")
+            _set(button, f"{hit.count:,} Gaussians; select it and fly there.", "hint")
 
-    def _hit(self, number: int, hit: Hit) -> "viser.GuiButtonHandle":
-        name = hit.name if len(hit.name) <= 24 else f"{hit.name[:23]}…"
-        label = f"{number + 1}  {name}  {hit.score:.2f}"
-        button = self._gui.add_button(
-            label, color=_GREY, hint=f"{hit.count} Gaussians; select it and fly there."
-        )
+    def _button_of_hit(self, number: int) -> "viser.GuiButtonHandle":
+        button = self._gui.add_button("", color=_GREY)
         button.on_click(self._calls(lambda event: self._viewer.go_to(number, event.client)))
         return button
 
