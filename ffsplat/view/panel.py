@@ -40,6 +40,7 @@ class Panel:
         self._gui, self._viewer = server.gui, viewer
         self._listed: list[viser.GuiButtonHandle] = []
         self._explained: tuple[object, ...] = ()
+        self.said = ""
         self.status = self._gui.add_html("")
         tabs = self._gui.add_tab_group()
         with tabs.add_tab("Find"):
@@ -57,6 +58,7 @@ class Panel:
 
     def say(self, text: str, *, error: bool = False) -> None:
         """Show one line. It may hold anything: nothing in it is taken for HTML."""
+        self.said = text
         style = _STYLE + (_ERROR_STYLE if error else "")
         self.status.content = f'<div style="{style}">{html.escape(text)}</div>'
 
@@ -187,9 +189,9 @@ class Panel:
     def _list(self, hits: tuple[Hit, ...]) -> None:
         """Show matches; a button stays what it is while a map grows, so that it can be clicked."""
         self.matches.visible = bool(hits)
-        asked = html.escape(f"for {self._viewer.session.text!r}, by score and size")
-        more = f"; {len(hits) - LISTED} more are not listed" if len(hits) > LISTED else ""
-        _set(self.asked, f'<div style="{_SMALL_STYLE}">{asked}{more}</div>', "content")
+        cut = f"{LISTED} of {len(hits)} " if len(hits) > LISTED else ""
+        asked = html.escape(f"{cut}for {self._viewer.session.text!r}, by score and size")
+        _set(self.asked, f'<div style="{_SMALL_STYLE}">{asked}</div>', "content")
         listed = hits[:LISTED]
         while len(self._listed) > len(listed):
             self._listed.pop().remove()

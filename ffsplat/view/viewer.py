@@ -123,13 +123,17 @@ class Viewer:
     ) -> None:
         """Show a map that has changed; `carry` says what a choice among its Gaussians is now."""
         with self._lock:
-            session = self.session
+            session, found = self.session, self._found_words()
             first = not len(session.scene)
             self.groups = groups
             try:
                 session.follow(scene, carry(session.selected), carry(session.hidden))
             except FFSplatError as error:  # such as a codebook that no longer knows the question
                 self.panel.say(str(error), error=True)
+            if (
+                found and self.panel.said == found
+            ):  # the answer is what stands there, and it changed
+                self._say_found()
             if first and len(scene):
                 self._place_first_camera()
                 self.panel.invite()
@@ -322,14 +326,16 @@ class Viewer:
     # What is said
 
     def _say_found(self) -> None:
+        self.panel.say(self._found_words())
+
+    def _found_words(self) -> str:
         session, found = self.session, self.session.found
         if found is None:
-            self.panel.say("")
-            return
+            return ""
         count, text = len(session.hits), session.text
         things = "match" if count == 1 else "matches"
         said = f"{count} {things} for {text!r} by {found.strategy}" if count else self._why_none()
-        self.panel.say(". ".join([said, *found.notes]))
+        return ". ".join([said, *found.notes])
 
     def _why_none(self) -> str:
         """What kept a question from being answered."""

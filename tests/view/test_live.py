@@ -106,6 +106,20 @@ def test_question_and_selection_go_on(stream):
     grown(viewer, 40)
     assert viewer.session.hits[0].count == 40
     assert viewer.session.selected.sum() == 20
+    assert viewer.panel.said.startswith("20 Gaussians selected")
+
+
+def test_how_many_match_is_said_of_the_map_as_it_is(stream):
+    engine, _, viewer, _ = stream
+    engine.publish_delta(in_submap(1, 0))
+    grown(viewer, 20)
+    viewer.do(lambda: viewer.ask("chair"))
+    assert viewer.panel.said.startswith("1 match for 'chair'")
+    with viewer._lock:
+        scene = viewer.session.scene
+    twice = replace(scene, instances=np.arange(20, dtype=np.int32) // 10)
+    viewer.follow(twice, np.zeros(20, int), lambda chosen: chosen)
+    assert viewer.panel.said.startswith("2 matches for 'chair'")
 
 
 def test_the_end_of_the_stream_is_said_and_the_map_stays(stream):
