@@ -151,7 +151,8 @@ def with_known_intrinsics(prediction: Prediction, views: Views) -> Prediction:
     merged = np.where(known, views.intrinsics, np.stack(square))
     intrinsics = torch.from_numpy(merged.astype(np.float32))[None].to(prediction.intrinsics)
     before, after = (k[..., 0, 0] * k[..., 1, 1] for k in (prediction.intrinsics, intrinsics))
-    scales = prediction.scales * (before / after).sqrt()[..., None, None, None]
+    shaped = (before / after).sqrt()[:, -prediction.scales.shape[1] :]
+    scales = prediction.scales * shaped[..., None, None, None]
     return replace(prediction, intrinsics=intrinsics, scales=scales)
 
 

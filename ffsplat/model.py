@@ -84,8 +84,8 @@ class FFSplat(Trunk):
         `cameras` are poses (world from camera) and intrinsics that are known; the network heeds
         them, and yet predicts its own. `rays` asks for those too, where the network has them.
         `alone` is what `encode_alone` says of these views, if that is known already. Of the first
-        `placed` views only what places them is asked for: a network may say 0 for the shape, the
-        objects and the codes of their pixels.
+        `placed` views only what places them is asked for, not Gaussians, logits and instances; a
+        network may give those too.
         Raises ValueError on other sizes, and for cameras that the network has no encoder for.
         """
         h, w = images.shape[-2:]
@@ -131,21 +131,12 @@ class FFSplat(Trunk):
         with torch.autocast(images.device.type, enabled=False):  # a rotation keeps its digits
             turned = rotation_from_vector(rotation)
         pixels = maps[-1].permute(0, 2, 3, 1).unflatten(0, (b, v))
-        raw = self.pixel_head(pixels)
+        raw = self.pixel_head(pixels, placed)
         depth = scale[:, None, None, None] * raw["depth"][..., 0].clamp(-6, 6).exp()
         footprint = depth / (focal * max(h, w))[..., None, None]
         described = self.describe(maps[self.match_map].permute(0, 2, 3, 1)).float()
-        code = raw["code"][:, placed:, code_pixels[0], code_pixels[1]]
-        shaped = {
-            "whole_logits": self.whole_head(code),
-            "part_logits": self.part_head(code),
-            "instances": F.normalize(raw["instance"][:, placed:], dim=-1),
-            **activate_gaussians(
-                {name: values[:, placed:] for name, values in raw.items()},
-                footprint[:, placed:],
-                images[:, placed:].float().movedim(2, -1),
-            ),
-        }
+        code = raw["code"][:, :, code_pixels[0], code_pixels[1]]
+        colors = images[:, placed:].float().movedim(2, -1)
         assert encoded.matches is not None  # the config puts match_block among the blocks
         return Prediction(
             depth=depth,
@@ -153,10 +144,13 @@ class FFSplat(Trunk):
             scale=scale,
             world_from_camera=rigid(turned, translation * scale[:, None, None]),
             intrinsics=intrinsics,
+            whole_logits=self.whole_head(code),
+            part_logits=self.part_head(code),
+            instances=F.normalize(raw["instance"], dim=-1),
             descriptors=F.normalize(described, dim=-1).unflatten(0, (b, v)),
             token_descriptors=encoded.matches.unflatten(2, grid),
             features=patches.unflatten(2, grid),
-            **{name: _after_zeros(placed, values) for name, values in shaped.items()},
+            **activate_gaussians(raw, footprint[:, placed:], colors),
         )
 
     def _read_dense(
@@ -202,14 +196,6 @@ def _shape_by_view(depth, depth_error, intrinsics, colors, valid) -> dict[str, T
     views = zip(*(values.split(1, dim=1) for values in given), strict=True)
     shaped = [cast(dict[str, Tensor], geometric_gaussians(*view)) for view in views]
     return {key: torch.cat([view[key] for view in shaped], dim=1) for key in shaped[0]}
-
-
-def _after_zeros(views: int, values: Float[Tensor, "b n *rest"]) -> Float[Tensor, "b v *rest"]:
-    """What is said of the last n views of v, and 0 for the `views` before them."""
-    if not views:
-        return values
-    zeros = values.new_zeros(len(values), views, *values.shape[2:])
-    return torch.cat([zeros, values], dim=1)
 
 
 def _extents(images, valid: Bool[Tensor, "b v h w"] | None) -> Float[Tensor, "b v 2"]:

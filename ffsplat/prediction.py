@@ -35,6 +35,9 @@ class Prediction:
     `rays` (direction, then origin, in the network's own world) and `ray_confidence` (from 1 on)
     are at 8 pixels a patch, and only there if they were asked for.
 
+    Gaussians, logits and instances are those of the last s views: of all, unless fewer were asked
+    for.
+
     A network without one of these heads gives no rows or no channels: `whole_logits` and
     `part_logits` have 0 rows, `instances`, `descriptors` and `token_descriptors` 0 channels.
     """
@@ -44,20 +47,20 @@ class Prediction:
     scale: Float[Tensor, " b"]
     world_from_camera: Float[Tensor, "b v 4 4"]
     intrinsics: Float[Tensor, "b v 3 3"]
-    offsets: Float[Tensor, "b v h w 2"]
-    scales: Float[Tensor, "b v h w 3"]
-    quaternions_wxyz: Float[Tensor, "b v h w 4"]
-    opacities: Float[Tensor, "b v h w"]
-    colors: Float[Tensor, "b v h w 3"]
-    whole_logits: Float[Tensor, "b v code_h code_w whole"]
-    part_logits: Float[Tensor, "b v code_h code_w part"]
-    instances: Float[Tensor, "b v h w e"]
+    offsets: Float[Tensor, "b s h w 2"]
+    scales: Float[Tensor, "b s h w 3"]
+    quaternions_wxyz: Float[Tensor, "b s h w 4"]
+    opacities: Float[Tensor, "b s h w"]
+    colors: Float[Tensor, "b s h w 3"]
+    whole_logits: Float[Tensor, "b s code_h code_w whole"]
+    part_logits: Float[Tensor, "b s code_h code_w part"]
+    instances: Float[Tensor, "b s h w e"]
     descriptors: Float[Tensor, "b v m n c"]
     token_descriptors: Float[Tensor, "b v y x c"]
-    meaning_opacities: Float[Tensor, "b v h w"] | None = None
+    meaning_opacities: Float[Tensor, "b s h w"] | None = None
     features: Float[Tensor, "b v y x d"] | None = None
-    depth_offsets: Float[Tensor, "b v h w"] | None = None
-    harmonics: Float[Tensor, "b v h w k 3"] | None = None
+    depth_offsets: Float[Tensor, "b s h w"] | None = None
+    harmonics: Float[Tensor, "b s h w k 3"] | None = None
     rays: Float[Tensor, "b v ray_h ray_w 6"] | None = None
     ray_confidence: Float[Tensor, "b v ray_h ray_w"] | None = None
 

@@ -20,14 +20,18 @@ def take_views(views: Views, rows: list[int] | range) -> Views:
 def take_prediction(prediction: Prediction, rows: list[int] | range) -> Prediction:
     """What a network said of some of the views, given that it saw all of them.
 
-    Views that stand side by side are not copied.
+    Views that stand side by side are not copied. Raises ValueError if the Gaussians of some were
+    not asked for.
     """
-    rows = list(rows)
+    views, rows = prediction.depth.shape[1], list(rows)
+    if rows and min(rows) < views - prediction.offsets.shape[1]:
+        raise ValueError(f"view {min(rows)} has no Gaussians")
     together = bool(rows) and rows == list(range(rows[0], rows[-1] + 1))
-    which = slice(rows[0], rows[-1] + 1) if together else rows
-    chosen = {
-        name: value[:, which]
-        for name, value in vars(prediction).items()
-        if value is not None and name != "scale"
-    }
+    chosen = {}
+    for name, value in vars(prediction).items():
+        if value is None or name == "scale":
+            continue
+        first = views - value.shape[1]
+        own = [row - first for row in rows]
+        chosen[name] = value[:, own[0] : own[-1] + 1] if together else value[:, own]
     return replace(prediction, **chosen)

@@ -76,10 +76,18 @@ class PixelHead(nn.Module):
         self.linear.weight = start_at(0.02, *self.linear.weight.shape)
         nn.init.zeros_(self.linear.bias)
 
-    def forward(self, features: Float[Tensor, "*b c"]) -> dict[str, Float[Tensor, "*b _"]]:
-        """The outputs by name."""
-        parts = self.linear(features).float().split(list(self.sizes.values()), dim=-1)
-        return dict(zip(self.sizes, parts, strict=True))
+    def forward(
+        self, features: Float[Tensor, "b v h w c"], placed: int = 0
+    ) -> dict[str, Float[Tensor, "b _ h w _"]]:
+        """The outputs by name; of the first `placed` views only depth and its error."""
+        parts = self.linear(features[:, placed:]).float().split(list(self.sizes.values()), dim=-1)
+        raw = dict(zip(self.sizes, parts, strict=True))
+        if placed:
+            weight, bias = self.linear.weight[:2], self.linear.bias[:2]
+            before = F.linear(features[:, :placed], weight, bias).float().split(1, dim=-1)
+            for name, values in zip(("depth", "error"), before, strict=True):
+                raw[name] = torch.cat([values, raw[name]], dim=1)
+        return raw
 
 
 class CodeHead(nn.Module):

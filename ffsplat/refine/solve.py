@@ -68,7 +68,8 @@ def refine_cameras(
     factor = torch.from_numpy(np.exp([one.zoom for one in refined])).to(like)
     intrinsics = prediction.intrinsics.clone()
     intrinsics[..., :2, :2] *= factor[..., None, None]
-    scales = prediction.scales / factor[..., None, None, None]
+    shaped = factor[:, -prediction.scales.shape[1] :]
+    scales = prediction.scales / shaped[..., None, None, None]
     return replace(prediction, world_from_camera=poses, intrinsics=intrinsics, scales=scales)
 
 

@@ -226,5 +226,6 @@ def is_finite(prediction: Prediction, first: int = 0) -> bool:
         prediction.opacities, prediction.colors, prediction.instances, prediction.descriptors,
         prediction.token_descriptors, prediction.features,
     )  # fmt: skip
-    values = [*placing, *(one[:, first:] for one in shaping if one is not None)]
+    new = prediction.depth.shape[1] - first
+    values = [*placing, *(one[:, -new:] for one in shaping if one is not None)]
     return all(math.isfinite(float(one.sum())) for one in values)

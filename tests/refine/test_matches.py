@@ -4,7 +4,7 @@ import torch
 from described import SIZE, exact_prediction
 
 from ffsplat.refine import matches as module
-from ffsplat.refine.matches import find_matches
+from ffsplat.refine.matches import _greatest, find_matches
 
 
 def test_matches_lie_where_geometry_says():
@@ -43,3 +43,13 @@ def test_pairs_that_are_compared_a_few_at_a_time_match_alike(monkeypatch):
     for name in ("points", "places", "confidence"):
         expected, found = getattr(together, name), getattr(one_by_one, name)[:, order]
         torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_the_greatest_of_rows_and_columns_are_those_that_torch_finds():
+    likeness = torch.randint(0, 50, (2, 3, 20, 30)).float()
+    likeness[0, 0, :, 3] = 7.0  # ties: the first is taken
+    there, back = _greatest(likeness)
+    assert (there == likeness.argmax(3)).all()
+    assert (back == likeness.argmax(2)).all()
+    likeness[:] = torch.nan
+    assert all(((place >= 0) & (place < 20)).all() for place in _greatest(likeness))

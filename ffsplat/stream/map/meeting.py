@@ -38,9 +38,9 @@ def meet(
     """Compare view `new` of one set, on the CPU, with `others`, by the pixels `kept` of each."""
     depth = prediction.depth[0].float().numpy()
     error = prediction.depth_error[0].float().numpy()
-    own = depth[new]
+    own, last = depth[new], new - len(depth)  # Gaussians may be those of the last views only
     if prediction.depth_offsets is not None:
-        own = own + prediction.depth_offsets[0, new].float().numpy()
+        own = own + prediction.depth_offsets[0, last].float().numpy()
     poses = prediction.world_from_camera[0].double().numpy()
     intrinsics = prediction.intrinsics[0].double().numpy()
     rows = np.array(others, np.int64)
@@ -48,7 +48,7 @@ def meet(
     stays, pixels = np.empty(own.shape, bool), np.empty((len(rows), *own.shape), np.int64)
     confidence = np.exp(error / np.float32(-ERROR_SCALE))
     known = _meet(
-        own, depth, error, confidence, kept, prediction.offsets[0, new].float().numpy(),
+        own, depth, error, confidence, kept, prediction.offsets[0, last].float().numpy(),
         np.linalg.inv(intrinsics[new]), cameras, new, rows, stays, pixels,
     )  # fmt: skip
     return Meeting(stays.ravel(), pixels.reshape(len(rows), own.size), known)
