@@ -95,12 +95,12 @@ def normal_equations(
     slopes = to_ends @ (weighted @ residual.reshape(len(source), -1, 1))
     curvature = to_ends @ (weighted @ flat.transpose(0, 2, 1)) @ to_ends.transpose(0, 2, 1)
     # Each pair of views adds to two rows of the gradient and to four blocks of the matrix.
-    gradient, hessian = np.zeros((views, 7)), np.zeros((views, 7, views, 7))
-    for i, j, slope, block in zip(source, target, slopes, curvature, strict=True):
-        ends = [i, j]
-        gradient[ends] += slope.reshape(2, 7)
-        hessian[np.ix_(ends, range(7), ends, range(7))] += block.reshape(2, 7, 2, 7)
-    return gradient.ravel(), hessian.reshape(7 * views, 7 * views)
+    gradient, hessian = np.zeros((views, 7)), np.zeros((views, views, 7, 7))
+    ends = np.stack([source, target], axis=1)
+    np.add.at(gradient, ends, slopes.reshape(-1, 2, 7))
+    blocks = curvature.reshape(-1, 2, 7, 2, 7).transpose(0, 1, 3, 2, 4)
+    np.add.at(hessian, (ends[:, :, None], ends[:, None]), blocks)
+    return gradient.ravel(), hessian.transpose(0, 2, 1, 3).reshape(7 * views, 7 * views)
 
 
 def linearize(
@@ -126,27 +126,24 @@ def linearize(
     depth = np.maximum(local[:, 2], NEAREST)
     lens = np.exp(zoom_target)[:, None] / depth
     x, y = lens * local[:, 0], lens * local[:, 1]
-    residual = np.stack([x, y, np.log(depth)], axis=1)
-    residual[:, :2] -= seen.places
+    residual = np.stack([x - seen.places[:, 0], y - seen.places[:, 1], np.log(depth)], axis=1)
     residual[:, 2] -= seen.log_depth
-
-    def seen_as(direction):
-        """How the image and the log depth change as points move: the derivative of `residual`."""
-        along = direction[:, 2] / depth
-        return lens * direction[:, 0] - x * along, lens * direction[:, 1] - y * along, along
-
-    jacobian = np.empty((len(x), 8, 3, x.shape[1]))
-    zero = np.zeros_like(x)
+    # Each column of the Jacobian is a direction that points move in, with its slope in the image
+    # and in the log depth; the last row of `directions` is for `moved`.
+    directions = np.zeros((len(x), 8, 3, x.shape[1]))
     for axis, (a, b) in enumerate(((1, 2), (2, 0), (0, 1))):
-        spin = [zero, zero, zero]  # the unit vector of the axis, crossed with the point
-        spin[b], spin[a] = local[:, a], -local[:, b]
-        unit = [zero, zero, zero]
-        unit[axis] = np.ones_like(x)
-        for column, direction in ((axis, spin), (3 + axis, unit)):
-            jacobian[:, column] = np.stack(seen_as(np.stack(direction, axis=1)), axis=1)
-    jacobian[:, 6] = np.stack(seen_as(-turn[:, :, :2] @ points[:, :2]), axis=1)
-    jacobian[:, 7] = np.stack([x, y, zero], axis=1)
-    moved = np.stack(seen_as(turned)[:2], axis=1)
+        # The unit vector of the axis, crossed with the point, and the unit vector itself.
+        directions[:, axis, b], directions[:, axis, a] = local[:, a], -local[:, b]
+        directions[:, 3 + axis, axis] = 1
+    directions[:, 6] = -turn[:, :, :2] @ points[:, :2]
+    directions[:, 7] = turned
+    jacobian = directions
+    jacobian[:, :, 2] /= depth[:, None]
+    for row, image in enumerate((x, y)):
+        jacobian[:, :, row] *= lens[:, None]
+        jacobian[:, :, row] -= image[:, None] * jacobian[:, :, 2]
+    moved = jacobian[:, 7, :2].copy()
+    jacobian[:, 7, 0], jacobian[:, 7, 1], jacobian[:, 7, 2] = x, y, 0
     whiten(residual[:, None], moved, error, DEPTH_ERRORS * seen.error)
     whiten(jacobian, moved, error, DEPTH_ERRORS * seen.error)
     trusted = seen.confidence * (local[:, 2] > NEAREST)
