@@ -13,8 +13,14 @@ ENOUGH = 3
 SPREAD = 0.1
 """Way between these, over the median depth, that tells the unit of length."""
 
-BASELINE_ERROR = 0.1
-"""Way, over the depth, at which baselines tell the scale of a window as well as depths do."""
+BASELINE_ERROR = 1.0
+"""Way, over the depth, at which baselines tell the scale of a window as well as depths do.
+
+A window's way is a few tenths of the depth: scale is the mean of some ten windows. Measured with
+ffsplat-tiny on the poses of two walks through rooms: the log of the scale of a keyframe is off by
+0.21 from the mean of all where the two are even at a tenth of the depth, by 0.09 at half of it, by
+0.05 here.
+"""
 
 RIGID = 1e-3
 """How far a given rotation may be from orthonormal."""

@@ -33,7 +33,13 @@ from ffsplat.stream.placing import DOUBT, Tie, lay, surest, ties
 from ffsplat.stream.predictor import Predictor
 from ffsplat.stream.quality import FrameCheck
 from ffsplat.stream.resize import is_pillows
-from ffsplat.stream.revisits import Revisits, stand_as_given, take_senders_world, where_given
+from ffsplat.stream.revisits import (
+    Revisits,
+    first_placed,
+    stand_as_given,
+    take_senders_world,
+    where_given,
+)
 from ffsplat.stream.settings import MapperSettings
 from ffsplat.stream.state import load_state, save_state
 from ffsplat.stream.trajectory import Trajectory
@@ -186,7 +192,7 @@ class Mapper:
     def _laid(self, window: Window, arrivals: Sequence[Arrival], clock: Clock) -> Window | None:
         """The window where it lies in the map, None if nothing proves that."""
         if self.atlas is None:
-            return window
+            return replace(window, placed=first_placed(window, [one.given for one in arrivals]))
         first = len(window.past)
         tied = ties(window, first, range(first - (self.revisits.candidate is not None)))
         if surest(tied) > DOUBT and first > 1 and not self._starting():

@@ -2,11 +2,13 @@
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Float64
 
 from ffsplat.alignment import Similarity
+from ffsplat.chunks.place import FIRST, Placement
 from ffsplat.stream.atlas import Atlas
 from ffsplat.stream.given import sender_from_map, through, window_scale
 from ffsplat.stream.keyframes import Keyframe
@@ -87,6 +89,17 @@ def take_senders_world(atlas: Atlas) -> bool:
     atlas.stand_as_given()
     _log.info("the map lies in the world of the given poses, scale %.3g", moved.scale)
     return True
+
+
+def first_placed(window: Window, given: Sequence[Float64[np.ndarray, "4 4"] | None]) -> Placement:
+    """Where the first window of a map lies: its first view with a pose stands there, in any unit.
+
+    So where the first frames are said to be is nearly right before the sender's unit is known.
+    """
+    for row, pose in enumerate(given):
+        if pose is not None:
+            return replace(FIRST, similarity=through(window.local_pose(row), pose, 1.0))
+    return FIRST
 
 
 def stand_as_given(

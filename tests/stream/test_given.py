@@ -54,9 +54,9 @@ def test_a_camera_that_has_not_moved_tells_no_unit():
 def test_the_scale_is_between_what_depths_and_baselines_say():
     given = WAY.copy()
     given[:, :3, 3] *= 3
-    long = window_scale(1.0, WAY, given, middle=0.1)
+    long = window_scale(1.0, WAY, given, middle=0.01)
     short = window_scale(1.0, WAY, given, middle=1e6)
-    even = window_scale(1.0, WAY, given, middle=10 * np.linalg.norm([0.9, 0.3]))
+    even = window_scale(1.0, WAY, given, middle=np.linalg.norm([0.9, 0.3]))
     assert long == pytest.approx(3, rel=1e-3)
     assert short == pytest.approx(1, rel=1e-3)
     assert even == pytest.approx(np.sqrt(3))  # both count the same: the geometric mean

@@ -93,9 +93,11 @@ def test_a_network_with_faults_is_followed_within_its_error():
 
 def test_given_poses_become_the_world():
     one = mapper(Faults(scale=0.2, move=0.005))
-    follow(one, pose=lambda frame: frame.world_from_camera)
+    verdicts = follow(one, pose=lambda frame: frame.world_from_camera)
     assert one.anchored
     poses, true = world_poses(one)
+    # The first stands there before the unit of the world is known.
+    np.testing.assert_allclose(verdicts[0].pose, true[0], atol=1e-6)
     # All of them, those too that came before the world was known.
     np.testing.assert_allclose(poses[:, :3, 3], true[:, :3, 3], atol=1e-6)
     assert one.scene().metric
@@ -144,6 +146,7 @@ def test_what_cannot_be_is_refused_by_name(bad, value):
 def test_frames_that_show_nothing_are_left_out_by_name():
     one = mapper()
     follow(one, stop=20)
+    one.take_delta()  # waits until the last keyframe is in the map
     before = one.statistics()
     assert one.add(np.zeros((48, 64, 3), np.uint8)).reason == "covered"
     assert one.statistics() == before
