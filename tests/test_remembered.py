@@ -8,6 +8,8 @@ from ffsplat.model import FFSplat
 from ffsplat.remembered import ViewMemory
 from ffsplat.types import Views, ViewSource
 from tests.nn.test_model import TINY, close, outputs
+from tests.zoo.da3_recipe import REDUCED
+from tests.zoo.test_da3 import imported
 
 PLACING = ("depth", "depth_error", "scale", "world_from_camera", "intrinsics", "descriptors",
            "token_descriptors", "features")  # fmt: skip
@@ -23,12 +25,13 @@ def network() -> FFSplat:
     return network
 
 
-def views_of(*seeds: int, padded: bool = False) -> Views:
+def views_of(*seeds: int, padded: bool = False, patch: int = 8) -> Views:
     """Photos of noise, one a seed."""
-    pixels = np.stack([np.random.default_rng(seed).random((24, 32, 3)) for seed in seeds])
+    shape = (3 * patch, 4 * patch, 3)
+    pixels = np.stack([np.random.default_rng(seed).random(shape) for seed in seeds])
     valid = np.ones(pixels.shape[:3], bool)
-    valid[0, 16:] = not padded
-    source = ViewSource("", 32, 24, np.eye(3))
+    valid[0, 2 * patch :] = not padded
+    source = ViewSource("", 4 * patch, 3 * patch, np.eye(3))
     lens = np.full((len(seeds), 3, 3), np.nan, np.float32)
     return Views(pixels.astype(np.float32), valid, lens, (source,) * len(seeds))
 
@@ -88,3 +91,13 @@ def test_of_views_that_are_only_placed_the_places_are_the_same(network):
     for name, value in outputs(some).items():
         expected = vars(whole)[name] if name in PLACING else vars(whole)[name][:, 2:]
         torch.testing.assert_close(value, expected, msg=lambda m, n=name: f"{n}: {m}")
+
+
+@pytest.mark.parametrize("padded", [False, True])
+def test_foreign_networks_say_the_same_of_photos_that_they_remember(padded):
+    foreign = imported(REDUCED["da3-small"])
+    memory, asked = ViewMemory(), []
+    for seeds in ((1, 2, 3, 4), (1, 3, 4, 5)):  # so many that the network chooses the reference
+        views = views_of(*seeds, padded=padded, patch=foreign.config.patch)
+        close(told(foreign, views, memory, asked), told(foreign, views))
+    assert asked == [0, 1, 2, 3, 3]
