@@ -25,14 +25,21 @@ ffsplat-tiny on the poses of two walks through rooms: the log of the scale of a 
 RIGID = 1e-3
 """How far a given rotation may be from orthonormal."""
 
+REACH = 1e7
+"""How far from its origin a sender may be, in its unit: the Earth in metres fits in, and nothing
+of the map comes near the bounds of what can be sent (PROTOCOL.md, section 6.2)."""
+
+LEAST, MOST = 1e-4, 1e4
+"""Scales between the world and a window that given poses may tell; others are mistakes."""
+
 MISFIT = 0.3
 """Root mean square distance of cameras from where they are said to be, over the length of the way,
 up to which the two are one way."""
 
 
 def is_pose(pose: np.ndarray) -> bool:
-    """Whether a matrix is rigid: a turn and a finite place."""
-    if pose.shape != (4, 4) or not np.isfinite(pose).all():
+    """Whether a matrix is rigid: a turn and a place within REACH."""
+    if pose.shape != (4, 4) or not np.isfinite(pose).all() or np.abs(pose).max() > REACH:
         return False
     turn = pose[:3, :3]
     rigid = np.abs(turn @ turn.T - np.eye(3)).max() < RIGID and np.linalg.det(turn) > 0
@@ -61,6 +68,8 @@ def sender_from_map(
         moved = camera_similarity(poses, given)
     except DegenerateAlignment:
         return None
+    if not LEAST <= moved.scale <= MOST:
+        return None
     apart = moved.points(poses[:, :3, 3]) - given[:, :3, 3]
     misfit = float(np.sqrt(np.square(apart).sum(1).mean()))
     return moved if misfit <= MISFIT * _spread(given) else None
@@ -82,7 +91,7 @@ def window_scale(
     if len(found) < 2 or not way > 0:
         return scale
     ratio = _spread(given) / way
-    if not ratio > 0:
+    if not LEAST <= ratio <= MOST:
         return scale
     part = 1 / (1 + (BASELINE_ERROR * middle / way) ** 2)
     return float(np.exp((1 - part) * np.log(scale) + part * np.log(ratio)))

@@ -21,7 +21,7 @@ WAY = np.stack([pose([0, 0.1 * i, 0], [0.3 * i, 0, 0.1 * i]) for i in range(4)])
 def test_what_is_a_pose():
     good = pose([0.3, 1, 0], [1, 2, 3])
     assert is_pose(good)
-    for row, column, value in [(0, 0, np.nan), (0, 3, np.inf), (3, 3, 2), (1, 1, 1.3)]:
+    for row, column, value in [(0, 0, np.nan), (0, 3, np.inf), (0, 3, 1e8), (3, 3, 2), (1, 1, 1.3)]:
         bad = good.copy()
         bad[row, column] = value
         assert not is_pose(bad)
@@ -61,6 +61,14 @@ def test_the_scale_is_between_what_depths_and_baselines_say():
     assert short == pytest.approx(1, rel=1e-3)
     assert even == pytest.approx(np.sqrt(3))  # both count the same: the geometric mean
     assert window_scale(1.7, WAY[:1], given[:1], middle=1.0) == 1.7
+
+
+@pytest.mark.parametrize("factor", [1e-300, 1e-6, 1e6])
+def test_ways_of_impossible_length_tell_no_scale(factor):
+    given = WAY.copy()
+    given[:, :3, 3] *= factor
+    assert window_scale(1.7, WAY, given, middle=0.01) == 1.7
+    assert sender_from_map(WAY, given, 0.1) is None
 
 
 def test_through_takes_one_pose_exactly_to_another():

@@ -118,7 +118,7 @@ def picture(draw: random.Random) -> bytes:
         meta = {draw.choice(("pose", "intrinsics", "else")): value(draw)}
     elif draw.random() < 0.3:
         far = np.eye(4)
-        far[:3, 3] = [draw.choice((0.0, 1.0, 1e9, -1e9, 1e-300)) for _ in range(3)]
+        far[:3, 3] = [draw.choice((0.0, 1.0, 1e7, -1e7, 1e9, -1e9, 1e-300)) for _ in range(3)]
         focal = draw.choice((1.0, 60.0, 1e6))
         meta = {"pose": far.ravel().tolist(), "intrinsics": [focal, focal, 0.0, 1e6]}
     image = jpeg(draw.randrange(20))
