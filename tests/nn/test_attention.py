@@ -9,7 +9,7 @@ from timm.layers.norm import LayerNorm2d
 from torch import nn
 
 from ffsplat.nn import attention
-from ffsplat.nn.attention import Attention, ChannelNorm, LayerScale, attend, perceptron
+from ffsplat.nn.attention import Attention, ChannelNorm, LayerScale, attend, perceptron, rotate
 from ffsplat.nn.blocks import normalized_positions, rotary_embedding
 
 WIDTH, HEADS = 24, 2
@@ -62,3 +62,13 @@ def test_plain_products_agree_with_the_fused_kernel(masked, monkeypatch):
     if masked:
         v[~mask.expand(2, 2, 1, 40)[:, :, 0]] = 1e6  # what is not admitted has no part in it
         torch.testing.assert_close(attend(q, k, v, mask), exact)
+
+
+def test_pairs_are_turned_alike_with_and_without_gradients():
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(2, 3, 12, 16, generator=generator)[:, :, ::2]
+    rotary = rotary_embedding(normalized_positions(2, 2, x), 16, 2)
+    with torch.no_grad():
+        torch.testing.assert_close(rotate(x, rotary), rotate(x.double(), rotary).float())
+        found = rotate(x, rotary)
+    torch.testing.assert_close(found, rotate(x, rotary))
