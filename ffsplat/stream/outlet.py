@@ -90,5 +90,5 @@ def _cameras(keyframes: list[Keyframe], atlas: "Atlas") -> Cameras:
 
 def _photo(keyframe: Keyframe) -> UInt8[np.ndarray, "h w 3"]:
     """The pixels without the part of the canvas beside them."""
-    down, across = (int(valid.sum()) for valid in (keyframe.valid.any(1), keyframe.valid.any(0)))
+    down, across = (int(photo.sum()) for photo in (keyframe.inside.any(1), keyframe.inside.any(0)))
     return keyframe.pixels[:down, :across]
