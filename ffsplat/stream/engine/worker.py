@@ -79,8 +79,9 @@ class Worker:
     def _run(self) -> None:
         try:
             self._warm_up()
-            self._publisher.note_change()  # a map that was saved is there before any frame is
             self._look_at_map()
+            if any(self.statistics.values()):  # a map that was saved is there before any frame is
+                self._publisher.note_change()
             while not self._traffic.over:
                 ticket = self._traffic.take(lambda: self._publisher.wait_s)
                 if ticket is not None:
