@@ -45,8 +45,8 @@ def format_to_write(path: str | Path, name: str | None = None) -> Format:
 def format_to_read(path: str | Path, name: str | None = None) -> Format:
     """The format of a file: as named, or by its suffix, its mark where several share that.
 
-    A name without a known suffix is taken for a PLY. Raises UsageError where the format is only
-    written, SceneFileError if the file cannot be opened.
+    A name without a known suffix may be that of a PLY. Raises UsageError where the format is only
+    written, SceneFileError if the file cannot be opened or is in no format that is known.
     """
     if name is not None:
         chosen = format_named(name)
@@ -61,10 +61,14 @@ def format_to_read(path: str | Path, name: str | None = None) -> Format:
         written = _by_suffix(path.name, "writes")
         if written:
             raise UsageError(f"{path.name}: {written[0].name} is written, but not read")
+        if not _head(path).startswith(b"ply"):
+            raise SceneFileError(
+                f"{path} is not a PLY file, and its name ends as in no other format",
+                "ffsplat convert --list has the endings, and --from takes the name of a format",
+            )
         return FORMATS["ply"]
     if len(fitting) > 1:
-        with open_regular(path) as file:
-            head = file.read(HEAD)
+        head = _head(path)
         fitting = [f for f in fitting if f.mark and f.mark in head] or [
             f for f in fitting if not f.mark
         ]
@@ -73,11 +77,19 @@ def format_to_read(path: str | Path, name: str | None = None) -> Format:
     return fitting[0]
 
 
+def _head(path: Path) -> bytes:
+    with open_regular(path) as file:
+        return file.read(HEAD)
+
+
 def _of_folder(path: Path) -> Format:
     for format_ in FORMATS.values():
         if format_.reads and any((path / member).is_file() for member in format_.members):
             return format_
-    raise SceneFileError(f"{path} is a folder in no format that is known", "name it with --from")
+    known = ", ".join(f.name for f in FORMATS.values() if f.reads and f.members)
+    raise SceneFileError(
+        f"{path} is a folder in no format that is read", f"folders are read as {known}"
+    )
 
 
 def _by_suffix(name: str, ability: str) -> list[Format]:

@@ -53,7 +53,7 @@ def match(question: Question, options: Options) -> Match:
     if question.space_name == LEXICON and options.labels == CANON:
         raise UsageError(
             "the lexicon has no canonical phrases to tell a text apart from",
-            "--labels names things instead, such as table,lamp",
+            "-O labels=table,lamp names things instead; in a query also --labels table,lamp",
         )
     labels = options.labels if text in options.labels else (text, *options.labels)
     rows = row_scores(question, labels)

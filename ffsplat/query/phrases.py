@@ -176,9 +176,10 @@ def parse(text: str) -> tuple[Description, ...]:
 
 
 def refers(text: str) -> bool:
-    """Does a phrase have a word of place or order, so that it is more than a noun?"""
+    """Is a phrase understood as more than a noun: with a word of place or order?"""
     try:
-        return any(token.kind in ("relation", "rank", "ordinal") for token in _tokens(text))
+        placed = any(token.kind in ("relation", "rank", "ordinal") for token in _tokens(text))
+        return placed and bool(parse(text))
     except UsageError:
         return False
 
