@@ -1,8 +1,14 @@
 """Work on something, done in a thread beside the steps that need not wait for it."""
 
+import os
+import sys
+import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Generic, TypeVar
+
+NICE = 5
+"""How far the thread steps back. No farther: whoever asks for the thing waits for it after all."""
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -18,7 +24,7 @@ class Beside(Generic[T]):
     def __init__(self, thing: T):
         self.undone = thing
         """The thing as it is, perhaps in the midst of work: only for what no work changes."""
-        self._thread = ThreadPoolExecutor(1, "beside")
+        self._thread = ThreadPoolExecutor(1, "beside", _step_back)
         self._work: Future | None = None
 
     def begin(self, work: Callable[[T], object]) -> None:
@@ -36,3 +42,12 @@ class Beside(Generic[T]):
         if work is not None:
             work.result()
         return self.undone
+
+
+def _step_back() -> None:
+    """Let the kernel prefer any other thread where a core must be shared.
+
+    The caller, when it wants to go on, else waits for this thread's slice to end: up to 5 ms.
+    """
+    if sys.platform == "linux":  # elsewhere a process has one priority
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)

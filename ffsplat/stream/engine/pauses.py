@@ -19,3 +19,9 @@ def pause_less() -> None:
     """
     sys.setswitchinterval(min(TURN_S, sys.getswitchinterval()))
     gc.freeze()
+
+
+def still_pause_less() -> None:
+    """Spare what has come up since as well, if this is such a process."""
+    if gc.get_freeze_count():
+        gc.freeze()

@@ -9,6 +9,7 @@ from dataclasses import replace
 from ffsplat.stream.decoding import Decoded, RefusedImage, decode, from_pixels
 from ffsplat.stream.engine.checkpoint import Checkpoints
 from ffsplat.stream.engine.log import ErrorLog
+from ffsplat.stream.engine.pauses import still_pause_less
 from ffsplat.stream.engine.publishing import Publisher
 from ffsplat.stream.engine.settings import EngineSettings
 from ffsplat.stream.engine.traffic import Traffic
@@ -102,6 +103,7 @@ class Worker:
     def _warm_up(self) -> None:
         try:
             getattr(self._mapper, "warm", lambda: None)()
+            still_pause_less()
             self.warm = True
         except Exception as error:  # noqa: BLE001 - a frame may still go through
             self._fail(error, "the network could not be warmed up")

@@ -3,13 +3,14 @@ import sys
 
 import pytest
 
-from ffsplat.stream.engine.pauses import TURN_S, pause_less
+from ffsplat.stream.engine.pauses import TURN_S, pause_less, still_pause_less
 
 
 @pytest.fixture
 def as_before():
     """The interpreter's own habits, put back after the test."""
     interval = sys.getswitchinterval()
+    gc.unfreeze()
     yield
     sys.setswitchinterval(interval)
     gc.unfreeze()
@@ -27,3 +28,12 @@ def test_nothing_that_exists_is_looked_through_again(as_before):
     pause_less()
     assert gc.get_freeze_count() > len(lasting)
     assert not {id(one) for one in gc.get_objects()} & {id(one) for one in lasting}
+
+
+def test_what_came_up_since_is_spared_only_where_something_is(as_before):
+    still_pause_less()
+    assert gc.get_freeze_count() == 0
+    pause_less()
+    later = [[] for _ in range(1000)]
+    still_pause_less()
+    assert not {id(one) for one in gc.get_objects()} & {id(one) for one in later}
