@@ -55,6 +55,8 @@ APART = 0.5
 MOVING = 0.5
 """Share of a frame that may contradict what keyframes show; with more it is left out."""
 
+SIZES = "splats", "submaps", "keyframes", "loops"
+
 WARM_SPLATS = 100_000
 """Room of the map that is thrown away after warming up."""
 
@@ -147,6 +149,7 @@ class Mapper:
         None is lost or moving if the settings say that all frames show one place.
         """
         clock = clock or Clock()
+        self.revisits.settle(self.atlas)
         past = self._past(arrivals)
         starting = self._starting()
         window = see(self.predictor, past, arrivals, self.settings.min_confidence, clock, starting)
@@ -355,6 +358,7 @@ class Mapper:
 
     def finish(self) -> None:
         """Bring to its end what the next frames would: the correction by a loop just closed."""
+        self.revisits.settle(self.atlas)
         if self.atlas is not None:
             self.atlas.submaps.finish()
 
@@ -390,10 +394,6 @@ class Mapper:
     def statistics(self) -> Mapping[str, int]:
         """Sizes of the map, for those who watch it."""
         if self.atlas is None:
-            return {"splats": 0, "submaps": 0, "keyframes": 0, "loops": 0}
-        return {
-            "splats": self.atlas.count(),
-            "submaps": len(self.atlas.submaps.poses),
-            "keyframes": len(self.atlas.keyframes),
-            "loops": self.revisits.closed,
-        }
+            return dict.fromkeys(SIZES, 0)
+        sizes = self.atlas.count(), len(self.atlas.submaps.poses), len(self.atlas.keyframes)
+        return dict(zip(SIZES, (*sizes, self.revisits.closed), strict=True))

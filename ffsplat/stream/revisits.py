@@ -1,8 +1,10 @@
 """What corrects a map as a whole: places that come back, and poses that a sender gives."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 from jaxtyping import Float64
@@ -14,6 +16,7 @@ from ffsplat.stream.given import sender_from_map, through, window_scale
 from ffsplat.stream.keyframes import Keyframe
 from ffsplat.stream.loops import confirm_loop
 from ffsplat.stream.placing import Tie, lay
+from ffsplat.stream.submaps import Loop
 from ffsplat.stream.window import Window, world_poses
 
 _log = logging.getLogger(__name__)
@@ -36,6 +39,8 @@ class Revisits:
         self.candidate: int | None = None
         self.pause = 0
         self.closed = 0
+        self.proof: Future[Loop | None] | None = None
+        """What comes out beside of whether the last window closes a loop."""
 
     def choose(self, atlas: Atlas, window: Sequence[Keyframe]) -> None:
         """Choose an old keyframe that looks like the newest one, the last of the window."""
@@ -49,25 +54,42 @@ class Revisits:
         self.candidate = found[0][0] if found else None
 
     def close(self, atlas: Atlas, window: Window, row: int) -> None:
-        """Close a loop if the candidate, the last keyframe of the window, shows what `row` does.
+        """Begin to prove that the candidate, the last keyframe of a window, shows what `row` does.
 
-        The map is corrected a few frames later.
+        What comes out is taken in before the next frame, and the map corrected a few frames later.
         """
-        old_row, submaps = len(window.past) - 1, atlas.submaps
-        old, self.candidate = window.past[old_row], None
-        evidence = confirm_loop(
-            window.prediction, old_row, row, window.views.pixels, window.views.valid
-        )
-        if not evidence.ok:
+        self.candidate = None
+        submaps = atlas.submaps
+        where = dict(submaps.poses), submaps.current, submaps.epoch
+        self.proof = submaps.await_loop(partial(prove_loop, window, row, *where))
+
+    def settle(self, atlas: Atlas | None) -> None:
+        """Close the loop that the last frame has proved, if any."""
+        if atlas is None or self.proof is None:
             return
-        by_old = lay(window, [Tie(old_row, evidence.likeness, apart=0.0)], submaps.poses)
-        moved = by_old.similarity @ window.placed.similarity.inverse()
-        depth = by_old.similarity.scale * window.middle(row)
-        closed = submaps.close_loop(old.submap, submaps.current, moved, depth, by_old.agreement)
-        _log.info("loop from %d to %d: %s", old.number, submaps.current, evidence)
-        if closed:
+        loop, self.proof = self.proof.result(), None
+        submaps = atlas.submaps
+        if submaps.take_loop(loop):
             self.closed += 1
-            self.pause = PAUSE
+            self.pause, self.candidate = PAUSE - 1, None
+
+
+def prove_loop(
+    window: Window, row: int, submaps: Mapping[int, Similarity], current: int, epoch: int
+) -> Loop | None:
+    """The loop from the last keyframe of a window to `row`, a view in the submap `current`."""
+    old_row = len(window.past) - 1
+    old = window.past[old_row]
+    evidence = confirm_loop(
+        window.prediction, old_row, row, window.views.pixels, window.views.valid
+    )
+    if not evidence.ok:
+        return None
+    by_old = lay(window, [Tie(old_row, evidence.likeness, apart=0.0)], submaps)
+    moved = by_old.similarity @ window.placed.similarity.inverse()
+    depth = by_old.similarity.scale * window.middle(row)
+    _log.info("loop from %d to %d: %s", old.number, current, evidence)
+    return Loop(old.submap, current, moved, depth, by_old.agreement, epoch)
 
 
 def take_senders_world(atlas: Atlas) -> bool:

@@ -31,17 +31,20 @@ VERSION = 5
 KEY = "ffsplat"
 PLAIN = ("anchored", "_last", "_lost")
 """Attributes of a mapper that are numbers, and are kept as they are."""
+REVISITS = ("candidate", "pause", "closed")
+"""The same of its revisits."""
 FRAMES = ("latest", "doubtful")
 """Attributes of an atlas that are frames like keyframes, or None."""
 
 
 def save_state(mapper: "Mapper", path: Path) -> Path:
     """Write all that a mapper knows; replaces the file. Raises OutputError."""
+    mapper.revisits.settle(mapper.atlas)
     arrays: dict[str, np.ndarray] = {}
     values: dict[str, Any] = {name: getattr(mapper, name) for name in PLAIN}
     values |= {
         "version": VERSION,
-        "revisits": vars(mapper.revisits),
+        "revisits": {name: getattr(mapper.revisits, name) for name in REVISITS},
         "settings": asdict(mapper.settings),
         "canvas": mapper.canvas.size,
         "model": dict(mapper.predictor.provenance),
@@ -90,8 +93,8 @@ def load_state(mapper: "Mapper", path: Path) -> None:
 def _restore(mapper: "Mapper", values: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
     for name in PLAIN:
         setattr(mapper, name, values[name])
-    for name, value in values["revisits"].items():
-        setattr(mapper.revisits, name, value)
+    for name in REVISITS:
+        setattr(mapper.revisits, name, values["revisits"][name])
     mapper.canvas.size = tuple(values["canvas"]) if values["canvas"] else None
     mapper.predictor.restore(_part("model", arrays))
     if "now" in values:

@@ -9,7 +9,10 @@ number of steps a frame (`correction`); it is adopted when it fits.
 """
 
 from collections.abc import Callable, Collection, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Float64
@@ -20,6 +23,8 @@ from ffsplat.stream.correction import STEPS, Correction
 from ffsplat.stream.graph.edges import PoseError
 from ffsplat.stream.graph.graph import GraphFit, PoseGraph
 from ffsplat.stream.map import SplatMap
+
+T = TypeVar("T")
 
 LEAST_TURN = 0.02
 """Radians by which a submap is off beside the one before it, however well its windows fit."""
@@ -55,6 +60,22 @@ the ways are off by 0.18 m in the mean, 0.24 m where a submap stays where its wi
 """
 
 
+@dataclass(frozen=True)
+class Loop:
+    """Submap `new` lies otherwise to `old` than thought, as was found in an epoch of the submaps.
+
+    `moved` takes the world as `new` has it to the world as `old` has it, `depth` is the median one
+    there, `agreement` how sure that is.
+    """
+
+    old: int
+    new: int
+    moved: Similarity
+    depth: float
+    agreement: float
+    epoch: int
+
+
 class Submaps:
     """World poses of the submaps of one map, with their pose graph."""
 
@@ -77,6 +98,7 @@ class Submaps:
         """Variance of the turn, in square radians, that has come up since the last submap."""
         self.correction: Correction | None = None
         """What is on its way to where the submaps lie since a loop was closed, or a view came."""
+        self._awaited = self._put_off = False
 
     @property
     def places(self) -> dict[int, Similarity]:
@@ -164,22 +186,37 @@ class Submaps:
 
         What a closed loop corrects goes first.
         """
-        if self.correction is None:
+        if self._awaited:
+            self._put_off = True
+        elif self.correction is None:
             self._correct(list(self.poses)[:-SMOOTHED])
 
-    def close_loop(
-        self, old: int, new: int, moved: Similarity, depth: float, agreement: float
-    ) -> bool:
-        """Take in that `new` lies otherwise to `old` than thought, and begin to correct all poses.
+    def await_loop(self, prove: Callable[[], T]) -> Future[T]:
+        """Look beside for a loop that `take_loop` will close; nothing is smoothed until then."""
+        self._awaited = True
+        return self._beside.submit(prove)
 
-        `moved` takes the world as `new` has it to the world as `old` has it, `depth` is the median
-        one there, `agreement` how sure that is. False if the rest contradicts it. The poses are
+    def take_loop(self, loop: Loop | None) -> bool:
+        """Close the loop that was awaited, if one was found; whether that was done."""
+        put_off, self._awaited, self._put_off = self._put_off, False, False
+        closed = loop is not None and self.close_loop(loop)
+        if put_off and not closed:
+            self.smooth()
+        return closed
+
+    def close_loop(self, loop: Loop) -> bool:
+        """Take in a loop, and begin to correct all poses; False if the rest contradicts it.
+
+        False as well if what it was found in has been moved or forgotten since. The poses are
         corrected when `advance` has been called often enough, or by `finish`.
         """
+        old, new = loop.old, loop.new
+        if loop.epoch != self.epoch or not {old, new} <= self.poses.keys() or old == new:
+            return False
+        measured = self.poses[old].inverse() @ loop.moved @ self.poses[new]
+        error = _error(LOOP, loop.depth / self.poses[old].scale / max(loop.agreement, 0.1))
         self.finish()
-        measured = self.poses[old].inverse() @ moved @ self.poses[new]
-        error = _error(LOOP, depth / self.poses[old].scale / max(agreement, 0.1))
-        if old == new or not self.graph.add_edge(old, new, measured, error, loop=True):
+        if not self.graph.add_edge(old, new, measured, error, loop=True):
             return False
         self._correct([next(iter(self.poses))])
         return True

@@ -6,7 +6,7 @@ from ffsplat.stream.beside import Beside
 from ffsplat.stream.graph import sim3
 from ffsplat.stream.map import SplatMap
 from ffsplat.stream.settings import MapperSettings
-from ffsplat.stream.submaps import FRAME, MOST_FRAMES, SMOOTHED, Submaps
+from ffsplat.stream.submaps import FRAME, MOST_FRAMES, SMOOTHED, Loop, Submaps
 from tests.stream.graph.test_graph import assert_same, circle, drift
 
 COUNT = 12
@@ -39,7 +39,7 @@ def close(submaps: Submaps) -> bool:
     truth = circle(COUNT)
     first, last = submaps.poses[0], submaps.poses[COUNT - 1]
     moved = first @ truth[0].inverse() @ truth[-1] @ last.inverse()
-    return submaps.close_loop(0, COUNT - 1, moved, 1.0, 1.0)
+    return submaps.close_loop(Loop(0, COUNT - 1, moved, 1.0, 1.0, submaps.epoch))
 
 
 def test_a_correction_is_what_the_graph_finds_step_by_step(submaps):
@@ -185,3 +185,22 @@ def test_another_world_takes_frames_along(submaps):
     by, before = Similarity(2.0, np.eye(3), np.ones(3)), submaps.frames[node]
     submaps.move_all(by)
     assert_same(submaps.frames, {node: by @ before}, 1e-12)
+
+
+def test_a_loop_found_before_the_submaps_moved_is_not_closed(submaps):
+    loop = Loop(0, COUNT - 1, Similarity.identity(), 1.0, 1.0, submaps.epoch)
+    submaps.move_all(drift(scale=2.0))
+    assert not submaps.close_loop(loop)
+    assert submaps.correction is None
+
+
+@pytest.mark.parametrize("found", [True, False])
+@pytest.mark.parametrize("asked", [True, False])
+def test_while_a_loop_is_awaited_nothing_is_smoothed(submaps, found, asked):
+    loop = Loop(0, COUNT - 1, Similarity.identity(), 1.0, 1.0, submaps.epoch) if found else None
+    proof = submaps.await_loop(lambda: loop)
+    if asked:
+        submaps.smooth()
+    assert submaps.correction is None
+    assert submaps.take_loop(proof.result()) == found
+    assert (submaps.correction is not None) == (found or asked)
