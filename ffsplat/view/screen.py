@@ -3,23 +3,20 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Int, UInt32
+from jaxtyping import Bool, Float, Float32, Int
 
 from ffsplat.types import Gaussians
 from ffsplat.view.detail import Motion, Pace, importance, inflation, sampled
 from ffsplat.view.packing import colored, inflated, nothing, parts_of, shapes
+from ffsplat.view.slots import FEWEST_OF_MAP, Slots, Words
 
 if TYPE_CHECKING:
     import viser
-
-Words = UInt32[np.ndarray, "n 8"]
-
-_ROOT = "/splats"
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,8 +42,8 @@ class Packer:
 
     def parts(
         self, picture: Picture, budget: int, pose: Float[np.ndarray, "4 4"]
-    ) -> dict[str, Words]:
-        """The visible Gaussians by the name of their part.
+    ) -> dict[int, Words]:
+        """The visible Gaussians by their part.
 
         If they are over budget, those that matter most to a camera of this pose stand for all.
         """
@@ -63,9 +60,9 @@ class Packer:
         if shown < total:
             words = inflated(words, inflation(shown, total))
         if picture.groups is None or not shown:
-            return {f"{_ROOT}/0": words if shown else nothing()}
+            return {0: words if shown else nothing()}
         groups = picture.groups[rows]
-        return {f"{_ROOT}/{group}": words[members] for group, members in parts_of(groups)}
+        return {group: words[members] for group, members in parts_of(groups)}
 
     def _shapes_of(self, gaussians: Gaussians) -> Words:
         old = self._gaussians
@@ -74,37 +71,6 @@ class Packer:
             self._shapes = shapes(gaussians)
         self._gaussians = gaussians
         return self._shapes
-
-
-class Nodes:
-    """viser's nodes for parts; a part that did not change is not sent. Counts what is sent."""
-
-    def __init__(self, server: "viser.ViserServer"):
-        self._server = server
-        self._handles: dict[str, viser.GaussianSplatHandle] = {}
-        self.sent_bytes = 0
-
-    def show(self, parts: Mapping[str, Words]) -> None:
-        """Make the pages show these parts and nothing else."""
-        with self._server.atomic():
-            for name, words in parts.items():
-                self._put(name, words)
-            for name in [name for name in self._handles if name not in parts]:
-                self._handles.pop(name).remove()
-        self._server.flush()
-
-    def _put(self, name: str, words: Words) -> None:
-        handle = self._handles.get(name)
-        if handle is None:
-            one = np.zeros((1, 3), np.float32)
-            handle = self._server.scene.add_gaussian_splats(
-                name, one, np.zeros((1, 3, 3), np.float32), one, np.zeros((1, 1), np.float32)
-            )
-            self._handles[name] = handle
-        elif np.array_equal(handle.buffer, words):
-            return
-        handle.buffer = words
-        self.sent_bytes += words.nbytes
 
 
 class Screen:
@@ -116,7 +82,7 @@ class Screen:
 
     def __init__(self, server: "viser.ViserServer", look: Callable[[], Picture], most: int):
         self.pace = Pace()
-        self.nodes = Nodes(server)
+        self.slots = Slots(server)
         self.drawn = (0, 0)
         self.on_drawn: Callable[[], None] = lambda: None
         self._look, self._most = look, most
@@ -202,7 +168,7 @@ class Screen:
             self._picture = self._look()
         total = int(self._picture.visible.sum())
         parts = self._packer.parts(self._picture, budget, self._pose)
-        self.nodes.show(parts)
+        self.slots.show(parts, 1 if self._picture.groups is None else FEWEST_OF_MAP)
         self.drawn = (min(total, budget), total)
         self.on_drawn()
 

@@ -84,3 +84,30 @@ def shows(page: Page, check: Callable[[np.ndarray], bool], file: Path) -> np.nda
 _FIND = r"""label => [...document.querySelectorAll('button, [role=tab], label, span, p, div')].find(
   e => e.children.length === 0 && e.textContent.trim().replace(/\s+/g, ' ') === label
     && e.getClientRects().length)"""
+
+KEEP = """(() => {
+  const get = HTMLCanvasElement.prototype.getContext;
+  HTMLCanvasElement.prototype.getContext = function (kind, options) {
+    return get.call(this, kind, {...options, preserveDrawingBuffer: true});
+  };
+})()"""
+"""Makes what a canvas shows readable at any time, in a page that is loaded after it."""
+
+WATCH = f"""(() => {{
+  const size = 64;
+  const small = new OffscreenCanvas(size, size).getContext('2d', {{willReadFrequently: true}});
+  window.shares = [];
+  const look = () => {{
+    small.clearRect(0, 0, size, size);
+    small.drawImage({CANVAS}, 0, 0, size, size);
+    const pixels = small.getImageData(0, 0, size, size).data;
+    let bright = 0;
+    for (let i = 0; i < pixels.length; i += 4) {{
+      bright += Math.max(pixels[i], pixels[i + 1], pixels[i + 2]) > 90;
+    }}
+    window.shares.push(bright / size / size);
+    requestAnimationFrame(look);
+  }};
+  look();
+}})()"""
+"""Notes in `shares` of every picture how much of it is bright, which the bare background is not."""

@@ -13,6 +13,7 @@ from ffsplat.stream.server.serve import ServerThread
 from ffsplat.stream.server.settings import ServerSettings
 from ffsplat.view import live, viewing
 from ffsplat.view.live import Follower, carried, empty_scene, moment_of, stream_url
+from ffsplat.view.slots import SLOT
 from tests.stream.server.standin import StandIn, make_delta
 from tests.view.pages import until
 
@@ -88,11 +89,13 @@ def test_the_map_is_shown_while_it_grows_and_only_new_submaps_are_sent(stream):
     engine, _, viewer, _ = stream
     engine.publish_delta(in_submap(1, 0))
     grown(viewer, 20)
-    first = viewer.screen.nodes.sent_bytes
     engine.publish_delta(in_submap(2, 1))
     grown(viewer, 40)
-    assert viewer.screen.nodes.sent_bytes - first == 20 * 32
-    assert len(viewer.session.scene.cameras) == 2
+    before = viewer.screen.slots.sent_bytes
+    engine.publish_delta(in_submap(3, 2))
+    grown(viewer, 60)
+    assert viewer.screen.slots.sent_bytes - before == SLOT * 32
+    assert len(viewer.session.scene.cameras) == 3
 
 
 def test_question_and_selection_go_on(stream):

@@ -1,55 +1,19 @@
 """What is sent to the pages, and when."""
 
 import threading
-from contextlib import nullcontext
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from ffsplat.types import Gaussians
 from ffsplat.view.packing import colored, shapes
-from ffsplat.view.screen import Nodes, Packer, Picture, Screen
+from ffsplat.view.screen import Packer, Picture, Screen
 from tests.io.scenes import random_gaussians
+from tests.view.nodes import Server
 
 PATIENCE = 10.0
 HERE = np.eye(4)
-
-
-class Handle:
-    """A node that counts what it is given."""
-
-    def __init__(self, nodes: dict, name: str):
-        object.__setattr__(self, "puts", 0)
-        object.__setattr__(self, "_nodes", nodes)
-        object.__setattr__(self, "_name", name)
-        object.__setattr__(self, "buffer", np.zeros((1, 8), np.uint32))
-
-    def __setattr__(self, name: str, value: np.ndarray) -> None:
-        object.__setattr__(self, name, value)
-        object.__setattr__(self, "puts", self.puts + 1)
-
-    def remove(self) -> None:
-        del self._nodes[self._name]
-
-
-class Server:
-    """Of viser's server what a screen needs."""
-
-    def __init__(self):
-        self.nodes: dict[str, Handle] = {}
-        self.scene = SimpleNamespace(add_gaussian_splats=self._add)
-
-    def _add(self, name: str, *_: np.ndarray) -> Handle:
-        self.nodes[name] = Handle(self.nodes, name)
-        return self.nodes[name]
-
-    def atomic(self):
-        return nullcontext()
-
-    def flush(self) -> None:
-        pass
 
 
 def picture(gaussians: Gaussians, groups: np.ndarray | None = None) -> Picture:
@@ -91,28 +55,6 @@ def test_shapes_are_made_again_only_for_other_gaussians(monkeypatch):
     assert len(made) == 1
     packer.parts(picture(random_gaussians(5)), 9, HERE)
     assert len(made) == 2
-
-
-def test_only_parts_that_differ_are_sent():
-    server, packer, gaussians = Server(), Packer(), random_gaussians(9)
-    nodes, groups = Nodes(server), np.repeat([4, 5, 6], 3)
-    nodes.show(packer.parts(picture(gaussians, groups), 100, HERE))
-    assert nodes.sent_bytes == 9 * 32
-    moved = replace(gaussians, means=gaussians.means.copy())
-    moved.means[7] += 1
-    nodes.show(packer.parts(picture(moved, groups), 100, HERE))
-    assert nodes.sent_bytes == 12 * 32
-    assert {name: node.puts for name, node in server.nodes.items()} == {
-        "/splats/4": 1, "/splats/5": 1, "/splats/6": 2,
-    }  # fmt: skip
-
-
-def test_a_part_that_is_gone_is_removed():
-    server, packer, gaussians = Server(), Packer(), random_gaussians(4)
-    nodes = Nodes(server)
-    nodes.show(packer.parts(picture(gaussians, np.array([1, 1, 2, 2])), 100, HERE))
-    nodes.show(packer.parts(picture(gaussians[:2], np.array([2, 2])), 100, HERE))
-    assert list(server.nodes) == ["/splats/2"]
 
 
 @pytest.fixture
