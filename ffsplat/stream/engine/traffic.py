@@ -41,6 +41,7 @@ class Traffic:
         self._begun = 0.0  # when the worker took it
         self._drain_until: float | None = None
         self._flushing = 0
+        self._untold: set[int] = set()  # turns of frames with a verdict that nobody knows yet
         self._ended = False
         self._report = report
 
@@ -173,7 +174,9 @@ class Traffic:
         return reached()
 
     def _owes(self, upto: int) -> bool:
-        """Whether one of the first `upto` frames has no verdict."""
+        """Whether one of the first `upto` frames has no verdict, or its callback is not through."""
+        if any(turn <= upto for turn in self._untold):
+            return True
         in_work = self._current is not None and not self._current.settled
         oldest = self._current if in_work else self._waiting.first
         return oldest is not None and oldest.turn <= upto
@@ -221,6 +224,7 @@ class Traffic:
 
     def _count(self, ticket: Ticket, reason: str) -> None:
         ticket.settled = True
+        self._untold.add(ticket.turn)
         self._tally.settle(reason)
 
     def _tell(self, ticket: Ticket, verdict: Verdict) -> None:
@@ -230,3 +234,7 @@ class Traffic:
                 ticket.done(verdict)
         except Exception as error:  # noqa: BLE001 - the fault is the caller's, the stream goes on
             self._report(error, "the callback of a frame raised")
+        finally:
+            with self.lock:
+                self._untold.discard(ticket.turn)
+                self._rest.notify_all()

@@ -1,6 +1,7 @@
 """Changes of the map: who gets them, when, and what flush waits for."""
 
 import threading
+import time
 
 from ffsplat.stream.engine.engine import Engine
 from tests.stream.engine.busy import WAIT, busy
@@ -72,6 +73,19 @@ def test_flush_waits_for_the_frames_so_far_not_for_later_ones(run):
     hold.set()
     assert engine.flush(WAIT)
     assert len(deltas) == 3
+
+
+def test_flush_waits_until_verdicts_have_been_told(run):
+    engine, told = run(StandIn(["keyframe"])), []
+
+    def tell(verdict):
+        engine.counters()  # the verdict is counted: a flush that looked now could go on
+        time.sleep(0.05)
+        told.append(verdict.number)
+
+    engine.offer(frame(0), tell)
+    assert engine.flush(WAIT)
+    assert told == [0]
 
 
 def test_flush_does_not_wait_for_a_worker_that_has_ended():
