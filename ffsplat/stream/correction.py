@@ -27,7 +27,11 @@ class Correction:
         steps: int = 0,
         stride: int = STEPS,
     ):
-        """A fit that `begin` makes beside, and that has taken `steps`, by `stride` a frame."""
+        """A fit that `begin` makes beside, and that has taken `steps`, by `stride` a frame.
+
+        With fewer than none, down to -stride, the first frame takes no steps: it leaves the fit of
+        a large graph the time until the next one.
+        """
         self.steps, self.stride = steps, stride
         self._beside = beside
         self._fit = beside.submit(begin)
@@ -40,7 +44,8 @@ class Correction:
 
     def advance(self) -> bool:
         """Take the steps of a frame; whether they were the last."""
-        self._fit, self.steps = self._next, min(self.steps + self.stride, MOST_STEPS)
+        taken = 0 if self.steps < 0 else self.steps + self.stride
+        self._fit, self.steps = self._next, min(taken, MOST_STEPS)
         if self.fit.done or self.steps == MOST_STEPS:
             return True
         self._next = self._ahead()
@@ -48,5 +53,6 @@ class Correction:
 
     def _ahead(self) -> Future[GraphFit]:
         """The fit after the next steps, which begin when it is there."""
-        fit, steps = self._fit, min(self.stride, MOST_STEPS - self.steps)
+        fit = self._fit
+        steps = 0 if self.steps < 0 else min(self.stride, MOST_STEPS - self.steps)
         return self._beside.submit(lambda: fit.result().after(steps))

@@ -218,13 +218,13 @@ class Submaps:
         self.finish()
         if not self.graph.add_edge(old, new, measured, error, loop=True):
             return False
-        self._correct([next(iter(self.poses))])
+        self._correct([next(iter(self.poses))], -self.stride)
         return True
 
-    def _correct(self, fixed: Collection[int]) -> None:
+    def _correct(self, fixed: Collection[int], steps: int = 0) -> None:
         """Begin to move all submaps but some to where the graph, as it is now, has them."""
         begin = partial(self.graph.copy().fit, fixed)
-        self.correction = Correction(begin, self._beside, stride=self.stride)
+        self.correction = Correction(begin, self._beside, steps, self.stride)
 
     def go_on(self, fit: GraphFit, steps: int) -> None:
         """Go on with a correction that has taken some steps already."""

@@ -47,6 +47,18 @@ def test_what_is_seen_has_taken_the_steps_that_were_asked_for(graph):
     assert 2 < found.steps < MOST_STEPS
 
 
+def test_a_late_one_takes_its_steps_a_frame_later(graph):
+    prompt, late = (
+        Correction(lambda: graph.fit({0}), Beside(None), steps, stride=2) for steps in (0, -2)
+    )
+    assert not late.advance()
+    assert late.steps == 0
+    assert_same_state(late.fit, graph.fit({0}))
+    assert late.advance() == prompt.advance()
+    assert late.steps == prompt.steps == 2
+    assert_same_state(late.fit, prompt.fit)
+
+
 def test_it_ends_after_the_most_steps(graph):
     correction = Correction(lambda: graph.fit({0}), Beside(None), MOST_STEPS - 1)
     assert correction.advance()
