@@ -168,7 +168,7 @@ class Screen:
             self._picture = self._look()
         total = int(self._picture.visible.sum())
         parts = self._packer.parts(self._picture, budget, self._pose)
-        self.slots.show(parts, 1 if self._picture.groups is None else FEWEST_OF_MAP)
+        self.slots.show(parts, 0 if self._picture.groups is None else FEWEST_OF_MAP)
         self.drawn = (min(total, budget), total)
         self.on_drawn()
 

@@ -58,23 +58,36 @@ class Slots:
         self.sent_bytes = 0
 
     def show(self, parts: Mapping[int, Words], fewest: int = 1) -> None:
-        """Make the pages show these parts and nothing else, in no fewer slots than that."""
+        """Make the pages show these parts and nothing else, in no fewer slots than that.
+
+        With 0 the parts are nodes of their own size: pages draw nothing but what is seen, and none
+        of it for a moment whenever a size changes.
+        """
+        held = self._in_slots(parts, fewest) if fewest else dict(enumerate(parts.values()))
+        count = self._places.count if fewest else len(held)
+        with self._server.atomic():
+            while len(self._handles) > count:
+                self._handles.pop().remove()
+            for slot in range(count):
+                if slot == len(self._handles):
+                    self._handles.append(self._new(slot))
+                    self._put(slot, held.get(slot, spare(parts)))
+                elif slot in held:
+                    self._put(slot, held[slot])
+                self._handles[slot].visible = slot in held
+        self._server.flush()
+
+    def _in_slots(
+        self, parts: Mapping[int, Words], fewest: int
+    ) -> dict[int, UInt32[np.ndarray, "slot 8"]]:
+        """What the slots in use hold."""
         pieces = {
             (part, start // SLOT): words[start : start + SLOT]
             for part, words in parts.items()
             for start in range(0, len(words), SLOT)
         }
-        spare = unseen(next(iter(pieces.values()))[:1])
-        held = {slot: pieces[piece] for piece, slot in self._places.of(pieces, fewest).items()}
-        with self._server.atomic():
-            for slot in range(self._places.count):
-                if slot == len(self._handles):
-                    self._handles.append(self._new(slot))
-                    self._put(slot, held.get(slot, spare))
-                elif slot in held:
-                    self._put(slot, held[slot])
-                self._handles[slot].visible = slot in held
-        self._server.flush()
+        places = self._places.of(pieces, fewest)
+        return {slot: filled(pieces[piece]) for piece, slot in places.items()}
 
     def _new(self, slot: int) -> "viser.GaussianSplatHandle":
         one = np.zeros((1, 3), np.float32)
@@ -84,10 +97,15 @@ class Slots:
         )  # fmt: skip
 
     def _put(self, slot: int, words: Words) -> None:
-        handle, words = self._handles[slot], filled(words)
+        handle = self._handles[slot]
         if not np.array_equal(handle.buffer, words):
             handle.buffer = words
             self.sent_bytes += words.nbytes
+
+
+def spare(parts: Mapping[int, Words]) -> UInt32[np.ndarray, "slot 8"]:
+    """A slot in which nothing is seen, where some of the parts is."""
+    return filled(unseen(next(iter(parts.values()))[:1]))
 
 
 def unseen(words: Words) -> Words:

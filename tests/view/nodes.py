@@ -1,5 +1,6 @@
 """Of viser's server what a screen needs: it keeps nodes, and counts what they are given."""
 
+from collections.abc import Callable
 from contextlib import nullcontext
 from types import SimpleNamespace
 
@@ -9,8 +10,9 @@ import numpy as np
 class Handle:
     """A node that counts the buffers that it is given."""
 
-    def __init__(self) -> None:
+    def __init__(self, remove: Callable[[], object]) -> None:
         self.puts, self.visible = 0, True
+        self.remove = remove
         self._buffer = np.zeros((1, 8), np.uint32)
 
     @property
@@ -31,7 +33,7 @@ class Server:
         self.scene = SimpleNamespace(add_gaussian_splats=self._add)
 
     def _add(self, name: str, *_: np.ndarray) -> Handle:
-        self.nodes[name] = Handle()
+        self.nodes[name] = Handle(lambda: self.nodes.pop(name))
         return self.nodes[name]
 
     def atomic(self):

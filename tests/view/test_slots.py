@@ -97,3 +97,12 @@ def test_a_slot_whose_piece_is_gone_is_given_to_another():
     places.of([(0, 0), (1, 0), (2, 0)])
     assert places.of([(0, 0), (2, 0), (9, 0)]) == {(0, 0): 0, (2, 0): 2, (9, 0): 1}
     assert places.count == 3
+
+
+def test_without_slots_nodes_are_as_large_as_their_parts():
+    server, words = Server(), words_of(3 * SLOT)
+    shown = Slots(server)
+    shown.show({0: words[:3], 1: words[3:]}, fewest=0)
+    assert [len(node.buffer) for node in server.nodes.values()] == [3, 3 * SLOT - 3]
+    shown.show({0: words[:2]}, fewest=0)
+    assert [len(node.buffer) for node in server.nodes.values()] == [2]
