@@ -7,7 +7,7 @@ import torch
 from ffsplat.model import FFSplat
 from ffsplat.remembered import ViewMemory
 from ffsplat.types import Views, ViewSource
-from tests.nn.test_model import TINY, close, outputs
+from tests.nn.test_model import TINY, close, outputs, woken
 from tests.zoo.da3_recipe import REDUCED
 from tests.zoo.test_da3 import imported
 
@@ -17,12 +17,7 @@ PLACING = ("depth", "depth_error", "scale", "world_from_camera", "intrinsics", "
 
 @pytest.fixture(scope="module")
 def network() -> FFSplat:
-    torch.manual_seed(0)
-    network = FFSplat(TINY).eval()
-    with torch.no_grad():
-        for parameter in network.parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter))
-    return network
+    return woken(TINY)
 
 
 def views_of(*seeds: int, padded: bool = False, patch: int = 8) -> Views:

@@ -21,10 +21,14 @@ TINY = ModelConfig(
 
 @pytest.fixture(scope="module")
 def network() -> FFSplat:
+    return woken(TINY)
+
+
+def woken(config: ModelConfig) -> FFSplat:
+    """A network in which every path does something, so that tests of equality compare something."""
     torch.manual_seed(0)
-    network = FFSplat(TINY).eval()
-    # Heads start near zero: wake every path, so that a test of equality has something to compare.
-    with torch.no_grad():
+    network = FFSplat(config).eval()
+    with torch.no_grad():  # heads start near zero
         for parameter in network.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
     return network
