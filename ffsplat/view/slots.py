@@ -44,7 +44,7 @@ class Places:
         if needed > self.count:
             self.count = max(needed, 2 * self.count)
         free = sorted(set(range(self.count)) - set(slots.values()))
-        self._slots = slots | dict(zip(new, free, strict=False))
+        self._slots = slots | dict(zip(new, free, strict=False))  # the rest of the free is spare
         return self._slots
 
 
