@@ -279,9 +279,10 @@ def plural_of(term: str) -> str:
 
 def _unknown_word(words: Sequence[str]) -> UnknownWord:
     terms = sorted({t for row in lexicon_rows() for t in (row.name, *row.synonyms, *row.hypernyms)})
+    words = list(dict.fromkeys(words))
     nearest = [near for word in words for near in difflib.get_close_matches(word, terms, n=3)]
     known = (
-        f"did you mean {', '.join(nearest)}?"
+        f"did you mean {', '.join(dict.fromkeys(nearest))}?"
         if nearest
         else "known are words such as " + (", ".join(row.name for row in lexicon_rows()[5:12]))
     )

@@ -91,6 +91,13 @@ def test_unknown_words_list_the_nearest(text, word, hint):
     assert any(part in caught.value.hint for part in hint.split("|"))
 
 
+def test_an_unknown_word_is_said_once():
+    with pytest.raises(UnknownWord) as caught:
+        SPACE.parse("tabel on a tabel")
+    assert str(caught.value).count("tabel") == 1
+    assert str(caught.value.hint).count("table") == 1
+
+
 @pytest.mark.parametrize("text", ["", "?!", "the things", "chair table", "leg handle", "a" * 501])
 def test_phrases_without_one_meaning_are_refused(text):
     with pytest.raises(UsageError):

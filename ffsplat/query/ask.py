@@ -8,8 +8,9 @@ from jaxtyping import Float32, Int32
 
 from ffsplat.codebook import LEXICON
 from ffsplat.embeddings import TextEmbedding
-from ffsplat.errors import UsageError
+from ffsplat.errors import UnknownWord, UsageError
 from ffsplat.hits import Hit, hits_of
+from ffsplat.query.phrases import refers
 from ffsplat.query.question import Question
 from ffsplat.query.strategies import strategy_named
 from ffsplat.text import TextSpace
@@ -65,7 +66,13 @@ def query(
         raise UsageError(f"the threshold is {threshold}, not a number to compare with")
     question = Question(scene, text, space, level)
     chosen = strategy_named(strategy or usual_strategy(question))
-    match = chosen.match(question, chosen.options(options))
+    try:
+        match = chosen.match(question, chosen.options(options))
+    except UnknownWord as error:
+        if chosen.name == "refer" or not refers(question.label):
+            raise
+        hint = "--strategy refer understands where things lie"
+        raise UnknownWord(str(error), hint) from error
     limit = match.threshold if threshold is None else threshold
     hits = hits_of(scene, match, question.label, limit, min_count, max_hits)
     return QueryResult(

@@ -9,6 +9,7 @@ from jaxtyping import Float, Float32
 from ffsplat.codebook import asked_levels
 from ffsplat.errors import UsageError
 from ffsplat.hits import Match
+from ffsplat.query.options import check_positive
 from ffsplat.query.question import Question
 from ffsplat.query.scoring import margins
 from ffsplat.text import CANON
@@ -40,6 +41,11 @@ class Options:
     canon: tuple[str, ...] = CANON
     levels: Literal["together", "best"] = "together"
     rule: Literal["absolute", "range"] = "absolute"
+
+    def __post_init__(self):
+        check_positive("temperature", self.temperature)
+        if not self.canon:
+            raise UsageError("a relevancy needs canonical phrases, and there are none")
 
 
 def match(question: Question, options: Options) -> Match:

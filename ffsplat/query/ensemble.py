@@ -16,6 +16,7 @@ from ffsplat.codebook import LEXICON
 from ffsplat.errors import UsageError
 from ffsplat.hits import Match
 from ffsplat.query.labels import SCALE, SHARE_THRESHOLD, row_scores, softmax
+from ffsplat.query.options import check_positive
 from ffsplat.query.question import Question
 from ffsplat.query.surroundings import surroundings
 from ffsplat.text import CANON
@@ -41,6 +42,7 @@ class Options:
     def __post_init__(self):
         if not 0 <= self.exponent <= 1:
             raise UsageError(f"the exponent is between 0 and 1, not {self.exponent}")
+        check_positive("scale", self.scale)
 
 
 def match(question: Question, options: Options) -> Match:

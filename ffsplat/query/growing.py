@@ -13,6 +13,7 @@ threshold, another group is taken than with exact lengths. Given the lengths, al
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float32
@@ -44,19 +45,18 @@ SAMPLE = 20_000
 class Options:
     """How Gaussians are taken to be one object, and how scores become a relevance.
 
-    By "instance" numbers where the scene has them, else by the cosine of their "code". `stretch`
+    By "instance" numbers, by the cosine of their "code", or "auto": by instance where the scene has
+    any. `stretch`
     says whether scores run from 0 to 1 in every scene, as in the code of COS3D, so that something
     is always found; in the lexicon, where 0 is nothing at all, they do not unless told to.
     `max_seeds` bounds the rounds.
     """
 
-    by: str = ""
+    by: Literal["auto", "instance", "code"] = "auto"
     stretch: bool | None = None
     max_seeds: int = 200
 
     def __post_init__(self):
-        if self.by not in ("", "instance", "code"):
-            raise UsageError(f"cannot grow by {self.by!r}", "by instance or by code")
         if self.max_seeds < 1:
             raise UsageError("growing needs at least one seed")
 
@@ -71,8 +71,8 @@ def match(question: Question, options: Options) -> Match:
     scores, _ = evidence(question, code)
     stretched = question.space_name != LEXICON if options.stretch is None else options.stretch
     relevance = stretch(scores) if stretched else scores
-    way = options.by or ("code" if scene.instances is None else "instance")
-    alike, spread = (_by_instance if way == "instance" else _by_code)(question, code)
+    by_code = options.by == "code" or (options.by == "auto" and scene.instances is None)
+    alike, spread = (_by_code if by_code else _by_instance)(question, code)
     opacities = scene.gaussians.opacities_of_meaning
     grown = grow(relevance, alike, opacities, spread, options.max_seeds)
     return Match(grown, (question.counted,), (), False, SEED_SCORE)

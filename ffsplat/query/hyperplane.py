@@ -16,6 +16,7 @@ from ffsplat.errors import UsageError
 from ffsplat.hits import Match
 from ffsplat.query.canonical import TEMPERATURE
 from ffsplat.query.cosine import COSINE_THRESHOLD
+from ffsplat.query.options import check_positive
 from ffsplat.query.question import Question
 from ffsplat.query.regions import tables
 from ffsplat.query.two_step import Options as TwoSteps
@@ -43,8 +44,7 @@ class Options:
     strength: float = 0.01
 
     def __post_init__(self):
-        if not 0 < self.strength < np.inf:
-            raise UsageError(f"the strength is {self.strength}, not a positive number")
+        check_positive("strength", self.strength)
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,6 +10,7 @@ from ffsplat import codes
 from ffsplat.codebook import LEXICON
 from ffsplat.errors import UsageError
 from ffsplat.hits import Match
+from ffsplat.query.options import check_positive
 from ffsplat.query.question import Question
 from ffsplat.query.scoring import best
 from ffsplat.types import LEVELS, NO_ID, SparseCode
@@ -38,8 +39,7 @@ class Options:
     def __post_init__(self):
         if len(set(self.labels)) < len(self.labels):
             raise UsageError("a label is given twice", "labels are told apart, so each is another")
-        if not 0 < self.scale < np.inf:
-            raise UsageError(f"the scale is {self.scale}, not a positive number")
+        check_positive("scale", self.scale)
 
 
 @dataclass(frozen=True, eq=False)

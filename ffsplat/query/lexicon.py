@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float32
 from ffsplat import codes
 from ffsplat.codebook import LEXICON
 from ffsplat.color_names import BASIC_COLORS, nearest_basic_color
-from ffsplat.errors import UnknownWord, UsageError
+from ffsplat.errors import UsageError
 from ffsplat.hits import Match, slots_of
 from ffsplat.query.question import Question, lexicon_of_rows
 from ffsplat.text import LexiconSpace, Phrase
@@ -47,13 +47,7 @@ def parse(question: Question) -> Phrase:
         raise UsageError(
             f"the lexicon is no way to ask in {question.space_name}", "--strategy relevancy is one"
         )
-    try:
-        return LexiconSpace().parse(question.text)
-    except UnknownWord as error:
-        from ffsplat.query.phrases import refers
-
-        hint = "--strategy refer understands where things lie" if refers(question.text) else None
-        raise UnknownWord(str(error), hint or error.hint) from error
+    return LexiconSpace().parse(question.text)
 
 
 def named_rows(question: Question, phrase: Phrase) -> dict[str, Bool[np.ndarray, " rows"]]:

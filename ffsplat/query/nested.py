@@ -21,6 +21,7 @@ from ffsplat.query.canonical import (
     relevancy,
 )
 from ffsplat.query.labels import softmax
+from ffsplat.query.options import check_positive
 from ffsplat.query.question import Question
 from ffsplat.query.scoring import margins
 from ffsplat.types import ASKED_LEVELS, LEVELS, SparseCode
@@ -36,6 +37,9 @@ class Options:
 
     pick: Literal["largest", "composite"] = "largest"
     temperature: float = TEMPERATURE
+
+    def __post_init__(self):
+        check_positive("temperature", self.temperature)
 
 
 def match(question: Question, options: Options) -> Match:

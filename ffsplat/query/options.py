@@ -1,5 +1,6 @@
 """Options of a strategy or a grouping, from values or text: which exist, what each may be."""
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, fields
 from types import NoneType, UnionType
@@ -8,6 +9,12 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from ffsplat.errors import UsageError
 
 _TRUTHS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+
+
+def check_positive(name: str, value: float) -> None:
+    """Refuse a value of an option that is not a positive, finite number, by a UsageError."""
+    if not 0 < value < math.inf:
+        raise UsageError(f"the {name} is {value}, not a positive number")
 
 
 def make_options(kind: type, owner: str, given: Mapping[str, Any]) -> Any:

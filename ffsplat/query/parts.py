@@ -19,7 +19,7 @@ from ffsplat.query.evidence import evidence
 from ffsplat.query.question import Question
 from ffsplat.query.regions import instance_regions
 from ffsplat.query.scoring import in_space
-from ffsplat.text import LexiconSpace
+from ffsplat.text import LexiconSpace, TextSpace
 from ffsplat.types import LEVELS, NO_ID, SparseCode
 
 _OF_WHOLE = re.compile(
@@ -34,7 +34,8 @@ class Options:
 
     `steps` "two" finds the whole first, by the mean over an instance, and then the part among its
     Gaussians. "one" compares the text with the part moved towards its whole, (1 - weight) whole +
-    weight part, both of length 1. `whole` and `part` say what to look for where the text does not.
+    weight part, both of length 1. `whole` and `part` say what to look for in place of what the text
+    says of either; with one of them, a text that does not name both is the other.
     """
 
     steps: Literal["two", "one"] = "two"
@@ -105,22 +106,24 @@ def moved(question: Question, weight: float) -> tuple[Question, SparseCode]:
 def _both(question: Question, options: Options) -> tuple[Question, Question]:
     """The question for the whole, at its level, and that for the part."""
     text, space = question.label.strip(), question.encoder
-    found = _OF_WHOLE.fullmatch(text) or _WHOLES_PART.fullmatch(text)
-    if options.whole and options.part:
-        words = {"whole": options.whole, "part": options.part}
-    elif found:
-        words = found.groupdict()
-    elif space.name == LEXICON:
-        rows = LexiconSpace().parse(text).rows
-        words = {level: text for level in LEVELS[:2] if level in rows}
-    else:
-        words = {}
+    given = {name: words for name in LEVELS[:2] if (words := getattr(options, name))}
+    words = given if len(given) == 2 else {**_said(text, space), **given}
+    if given:
+        words = {**dict.fromkeys(LEVELS[:2], text), **words}
     if len(words) < 2:
         raise UsageError(
             f"{text!r} does not name a part and its whole", 'ask such as "leg of the chair"'
         )
     whole, part = (Question(question.scene, words[n], space, n) for n in LEVELS[:2])
     return whole, part
+
+
+def _said(text: str, space: TextSpace) -> dict[str, str]:
+    """What a text says of the whole and of the part; in the lexicon perhaps of one alone."""
+    if found := _OF_WHOLE.fullmatch(text) or _WHOLES_PART.fullmatch(text):
+        return found.groupdict()
+    rows = LexiconSpace().parse(text).rows if space.name == LEXICON else {}
+    return {level: text for level in LEVELS[:2] if level in rows}
 
 
 def _inside(whole: Question) -> Bool[np.ndarray, " n"]:

@@ -113,9 +113,9 @@ class _Resolver:
             if not left and relation.name in ROUGHLY:
                 left = _related(ROUGHLY[relation.name], things, every)
             if not left:
-                words = " and ".join(anchor.noun for anchor in relation.anchors)
+                words = " and ".join(repr(anchor.noun) for anchor in relation.anchors)
                 raise _Refusal(
-                    f"none of {len(things)} {asked.noun!r} is {_WORDS[relation.name]} {words}",
+                    f"no {asked.noun!r} (of {len(things)}) is {_WORDS[relation.name]} {words}",
                     self.view.statement if relation.name in VIEWED else None,
                 )
             things = left
@@ -148,7 +148,7 @@ class _Resolver:
         rank = asked.rank
         assert rank is not None
         if rank.place > len(things):
-            raise _Refusal(f"there are {len(things)} {asked.noun!r}, no number {rank.place}")
+            raise _Refusal(f"no number {rank.place} of {asked.noun!r}: there are {len(things)}")
         if rank.anchor is None:
             return (sorted(things, key=ORDERS[rank.name])[rank.place - 1],)
         sign = 1 if rank.name == "nearest" else -1

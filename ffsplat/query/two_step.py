@@ -52,6 +52,15 @@ class Options:
     stray: float = 0.0
     neighbors: int = 10
 
+    def __post_init__(self):
+        if not 0 <= self.stray < np.inf or self.neighbors < 1:
+            raise UsageError(
+                f"no cluster has {self.neighbors} neighbours within {self.stray}",
+                "a distance of 0 or more, and 1 neighbour or more",
+            )
+        if self.low is not None and not np.isfinite(self.low):
+            raise UsageError(f"the lower threshold is {self.low}, not a number to compare with")
+
 
 def match(question: Question, options: Options) -> Match:
     """Cosine of each Gaussian with its region, or the best of the regions, that fits the text."""

@@ -381,10 +381,18 @@ def test_a_sure_handful_comes_after_a_thing_of_many():
     np.testing.assert_allclose([hit.score for hit in hits], [0.8, 1], atol=1e-3)
 
 
-def test_words_of_place_lead_to_referring():
+@pytest.mark.parametrize("strategy", [None, "cosine", "hyperplane", "part-in-whole"])
+def test_words_of_place_lead_to_referring(strategy):
+    text = "the chair left of the table"
     with pytest.raises(UnknownWord, match="'left'") as caught:
-        query.query(scene_of(thing({"chair": 1})), "the chair left of the table")
+        query.query(scene_of(thing({"chair": 1})), text, strategy=strategy)
     assert "--strategy refer" in str(caught.value.hint)
+
+
+def test_who_does_not_know_a_thing_is_led_to_its_neighbours():
+    with pytest.raises(UnknownWord, match="'zebra'") as caught:
+        query.query(scene_of(thing({"chair": 1})), "the chair left of a zebra", strategy="refer")
+    assert "refer" not in str(caught.value.hint)
     with pytest.raises(UnknownWord) as caught:
         query.query(scene_of(thing({"chair": 1})), "tabel")
     assert "table" in str(caught.value.hint)

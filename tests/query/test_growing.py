@@ -133,5 +133,5 @@ def test_growing_by_instances_needs_instances():
     with pytest.raises(UsageError, match="no instances"):
         query(room, "sofa", strategy="growing", by="instance")
     assert query(room, "sofa", strategy="growing").hits
-    with pytest.raises(UsageError, match="cannot grow by"):
+    with pytest.raises(UsageError, match="by of strategy growing"):
         query(room, "sofa", strategy="growing", by="color")

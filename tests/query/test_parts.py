@@ -76,6 +76,11 @@ def test_the_whole_is_found_first_and_then_its_part(words):
     assert np.flatnonzero(found.scores >= found.threshold).tolist() == [1, 2]
     given = query(scene, "it", space=space, strategy="part-in-whole", whole="chair", part="leg")
     np.testing.assert_array_equal(given.scores, found.scores)
+    asked = {"space": space, "strategy": "part-in-whole"}
+    for text, options in (("leg", {"whole": "chair"}), ("chair", {"part": "leg"}),
+                          ("leg of the bear", {"whole": "chair"})):  # fmt: skip
+        given = query(scene, text, **asked, **options)
+        np.testing.assert_array_equal(given.scores, found.scores)
 
 
 def test_in_the_lexicon_a_leg_of_the_chair_needs_no_evidence_of_its_own():
@@ -85,8 +90,13 @@ def test_in_the_lexicon_a_leg_of_the_chair_needs_no_evidence_of_its_own():
     found = query(room, "leg of the chair", strategy="part-in-whole", min_count=1)
     assert [hit.rows.tolist() for hit in found.hits] == [[2]]
     assert not query(room, "chair leg", strategy="lexicon").scores.any()
-    same = query(room, "chair leg", strategy="part-in-whole")
-    np.testing.assert_array_equal(same.scores, found.scores)
+    for text, options in (
+        ("chair leg", {}),
+        ("leg", {"whole": "chair"}),
+        ("it", {"whole": "chair", "part": "leg"}),
+    ):
+        same = query(room, text, strategy="part-in-whole", **options)
+        np.testing.assert_array_equal(same.scores, found.scores)
 
 
 def test_a_pot_of_the_plant_is_no_pot_plant():

@@ -124,6 +124,26 @@ def test_words_that_are_no_options_are_refused(pairs, message):
         read_options(Options, "toy", pairs)
 
 
+@pytest.mark.parametrize("name", STRATEGIES)
+@pytest.mark.parametrize("value", [np.nan, np.inf, -1e-3])
+def test_no_number_of_a_strategy_is_without_bounds(name, value):
+    strategy = STRATEGIES[name]
+    bounded = {"two-step": {"stray", "low"}}.get(name, set())
+    bounded |= {field.name for field in fields(strategy.option_type) if field.type is float}
+    for option in bounded - ({"low"} if value < 0 else set()):
+        with pytest.raises(UsageError, match=r"nan|inf|-0\.001"):
+            strategy.options({option: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [("relevancy", {"canon": ()}), ("two-step", {"neighbors": 0}), ("growing", {"max_seeds": 0})],
+)
+def test_options_that_leave_nothing_to_do_are_refused(name, given):
+    with pytest.raises(UsageError):
+        STRATEGIES[name].options(given)
+
+
 def test_choices_and_what_must_be_given_are_checked():
     with pytest.raises(UsageError, match="needs the option count"):
         make_options(Options, "toy", {})
