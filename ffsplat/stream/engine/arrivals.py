@@ -15,7 +15,7 @@ GAP_S = 1.0
 """Seconds between two stamps from which on frames are missing."""
 
 REMEMBERED = 256
-"""Numbers of frames that are known again."""
+"""Frames that are known again."""
 
 
 class Arrivals:
@@ -25,8 +25,8 @@ class Arrivals:
     measured by it; one far behind is late; until CONFIRMATIONS frames in a row were out of line the
     same way, then their clock holds. So one wrong stamp harms nothing, and a clock that was set
     costs a few frames. Far is more than CLOCK_JUMP_S, ahead also the time that really passed. A
-    number may return after a gap, because the sender may have started again. Not safe to use from
-    several threads at once.
+    frame is known again by number and stamp together: who sends again what was lost says both, who
+    starts again says the numbers alone. Not safe to use from several threads at once.
     """
 
     def __init__(self) -> None:
@@ -38,29 +38,26 @@ class Arrivals:
         self._arrived = 0.0
         self._doubted: int | None = None  # the last stamp that was out of line
         self._confirmed = 0
-        self._numbers: deque[int] = deque(maxlen=REMEMBERED)
+        self._seen: deque[tuple[int, int]] = deque(maxlen=REMEMBERED)
 
     def check(self, number: int, time_ns: int, now: float) -> Literal["late", "repeated"] | None:
         """Why a frame that comes `now` (monotonic, in seconds) is refused; None accepts it."""
+        if (number, time_ns) in self._seen:
+            return "repeated"
         if self._newest is None:
             return self._believe(number, time_ns, now)
         ahead = (time_ns - self._newest) / SECOND
-        near = -CLOCK_JUMP_S <= ahead <= GAP_S or time_ns == self._doubted
-        if near and number in self._numbers:
-            return "repeated"
         if ahead < -CLOCK_JUMP_S or ahead > CLOCK_JUMP_S + now - self._arrived:
             return self._doubt(number, time_ns, now)
         if ahead < 0:
             return "late"
-        if ahead > GAP_S:
-            self.gaps += 1
-            self._numbers.clear()
+        self.gaps += ahead > GAP_S
         return self._believe(number, time_ns, now)
 
     def _believe(self, number: int, time_ns: int, now: float) -> None:
         """Measure the frames that follow by this one."""
         self._newest, self._arrived, self._doubted = time_ns, now, None
-        self._numbers.append(number)
+        self._seen.append((number, time_ns))
 
     def _doubt(self, number: int, time_ns: int, now: float) -> Literal["late"] | None:
         """Wait whether the next frames confirm a stamp that is out of line."""
@@ -72,11 +69,10 @@ class Arrivals:
         self._doubted = time_ns
         self._confirmed += 1
         if self._confirmed == CONFIRMATIONS:
-            self._numbers.clear()
             return self._believe(number, time_ns, now)
         if behind:
             return "late"
-        self._numbers.append(number)
+        self._seen.append((number, time_ns))
         return None
 
     def _follows(self, time_ns: int, behind: bool) -> bool:

@@ -26,13 +26,20 @@ def test_frames_in_order_are_accepted():
     assert (arrivals.jumps, arrivals.gaps) == (0, 0)
 
 
-def test_a_number_that_came_before_is_repeated():
+def test_a_number_that_came_before_with_its_stamp_is_repeated():
     arrivals = Arrivals()
-    assert [arrivals.check(7, stamp, 0.0) for stamp in (0, 0, FRAME)] == [
+    assert [arrivals.check(7, stamp, 0.0) for stamp in (0, 0, FRAME, 0)] == [
         None,
         "repeated",
+        None,
         "repeated",
     ]
+
+
+def test_two_senders_that_both_count_from_zero_lose_nothing():
+    arrivals = Arrivals()
+    stamps = [step * FRAME // 2 for step in range(100)]
+    assert [arrivals.check(i // 2, stamp, i / 60) for i, stamp in enumerate(stamps)] == [None] * 100
 
 
 def test_an_older_stamp_is_late_and_an_equal_one_is_not():
@@ -100,11 +107,13 @@ def test_slow_work_on_a_file_is_no_jump():
     assert arrivals.jumps == 0
 
 
-def test_a_sender_may_count_anew_after_a_gap():
+@pytest.mark.parametrize("pause", [FRAME, 5 * SECOND])
+def test_a_sender_may_count_anew(pause):
     arrivals = Arrivals()
+    last = steady(0, 10)[-1]
     verdicts(arrivals, steady(0, 10))
-    assert verdicts(arrivals, steady(5 * SECOND, 10)) == [None] * 10
-    assert arrivals.gaps == 1
+    assert verdicts(arrivals, steady(last + pause, 10)) == [None] * 10
+    assert arrivals.gaps == (pause > SECOND)
 
 
 def test_a_frame_sent_again_after_a_cut_is_repeated():
@@ -114,7 +123,16 @@ def test_a_frame_sent_again_after_a_cut_is_repeated():
     assert {arrivals.check(number, stamps[number], 60.0) for number in range(10)} == {"repeated"}
 
 
-def test_few_numbers_are_remembered():
+def test_frames_sent_again_late_are_repeated_and_no_jump():
+    arrivals = Arrivals()
+    stamps = [step * SECOND for step in range(40)]
+    for number, stamp in enumerate(stamps):
+        arrivals.check(number, stamp, float(number))
+    assert {arrivals.check(number, stamps[number], 60.0) for number in range(10)} == {"repeated"}
+    assert arrivals.jumps == 0
+
+
+def test_few_frames_are_remembered():
     arrivals = Arrivals()
     verdicts(arrivals, steady(0, 2000))
-    assert len(arrivals._numbers) == REMEMBERED
+    assert len(arrivals._seen) == REMEMBERED
