@@ -5,6 +5,7 @@ import logging
 import time
 import webbrowser
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -168,7 +169,7 @@ def _run(
     try:
         with GentleStop() as stop, _telling(engine, plan) as note:
             pump = None if source is None else Pump(source, engine, plan.max_frames, note)
-            with _working(console, engine, plan):
+            with _working(console, engine, plan, takes_frames=source is None):
                 if pump is not None:
                     pump.start()
                 follow(engine, pump, stop, plan.seconds, plan.server is not None, tell)
@@ -214,7 +215,7 @@ def _give_up(console: Console, plan: Plan, stop: "GentleStop") -> None:
 
 
 @contextlib.contextmanager
-def _working(console: Console, engine: "Engine", plan: Plan) -> Iterator[None]:
+def _working(console: Console, engine: "Engine", plan: Plan, takes_frames: bool) -> Iterator[None]:
     """Have the engine work while the block runs, and serve its map if that was asked for.
 
     The end of a server also stops the engine.
@@ -225,7 +226,8 @@ def _working(console: Console, engine: "Engine", plan: Plan) -> Iterator[None]:
         return
     from ffsplat.stream.server.serve import ServerThread
 
-    server = ServerThread(engine, settings=plan.server)
+    settings = replace(plan.server, takes_frames=takes_frames)
+    server = ServerThread(engine, settings=settings)
     address = server.start()
     try:
         engine.start()

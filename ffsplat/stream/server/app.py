@@ -21,6 +21,7 @@ from ffsplat.stream.server.counters import Counters
 from ffsplat.stream.server.feed import Feed
 from ffsplat.stream.server.gate import Door, Gate
 from ffsplat.stream.server.routes import Routes
+from ffsplat.stream.server.seat import Seat
 from ffsplat.stream.server.services import Services, StreamEngine
 from ffsplat.stream.server.session import CLOSING, Session
 from ffsplat.stream.server.settings import ServerSettings
@@ -55,7 +56,7 @@ class App:
         waiting = ThreadPoolExecutor(2 * settings.max_sessions, "ffsplat-engine")
         feed = Feed(replica, settings, workers)
         self.services = Services(
-            engine, feed, settings, tokens, counters, workers=workers, waiting=waiting
+            engine, feed, settings, tokens, counters, Seat(), workers=workers, waiting=waiting
         )
         tls_seconds = None if self.tls is None else min(settings.handshake, TLS_SECONDS)
         self.door = Door(settings.max_connections, settings.max_head_bytes, tls_seconds, counters)

@@ -14,6 +14,7 @@ HELP = {
     "opened_sessions_total": "Sessions that were opened.",
     "frames_total": "Frames that clients sent.",
     "overrun_frames_total": "Frames that came while as many as may be had no verdict.",
+    "unseated_frames_total": "Frames of sessions beside the one camera; they count nowhere.",
     "repeated_frames_total": "Frames whose number a session had sent before; they count nowhere.",
     "queries_total": "Text queries, by outcome.",
     "snapshots_total": "Snapshots that were sent.",

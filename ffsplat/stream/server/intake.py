@@ -2,17 +2,25 @@
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections import deque
+from collections.abc import Mapping
 
 from ffsplat.stream.frame import Frame, Verdict
 from ffsplat.stream.protocol.control import FrameAck, Hello, Pose
 from ffsplat.stream.protocol.errors import MALFORMED, RATE, ProtocolError
 from ffsplat.stream.protocol.frames import read_frame
 from ffsplat.stream.protocol.header import Kind, Message
+from ffsplat.stream.server.gate import Gate
 from ffsplat.stream.server.limits import TokenBucket
 from ffsplat.stream.server.outbox import Outbox
 from ffsplat.stream.server.services import Services
+
+UNSEATED = "other_camera"
+"""Why frames are left out of a map that is made of those of another session, or of a source."""
+
+log = logging.getLogger(__name__)
 
 
 class Intake:
@@ -22,10 +30,14 @@ class Intake:
     Under "block" `Services.in_flight` frames may be without a verdict, and who sends more loses
     those ("queue_full"): nothing is lost to a client that waits for verdicts. Under other policies
     the engine chooses what goes, and at most so many frames wait to be handed to it.
+
+    Frames of a session that has not the place of the camera (see `Seat`) are UNSEATED.
     """
 
-    def __init__(self, services: Services, outbox: Outbox, hello: Hello):
-        self.present = True
+    def __init__(self, services: Services, outbox: Outbox, hello: Hello, gate: Gate):
+        self._present = True
+        self._gate = gate
+        self._was_refused = False
         self._policy = hello.drop or services.engine.settings.drop
         self._services = services
         self._outbox = outbox
@@ -60,7 +72,7 @@ class Intake:
             counters.add("overrun_frames_total")
             self._services.engine.count_overrun()
             self._waiting.remove(loser)
-            self._settle(Verdict(loser.number, "queue_full"), 0)
+            self._tell(loser.number, False, "queue_full")
         self._arrived.set()
 
     def _one_too_many(self) -> Frame | None:
@@ -75,6 +87,9 @@ class Intake:
         engine = self._services.engine
         while True:
             while self._waiting:
+                if not await self._may_film():
+                    self._refuse()
+                    continue
                 frame = self._waiting.popleft()
                 await self._loop.run_in_executor(
                     self._services.waiting, engine.offer, frame, self._done, self._wanted
@@ -89,26 +104,49 @@ class Intake:
             self._judged.clear()
             await self._judged.wait()
 
+    def leave(self) -> None:
+        """The session ends: nothing more of it is begun, and another may be the camera."""
+        self._present = False
+        self._services.seat.leave(self._gate)
+
+    async def _may_film(self) -> bool:
+        return self._services.settings.takes_frames and await self._services.seat.take(self._gate)
+
+    def _refuse(self) -> None:
+        """Leave out the frames that wait here."""
+        if not self._was_refused:
+            self._was_refused = True
+            log.warning("frames of a second camera are left out: one makes the map")
+        while self._waiting:
+            self._services.counters.add("unseated_frames_total")
+            self._tell(self._waiting.popleft().number, False, UNSEATED)
+
     def _wanted(self) -> bool:
-        return self.present
+        return self._present
 
     def _done(self, verdict: Verdict) -> None:
         """The engine's answer, in a thread of the engine."""
-        if self.present:
+        if self._present:
             epoch = self._services.engine.epoch
             with contextlib.suppress(RuntimeError):  # the event loop has ended
                 self._loop.call_soon_threadsafe(self._settle, verdict, epoch)
 
     def _settle(self, verdict: Verdict, epoch: int) -> None:
-        """Tell the client what became of a frame."""
-        time_ns = self._open.pop(verdict.number, None)
-        self._judged.set()
-        if time_ns is None or not self.present:
-            return
-        if "ack" in self._wants:
-            milliseconds = {name: round(1e3 * s, 3) for name, s in verdict.seconds.items()}
-            ack = FrameAck(verdict.number, verdict.used, verdict.reason, milliseconds)
-            self._outbox.acknowledge(ack)
-        if verdict.pose is not None and "pose" in self._wants:
+        """Tell the client what became of a frame in the engine."""
+        milliseconds = {name: round(1e3 * s, 3) for name, s in verdict.seconds.items()}
+        time_ns = self._tell(verdict.number, verdict.used, verdict.reason, milliseconds)
+        if time_ns is not None and verdict.pose is not None and "pose" in self._wants:
             numbers = tuple(map(float, verdict.pose.ravel()))
             self._outbox.reply(Pose(verdict.number, time_ns, epoch, numbers))
+
+    def _tell(
+        self, number: int, used: bool, reason: str, milliseconds: Mapping[str, float] | None = None
+    ) -> int | None:
+        """Close the account of a frame; its time, None if nobody waits for that any more."""
+        time_ns = self._open.pop(number, None)
+        self._judged.set()
+        if time_ns is None or not self._present:
+            return None
+        if "ack" in self._wants:
+            self._outbox.acknowledge(FrameAck(number, used, reason, milliseconds or {}))
+        return time_ns

@@ -18,6 +18,7 @@ from ffsplat.stream.server.feed import Feed
 from ffsplat.stream.server.settings import ServerSettings
 
 if TYPE_CHECKING:
+    from ffsplat.stream.server.seat import Seat
     from ffsplat.stream.server.session import Session
 
 
@@ -101,6 +102,7 @@ class Services:
     settings: ServerSettings
     tokens: Tokens | None
     counters: Counters
+    seat: "Seat"
     workers: ThreadPoolExecutor
     waiting: ThreadPoolExecutor
     name: str = field(default_factory=lambda: secrets.token_hex(8))

@@ -162,7 +162,7 @@ class Session:
         outbox.reply(Welcome(self.id, services.name, feed.number, is_resumed, limits))
         self._outbox = outbox
         self._connection.protocol.max_message_size = HEADER.size + settings.max_frame_bytes
-        intake = Intake(services, outbox, hello)
+        intake = Intake(services, outbox, hello, self._connection)
         questions = Questions(services, outbox, intake)
         feed.listeners.add(outbox.wake)
         try:
@@ -174,7 +174,7 @@ class Session:
             )
         finally:
             feed.listeners.discard(outbox.wake)
-            intake.present = False
+            intake.leave()
             questions.cancel()
 
     def _place(self, hello: Hello) -> tuple[int | None, bool]:

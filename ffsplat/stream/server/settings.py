@@ -29,6 +29,8 @@ class ServerSettings:
 
     Deltas of the last `ring_seconds` are kept for clients that come back, in `max_ring_bytes`; one
     that is further behind than `max_behind_bytes` gets a snapshot instead.
+
+    A map that is made of another source `takes_frames` from no client.
     """
 
     host: str = "127.0.0.1"
@@ -53,12 +55,17 @@ class ServerSettings:
     max_behind_bytes: int = 16 * MIB
     ring_seconds: float = 60.0
     max_ring_bytes: int = 64 * MIB
+    takes_frames: bool = True
 
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65535:
             raise UsageError(f"{self.port} is no port", "--port takes 0 to 65535; 0: a free one")
         for name, value in vars(self).items():
-            if isinstance(value, int | float) and name != "port" and not value > 0:
+            if (
+                name not in ("port", "takes_frames")
+                and isinstance(value, int | float)
+                and not value > 0
+            ):
                 raise UsageError(f"{name} of a server is {value}, not positive")
         if (self.tls_cert is None) != (self.tls_key is None):
             raise UsageError("TLS needs a certificate and its key", "give --tls-cert and --tls-key")

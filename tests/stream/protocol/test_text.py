@@ -18,6 +18,7 @@ from ffsplat.stream.protocol.control import parse_client, parse_server
 from ffsplat.stream.protocol.tensors import DTYPES
 from ffsplat.stream.replica import replica
 from ffsplat.stream.replica.replica import Replica
+from ffsplat.stream.server.intake import UNSEATED
 
 TEXT = Path(document.__file__).with_name("PROTOCOL.md").read_text("utf-8")
 FRAME, DELTA = (bytes.fromhex(block) for block in re.findall(r"```hex\n(.*?)```", TEXT, re.DOTALL))
@@ -109,7 +110,7 @@ def test_fields_are_those_of_the_code():
 
 
 def test_words_are_those_of_the_code():
-    for word in (*USED, *DROPPED):
+    for word in (*USED, *DROPPED, UNSEATED):
         assert f'"{word}"' in TEXT
     codes = {
         value for name, value in vars(errors).items() if name.isupper() and isinstance(value, int)
