@@ -52,7 +52,7 @@ def step_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--remove", is_flag=True, help="Take it away; what it hid stays a hole."),
         click.option("--extract", is_flag=True, help="Keep it alone."),
         click.option("--recolor", metavar="COLOR", **many,
-                     help="Paint it, such as #a0522d or brown; its shading stays."),
+                     help="Paint it, such as brown, navy or a0522d; its shading stays."),
         click.option("--hue", metavar="DEGREES", type=float, **many, help="Turn its hue."),
         click.option("--move", metavar="X,Y,Z", **vector, help="Shift it, in world units."),
         click.option("--turn", metavar="X,Y,Z", **vector,

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Float64
+from PIL import ImageColor
 
 from ffsplat.color_names import EXAMPLES
 from ffsplat.errors import UsageError
@@ -20,6 +21,9 @@ LUMA = np.array([0.299, 0.587, 0.114])
 
 DARKEST = 0.02
 """Grey value below which a thing counts as black, whose shading says nothing."""
+
+_HEX = re.compile(r"[0-9a-f]{3}|[0-9a-f]{6}")
+"""A colour without "#", which a shell takes for a comment."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,16 +77,22 @@ class ShiftHue:
 
 
 def color_of(text: str) -> tuple[float, float, float]:
-    """The sRGB colour that "#a0522d" or a basic colour term such as "brown" stands for.
+    """The sRGB colour that "#a0522d", "a0522d", "#a52", or a colour of CSS by name stands for.
 
-    Raises UsageError for anything else.
+    The eleven basic terms are what queries call so: CSS has a "brown" that people call red.
+    Raises UsageError for anything else, and for a colour with an opacity.
     """
-    code = EXAMPLES[text.lower()][0] if text.lower() in EXAMPLES else text.removeprefix("#")
-    if not re.fullmatch(r"[0-9a-fA-F]{6}", code):
+    name = text.strip().lower()
+    known = f"#{EXAMPLES[name][0]}" if name in EXAMPLES else name
+    try:
+        parts = ImageColor.getrgb(f"#{known}" if _HEX.fullmatch(known) else known)
+    except ValueError:
+        parts = ()
+    if len(parts) != 3 or not all(0 <= part <= 255 for part in parts):
         raise UsageError(
-            f"unknown colour {text!r}", f"give such as #a0522d, or one of {', '.join(EXAMPLES)}"
+            f"unknown colour {text!r:.80}", "give such as a0522d, or a name such as brown or navy"
         )
-    red, green, blue = bytes.fromhex(code)
+    red, green, blue = parts
     return red / 255, green / 255, blue / 255
 
 

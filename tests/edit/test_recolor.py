@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from small_room import small_room
 
+from ffsplat.color_names import BASIC_COLORS, nearest_basic_color
 from ffsplat.edit import Recolor, ShiftHue, color_of
 from ffsplat.errors import UsageError
 from ffsplat.render.spherical import sh_colors
@@ -97,9 +98,21 @@ def test_only_colours_of_chosen_gaussians_change(operation):
 def test_colours_have_names_and_codes():
     assert color_of("#a0522d") == color_of("A0522D") == SIENNA
     assert color_of("Red") == (0xE5 / 255, 0, 0)
-    for text in ("", "#a0522", "#a0522dd", "reddish", "#gg0000"):
-        with pytest.raises(UsageError, match="unknown colour"):
-            color_of(text)
+    assert color_of("rebeccapurple") == color_of("#639") == color_of("639") == (0.4, 0.2, 0.6)
+    assert color_of(" Navy ") == color_of("rgb(0, 0, 128)") == (0, 0, 128 / 255)
+    for term in BASIC_COLORS:
+        assert BASIC_COLORS[nearest_basic_color(np.array([color_of(term)], np.float32))[0]] == term
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "#", "#a0522", "#a0522dd", "reddish", "#gg0000", "#a0522d80", "#abcd", "rgba(1,2,3,4)",
+     "rgb(300,0,0)", "hsl(0,200%,50%)", "light blue", "\u0661", "red\n#", "a" * 10_000],
+)  # fmt: skip
+def test_what_is_no_colour_is_refused(text):
+    with pytest.raises(UsageError, match="unknown colour") as caught:
+        color_of(text)
+    assert len(str(caught.value)) < 120
 
 
 @pytest.mark.parametrize("color", [(1.1, 0, 0), (0, 0), (float("nan"), 0, 0)])
