@@ -105,11 +105,12 @@ class SceneOutput:
         from ffsplat.io import check_output
         from ffsplat.io.folder import check_folder
 
+        if self.row.is_folder(self.path):
+            names = (*self.row.members, *self.row.beside) if self.row.suffixes else ()
+            check_folder(self.path, names, self.overwrite)
+            return
         for path in self.files:
-            if self.row.suffixes:
-                check_output(path, self.overwrite)
-            else:
-                check_folder(path, ())
+            check_output(path, self.overwrite)
 
     def write(self, scene: "Scene") -> list[Path]:
         """Write the scene; the files that were written."""

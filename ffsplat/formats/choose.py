@@ -147,6 +147,8 @@ def write_scene(
 def output_files(path: str | Path, format_: Format, **options: Any) -> list[Path]:
     """The files that `write_scene` may write for a path, the scene first; a folder as such."""
     path = Path(path)
+    if format_.is_folder(path):
+        return [path]
     if format_.sidecar and options.get("ply_profile", "ffsplat") == "ffsplat":
         return [path, sidecar_path(path)]
     return [path, *(path.with_name(name) for name in format_.beside)]

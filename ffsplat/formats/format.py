@@ -3,6 +3,7 @@
 import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import ModuleType
 
 RANGES = {
@@ -74,6 +75,11 @@ class Format:
     beside: tuple[str, ...] = ()
     options: tuple[Option, ...] = ()
     source: str = ""
+
+    def is_folder(self, path: Path) -> bool:
+        """Whether what is written there is a folder: always, or where files have another ending."""
+        endings = tuple(Path(suffix).suffix for suffix in self.suffixes)
+        return not endings or (bool(self.members) and not path.name.lower().endswith(endings))
 
     def load(self) -> ModuleType:
         """The module that reads and writes this format."""

@@ -17,11 +17,12 @@ from ffsplat.errors import SceneFileError
 from ffsplat.formats.cameras import cameras_of
 from ffsplat.formats.points import FAR, ply_bytes, points_of, read_points, small_gaussians
 from ffsplat.io.atomic import atomic_outputs
+from ffsplat.io.folder import atomic_folder
 from ffsplat.io.text import OPENGL, matrix, read_object
 from ffsplat.types import Cameras, Scene
 
-POINTS = "sparse_pc.ply"
-"""What nerfstudio's own tools call the file of points."""
+CAMERAS, POINTS = "transforms.json", "sparse_pc.ply"
+"""What nerfstudio's own tools call both files."""
 
 LENS = ("w", "h", "fl_x", "fl_y", "cx", "cy")
 DISTORTION = ("k1", "k2", "k3", "k4", "p1", "p2")
@@ -38,8 +39,9 @@ def write(
 ) -> None:
     """Write the scene's cameras as JSON, and its Gaussians from `min_opacity` on as points.
 
-    The photos are named as the cameras are; put the file where these names lead to them. Raises
-    UsageError without cameras, OutputError as `atomic_outputs`.
+    `path` is the JSON file or, of any other name, the folder of both files. The photos are named as
+    the cameras are; put the file where these names lead to them. Raises UsageError without cameras,
+    OutputError as `atomic_outputs` and `atomic_folder`.
     """
     path = Path(path)
     posed = cameras_of(scene)
@@ -58,8 +60,14 @@ def write(
     }
     text = json.dumps(content, indent=1, allow_nan=False).encode() + b"\n"
     points = ply_bytes(points_of(scene, min_opacity))
+    size = len(text) + len(points)
+    if path.suffix.lower() != ".json":
+        with atomic_folder(path, (POINTS, CAMERAS), overwrite, size) as folder:
+            (folder / POINTS).write_bytes(points)
+            (folder / CAMERAS).write_bytes(text)
+        return
     outputs = [path.with_name(POINTS), path]
-    with atomic_outputs(outputs, overwrite, len(text) + len(points)) as (points_file, file):
+    with atomic_outputs(outputs, overwrite, size) as (points_file, file):
         points_file.write(points)
         file.write(text)
 
@@ -71,7 +79,7 @@ def read(path: str | Path) -> Scene:
     for lenses with distortion, and without points.
     """
     path = Path(path)
-    path = path / "transforms.json" if path.is_dir() else path
+    path = path / CAMERAS if path.is_dir() else path
     content = read_object(path)
     cameras = _cameras(content, path)
     name = content.get("ply_file_path")

@@ -173,7 +173,7 @@ FORMATS = _rows(
     ),
     Format(
         name="nerfstudio",
-        summary="cameras of nerfstudio, with points beside them",
+        summary="cameras of nerfstudio, with points beside them; also a folder of both",
         suffixes=("transforms.json",),
         module="ffsplat.formats.nerfstudio",
         members=("transforms.json",),

@@ -21,7 +21,7 @@ def test_says_in_one_line_what_is_lost(scene_file, tmp_path):
     assert outcome.err == (
         "note: spz does not carry codes, the codebook, instances, model and licence, "
         "precision beyond 24-bit positions, 8-bit colours and scales, 10-bit rotations, 4-bit SH\n"
-        f"wrote {tmp_path / 'room.spz'} (of 1000 Gaussians)\n"
+        f"wrote {tmp_path / 'room.spz'} (1,000 Gaussians)\n"
     )
     assert run("convert", scene_file, tmp_path / "a.spz", "--quiet").err == ""
 
@@ -96,6 +96,18 @@ def test_formats_by_name(scene_file, tmp_path):
     assert unknown.code == 2
     assert unknown.err.startswith("error: no format is known for the name a.xyz\nhint: give --to")
     assert run("convert", scene_file, tmp_path / "a.ply", "--to", "usdz").code == 2
+
+
+def test_a_bare_name_is_the_folder_of_a_nerfstudio_scene(scene_file, tmp_path):
+    studio, cameras = tmp_path / "studio", tmp_path / "cameras.json"
+    write_cameras(two_cameras(), cameras)
+    to = ("convert", scene_file, studio, "--to", "nerfstudio", "--cameras", cameras)
+    assert run(*to).code == 0
+    assert {path.name for path in studio.iterdir()} == {"transforms.json", "sparse_pc.ply"}
+    back = run("convert", studio, tmp_path / "back.ply", "--json")
+    assert 0 < json.loads(back.out)["gaussians"] <= 1000
+    again = run("convert", "no such scene", *to[2:])
+    assert (again.code, "transforms.json already exists" in again.err) == (5, True)
 
 
 def test_an_existing_file_is_found_before_the_scene_is_read(tmp_path):

@@ -216,8 +216,7 @@ def _all_rest(sh: np.ndarray, value: float) -> np.ndarray:
 def test_folders_are_known_by_what_lies_in_them(tmp_path):
     scene = small_scene()
     write_scene(scene, tmp_path / "model", format_="colmap", tracks=False)
-    (tmp_path / "studio").mkdir()
-    write_scene(scene, tmp_path / "studio" / "transforms.json")
+    write_scene(scene, tmp_path / "studio", format_="nerfstudio")
     for folder, format_ in (("model", "colmap"), ("studio", "nerfstudio")):
         assert format_to_read(tmp_path / folder).name == format_
         assert read_scene(tmp_path / folder).cameras.names == scene.cameras.names

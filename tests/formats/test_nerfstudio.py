@@ -116,6 +116,17 @@ def test_hostile_poses_and_sizes_are_refused(file, tmp_path):
             read(path)
 
 
+def test_a_name_that_is_no_json_is_that_of_a_folder_of_both(room, file, tmp_path):
+    for folder in (tmp_path / "new", tmp_path / "old.v2"):
+        write(room, folder, overwrite=folder.exists())
+        for name in ("transforms.json", "sparse_pc.ply"):
+            assert (folder / name).read_bytes() == (file.parent / name).read_bytes()
+        with pytest.raises(OutputError, match="already exists"):
+            write(room, folder)
+    write(room, tmp_path / "new", overwrite=True)
+    assert {path.name for path in tmp_path.iterdir()} == {"new", "old.v2"}
+
+
 def test_nothing_is_overwritten(room, file, tmp_path):
     (tmp_path / "sparse_pc.ply").write_text("mine")
     with pytest.raises(OutputError, match="already exists"):
