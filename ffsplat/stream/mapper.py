@@ -23,16 +23,14 @@ from ffsplat.stream.clock import Clock
 from ffsplat.stream.delta import FramePoses, MapDelta
 from ffsplat.stream.frame import Dropped, Verdict
 from ffsplat.stream.given import is_intrinsics, is_pose
-from ffsplat.stream.graph.warm import warm_up as warm_up_graph
-from ffsplat.stream.keyframes import Keyframe, sight_distances
-from ffsplat.stream.map import SplatMap, warm_up
+from ffsplat.stream.keyframes import Keyframe
+from ffsplat.stream.map import SplatMap
 from ffsplat.stream.map.meeting import Meeting, meet
-from ffsplat.stream.moving import moving_pixels
+from ffsplat.stream.novelty import at_rest, is_new
 from ffsplat.stream.outlet import Outlet, scene_of
 from ffsplat.stream.placing import DOUBT, Tie, lay, surest, ties
 from ffsplat.stream.predictor import Predictor
 from ffsplat.stream.quality import FrameCheck
-from ffsplat.stream.resize import is_pillows
 from ffsplat.stream.revisits import (
     Revisits,
     first_placed,
@@ -43,22 +41,17 @@ from ffsplat.stream.revisits import (
 from ffsplat.stream.settings import MapperSettings
 from ffsplat.stream.state import load_state, save_state
 from ffsplat.stream.trajectory import Trajectory
+from ffsplat.stream.warm import warm_up
 from ffsplat.stream.window import Arrival, Window, as_arrival, is_finite, see
 from ffsplat.types import Scene
 
 PATIENCE = 10
 """Frames in a row that may be lost; the next one is believed."""
 
-APART = 0.5
-"""Sight distance from all keyframes, over the depth, from which a frame is one in any case."""
-
 MOVING = 0.5
 """Share of a frame that may contradict what keyframes show; with more it is left out."""
 
 SIZES = "splats", "submaps", "keyframes", "loops"
-
-WARM_SPLATS = 100_000
-"""Room of the map that is thrown away after warming up."""
 
 
 class Mapper:
@@ -86,23 +79,8 @@ class Mapper:
         return self.atlas.submaps.epoch if self.atlas else 0
 
     def warm(self) -> None:
-        """Send pictures through everything, so that no frame finds anything not compiled.
-
-        The map does not change.
-        """
-        learnt = self.predictor.state()
-        every = replace(self.settings, max_splats=WARM_SPLATS, overlap=2.0, believe=True)
-        spare = Mapper(self.predictor, every)
-        shape = (3 * self.resolution // 4, self.resolution, 3)
-        noise = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-        for step in range(self.settings.window + 1):
-            spare.add(np.roll(noise, step * self.resolution // 16, axis=1), 0)
-            spare.revisits.candidate = 0  # the next window asks: is it the first place again?
-        spare.take_delta()
-        warm_up()
-        warm_up_graph()
-        is_pillows((4, 4), (2, 2))
-        self.predictor.restore(learnt)
+        """Have everything compiled that a frame may need; the map does not change."""
+        warm_up(self)
 
     def add(
         self,
@@ -114,13 +92,15 @@ class Mapper:
         number: int | None = None,
         size: tuple[int, int] | None = None,
         cancelled: Callable[[], bool] = lambda: False,
+        tell: Callable[[Verdict], None] = lambda verdict: None,
     ) -> Verdict:
         """Place a frame (sRGB), and fuse it if it is a keyframe.
 
         `time_ns` is now unless given, `number` one more than the last; `pose` is world_from_camera
         in a world of the sender. `size` (width, height) is that of the picture as it was sent, if
         `image` is a smaller version; `intrinsics` is in its pixels. `cancelled` is asked after the
-        network: if true, the map stays as it was ("timeout"). Raises what the network raises.
+        network: if true, the map stays as it was ("timeout"). `tell` is called with the verdict
+        once the pose is known, before the map takes the frame in. Raises what the network raises.
         """
         number = self._last + 1 if number is None else number
         self._last = max(self._last, number)
@@ -136,13 +116,14 @@ class Mapper:
             return Verdict(number, reason, seconds=clock.seconds)
         given = None if pose is None else pose.astype(np.float64)
         when = time.time_ns() if time_ns is None else time_ns
-        return self.add_together([Arrival(number, when, picture, given)], cancelled, clock)[0]
+        return self.add_together([Arrival(number, when, picture, given)], cancelled, clock, tell)[0]
 
     def add_together(
         self,
         arrivals: Sequence[Arrival],
         cancelled: Callable[[], bool] = lambda: False,
         clock: Clock | None = None,
+        tell: Callable[[Verdict], None] = lambda verdict: None,
     ) -> list[Verdict]:
         """Place several frames by one window; at least one view of it is left for keyframes.
 
@@ -169,7 +150,7 @@ class Mapper:
             return [Verdict(one.number, reason, seconds=clock.seconds) for one in arrivals]
         if starting:
             return self._start(window, arrivals, clock)
-        return self._go_on(window, arrivals, clock)
+        return self._go_on(window, arrivals, clock, tell)
 
     def _past(self, arrivals: Sequence[Arrival]) -> list[Keyframe]:
         """The keyframes of the next window: near ones, then perhaps one that closes a loop."""
@@ -179,18 +160,16 @@ class Mapper:
         candidate = self.revisits.candidate
         if candidate is not None and (candidate not in self.atlas.keyframes or room < 2):
             candidate = self.revisits.candidate = None
-        guess, count = self._guess(arrivals[0]), room - (candidate is not None)
+        guess, count = self._guess(arrivals[0].given), room - (candidate is not None)
         latest = [self.atlas.latest] if self.atlas.latest is not None and count > 1 else []
         near = self.atlas.near(guess, count - len(latest), candidate)
         back = [] if candidate is None else [self.atlas.keyframes[candidate]]
         return [*near, *latest, *back]
 
-    def _guess(self, arrival: Arrival) -> Float64[np.ndarray, "4 4"]:
+    def _guess(self, given: Float64[np.ndarray, "4 4"] | None) -> Float64[np.ndarray, "4 4"]:
         """Where a frame was probably taken: where its sender says, or where the last one was."""
         assert self.atlas is not None
-        if self.anchored and arrival.given is not None:
-            return arrival.given
-        return self.atlas.last_pose()
+        return given if self.anchored and given is not None else self.atlas.last_pose()
 
     def _laid(self, window: Window, arrivals: Sequence[Arrival], clock: Clock) -> Window | None:
         """The window where it lies in the map, None if nothing proves that."""
@@ -236,7 +215,7 @@ class Mapper:
         rows = list(range(first))
         for row in range(first, len(every)):
             meeting = meet(window.prediction, window.kept, row, rows)
-            if self._is_new(window, row, meeting, rows):
+            if is_new(window, row, meeting, rows, self.settings.overlap):
                 rows.append(row)
         chosen, lies = set(rows[first:]), dict.fromkeys(range(len(every)), window.placed.similarity)
         if chosen:
@@ -252,15 +231,23 @@ class Mapper:
                 known.append(self._insert(window, row, every[row], meeting, known, lies[row]))
             if self.anchored:
                 self.atlas.stand_as_given()
-        return [
-            self._done(window, row, arrival, row in chosen, lies[row], clock)
-            for row, arrival in enumerate(arrivals, first)
-        ]
+        verdicts = []
+        for row, arrival in enumerate(arrivals, first):
+            verdict = self._verdict(window, row, arrival, row in chosen, lies[row], clock)
+            self._record(window, row, arrival, verdict)
+            verdicts.append(_timed(verdict, clock))
+        return verdicts
 
     def _cell(self, window: Window) -> float:
         return self.settings.coarse * window.placed.similarity.scale * window.footprint()
 
-    def _go_on(self, window: Window, arrivals: Sequence[Arrival], clock: Clock) -> list[Verdict]:
+    def _go_on(
+        self,
+        window: Window,
+        arrivals: Sequence[Arrival],
+        clock: Clock,
+        tell: Callable[[Verdict], None],
+    ) -> list[Verdict]:
         """Place new frames beside keyframes that stay; those that show enough become some."""
         assert self.atlas is not None
         first = len(window.past)
@@ -274,44 +261,32 @@ class Mapper:
         verdicts = []
         for row, arrival in enumerate(arrivals, first):
             meeting = meet(window.prediction, window.kept, row, rows)
-            new = self._is_new(window, row, meeting, rows)
-            similarity = self._similarity(window, row, arrival, known)
+            new = is_new(window, row, meeting, rows, self.settings.overlap)
             if new:
-                meeting, share = self._still(window, row, rows, meeting)
+                meeting, share = at_rest(window, row, rows, meeting)
                 if share > MOVING and not self.settings.believe:
-                    verdicts.append(Verdict(arrival.number, "moving", seconds=clock.seconds))
+                    verdicts.append(_timed(Verdict(arrival.number, "moving"), clock))
                     continue
-                clock.stop("place")
-                keyframe = self._insert(window, row, arrival, meeting, known, similarity)
-                clock.stop("fuse")
-                rows, known = [*rows, row], [*known, keyframe]
+            similarity = self._similarity(window, row, arrival, known)
+            verdict = self._verdict(window, row, arrival, new, similarity, clock)
+            tell(verdict)
+            if new:
+                rows.append(row)
+                known.append(self._insert(window, row, arrival, meeting, known, similarity))
             else:
                 self.atlas.track(window, row, arrival, similarity, self.anchored)
-            verdicts.append(self._done(window, row, arrival, new, similarity, clock))
+            self._record(window, row, arrival, verdict)
             if new:
-                self.anchored = self.anchored or take_senders_world(self.atlas)
-                if self.settings.loops and not self.anchored:
-                    self.revisits.choose(self.atlas, known)
+                self._correct(known)
+            verdicts.append(_timed(verdict, clock))
         return verdicts
 
-    def _is_new(self, window: Window, row: int, meeting: Meeting, rows: Sequence[int]) -> bool:
-        """Whether a view shows enough that no keyframe of the window does."""
-        if not rows or meeting.known < self.settings.overlap:
-            return True
-        poses = window.prediction.world_from_camera[0, [row, *rows]].double().numpy()
-        middle = window.middle(row)
-        apart = sight_distances(poses[:1], poses[1:], np.array([middle]))
-        return bool(apart.min() > APART * middle)
-
-    def _still(
-        self, window: Window, row: int, rows: Sequence[int], meeting: Meeting
-    ) -> tuple[Meeting, float]:
-        """The meeting without pixels of what moved, and how much of the view these are."""
-        moving = moving_pixels(
-            window.prediction, row, list(rows), window.views.pixels, window.views.valid
-        ).ravel()
-        share = float(moving.sum() / max(1, window.views.valid[row].sum()))
-        return replace(meeting, kept=meeting.kept & ~moving), share
+    def _correct(self, known: Sequence[Keyframe]) -> None:
+        """Let a new keyframe, the last of a window, tell where the map lies, or close a loop."""
+        assert self.atlas is not None
+        self.anchored = self.anchored or take_senders_world(self.atlas)
+        if self.settings.loops and not self.anchored:
+            self.revisits.choose(self.atlas, known)
 
     def _similarity(
         self, window: Window, row: int, arrival: Arrival, known: Sequence[Keyframe]
@@ -344,17 +319,21 @@ class Mapper:
             window, row, arrival, meeting, known, similarity, self.codebook, meaning, self.anchored
         )
 
-    def _done(
+    def _verdict(
         self, window: Window, row: int, arrival: Arrival, keyframe: bool,
         similarity: Similarity, clock: Clock,
     ) -> Verdict:  # fmt: skip
-        assert self.atlas is not None
         pose = similarity.poses(window.local_pose(row)[None])[0]
-        intrinsics = window.prediction.intrinsics[0, row].float().numpy()
-        self.atlas.record(arrival, pose, intrinsics, keyframe)
-        clock.stop("fuse" if keyframe else "place")
+        clock.stop("place")
         reason = "keyframe" if keyframe else "tracked"
         return Verdict(arrival.number, reason, pose, dict(clock.seconds))
+
+    def _record(self, window: Window, row: int, arrival: Arrival, verdict: Verdict) -> None:
+        """Add a frame that was placed to the way."""
+        assert self.atlas is not None
+        assert verdict.pose is not None
+        intrinsics = window.prediction.intrinsics[0, row].float().numpy()
+        self.atlas.record(arrival, verdict.pose, intrinsics, verdict.reason == "keyframe")
 
     def finish(self) -> None:
         """Bring to its end what the next frames would: the correction by a loop just closed."""
@@ -397,3 +376,9 @@ class Mapper:
             return dict.fromkeys(SIZES, 0)
         sizes = self.atlas.count(), len(self.atlas.submaps.poses), len(self.atlas.keyframes)
         return dict(zip(SIZES, (*sizes, self.revisits.closed), strict=True))
+
+
+def _timed(verdict: Verdict, clock: Clock) -> Verdict:
+    """A verdict with all that its frame took."""
+    clock.stop("fuse" if verdict.used else "place")
+    return replace(verdict, seconds=dict(clock.seconds))

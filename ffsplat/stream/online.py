@@ -33,12 +33,15 @@ class OnlineMapper(Protocol):
         number: int | None = None,
         size: tuple[int, int] | None = None,
         cancelled: Callable[[], bool] = lambda: False,
+        tell: Callable[[Verdict], None] = lambda verdict: None,
     ) -> Verdict:
         """Place a frame, and fuse it if it is a keyframe.
 
         `size` (width, height) is that of the picture as it was sent, if `image` is a smaller
         version; `intrinsics` is in its pixels. `cancelled` is asked after the network: if true, the
-        map stays as it was ("timeout"). Raises what the network raises.
+        map stays as it was ("timeout"). `tell` may be called with the verdict, once, before the map
+        takes the frame in: who waits for the pose need not wait for that. What is returned is the
+        same with all that was done. Raises what the network raises.
         """
         ...
 

@@ -35,7 +35,9 @@ class Revisits:
     `candidate` is the number of a keyframe that goes through the network with the next frame.
     """
 
-    def __init__(self):
+    def __init__(self, logs: bool = True):
+        """Nothing is known to come back yet; `logs` says whether loops are logged."""
+        self.logs = logs
         self.candidate: int | None = None
         self.pause = 0
         self.closed = 0
@@ -68,8 +70,9 @@ class Revisits:
         if atlas is None or self.proof is None:
             return
         loop, self.proof = self.proof.result(), None
-        submaps = atlas.submaps
-        if submaps.take_loop(loop):
+        if atlas.submaps.take_loop(loop):
+            if self.logs:
+                _log.info("closed a %s", loop)
             self.closed += 1
             self.pause, self.candidate = PAUSE - 1, None
 
@@ -88,7 +91,6 @@ def prove_loop(
     by_old = lay(window, [Tie(old_row, evidence.likeness, apart=0.0)], submaps)
     moved = by_old.similarity @ window.placed.similarity.inverse()
     depth = by_old.similarity.scale * window.middle(row)
-    _log.info("loop from %d to %d: %s", old.number, current, evidence)
     return Loop(old.submap, current, moved, depth, by_old.agreement, epoch)
 
 

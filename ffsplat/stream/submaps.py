@@ -75,6 +75,9 @@ class Loop:
     agreement: float
     epoch: int
 
+    def __str__(self) -> str:
+        return f"loop from submap {self.old} to {self.new}, {self.agreement:.0%} sure"
+
 
 class Submaps:
     """World poses of the submaps of one map, with their pose graph."""

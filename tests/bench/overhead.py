@@ -62,6 +62,23 @@ class Nothing(StandIn):
         return replace(super().add(*arguments, **more), seconds={})
 
 
+class Noted:
+    """A mapper of whose frames the time is kept that they took after their verdict was told."""
+
+    def __init__(self, mapper: OnlineMapper):
+        self.mapper = mapper
+        self.fuse: dict[int, float] = {}
+        """Seconds by number of the frame."""
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.mapper, name)
+
+    def add(self, *arguments, **more) -> Verdict:
+        verdict = self.mapper.add(*arguments, **more)
+        self.fuse[verdict.number] = verdict.seconds.get("fuse", 0.0)
+        return verdict
+
+
 def overhead(
     mapper: OnlineMapper, jpegs: Sequence[bytes], hz: float, seconds: float
 ) -> dict[str, float | dict[str, float]]:
@@ -69,13 +86,15 @@ def overhead(
 
     "overhead" is from `offer` to the verdict less the seconds of the network that the mapper
     states; it holds the waiting for frames before it, their network too. "own" is the sum of the
-    frame's stages without network and queue. The stages have their own percentiles; "publish" comes
-    after the verdict. Frames that were dropped before the worker had them are only counted. "cpu"
-    is the processor time of the whole process for each frame, the network's too: what joins the map
+    frame's stages up to the verdict without network and queue, "whole" that and "fuse", in which
+    the map takes the frame in afterwards. The stages have their own percentiles; "publish" comes
+    last. Frames that were dropped before the worker had them are only counted. "cpu" is the
+    processor time of the whole process for each frame, the network's too: what joins the map
     beside the next frame counts here, and as "fuse" only where that waits for it.
     """
     pause_less()  # as `ffsplat stream` does
-    engine = Engine(mapper, EngineSettings())
+    noted = Noted(mapper)
+    engine = Engine(noted, EngineSettings())
     engine.subscribe(lambda delta: None)
     engine.start()
     Clocked(engine).run(jpegs, hz, range(WARM_UP))
@@ -86,29 +105,30 @@ def overhead(
     cpu = time.process_time() - before
     publish = engine.latency()["publish"]
     engine.stop()
-    stages = sorted({name for verdict in clocked.verdicts for name in verdict.seconds})
-    durations = {
-        name: [one.seconds[name] for one in clocked.verdicts if name in one.seconds]
-        for name in stages
-    }
+    worked = [one for one in clocked.verdicts if "decode" in one.seconds]
+    own = [own_seconds(one) for one in worked]
+    fuse = [noted.fuse.get(one.number, 0.0) for one in worked]
+    stages = sorted({name for verdict in worked for name in verdict.seconds} - {"fuse"})
     return {
         "frames": len(clocked.verdicts),
         "used": sum(verdict.used for verdict in clocked.verdicts),
         "cpu": 1000 * cpu / max(1, len(clocked.verdicts)),
         "overhead": percentiles(clocked.beyond),
-        "own": percentiles(
-            [own_seconds(one) for one in clocked.verdicts if "decode" in one.seconds]
-        ),
-        **{name: percentiles(values) for name, values in durations.items()},
+        "own": percentiles(own),
+        "whole": percentiles([sum(pair) for pair in zip(own, fuse, strict=True)]),
+        **{
+            name: percentiles([one.seconds[name] for one in worked if name in one.seconds])
+            for name in stages
+        },
+        "fuse": percentiles(fuse),
         "publish": {name: 1000 * getattr(publish, name) for name in PERCENTS},
     }
 
 
 def own_seconds(verdict: Verdict) -> float:
-    """What was done for a frame, besides its network."""
-    return sum(
-        duration for stage, duration in verdict.seconds.items() if stage not in ("network", "queue")
-    )
+    """What was done for a frame up to its verdict, besides its network."""
+    skipped = ("network", "queue", "fuse")
+    return sum(value for stage, value in verdict.seconds.items() if stage not in skipped)
 
 
 def percentiles(seconds: Sequence[float]) -> dict[str, float]:

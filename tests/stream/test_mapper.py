@@ -190,6 +190,26 @@ def test_a_frame_that_took_too_long_leaves_no_trace():
     assert one.take_delta() is None
 
 
+def test_a_verdict_is_told_before_the_map_takes_the_frame_in():
+    one, told = mapper(), []
+
+    def tell(verdict):
+        told.append((verdict, len(one.atlas.keyframes), one.atlas.trajectory.added))
+
+    follow(one, stop=20)
+    for number in range(20, 60, 4):
+        frame = walk().frame(number)
+        last = one.add(frame.image, frame.time_ns, number=number, tell=tell)
+        verdict, keyframes, added = told.pop()
+        assert not told
+        assert (verdict.number, verdict.reason) == (number, last.reason)
+        assert np.array_equal(verdict.pose, last.pose)
+        assert len(one.atlas.keyframes) == keyframes + (last.reason == "keyframe")
+        assert one.atlas.trajectory.added == added + 1
+        assert "fuse" in last.seconds
+        assert "fuse" not in verdict.seconds
+
+
 def test_all_deltas_are_the_snapshot_and_the_scene():
     one, copy = mapper(Faults(turn=0.3, move=0.01, depth=0.03)), Replica(SMALL.max_splats)
     for start in range(0, 80, 4):

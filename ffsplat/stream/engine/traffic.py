@@ -174,11 +174,13 @@ class Traffic:
         return reached()
 
     def _owes(self, upto: int) -> bool:
-        """Whether one of the first `upto` frames has no verdict, or its callback is not through."""
+        """Whether one of the first `upto` frames has no verdict, or not all of it is done."""
         if any(turn <= upto for turn in self._untold):
             return True
-        in_work = self._current is not None and not self._current.settled
-        oldest = self._current if in_work else self._waiting.first
+        current = self._current
+        # Of one that the mapper has answered, the map still takes in what it brings.
+        in_work = current is not None and (current.answered or not current.settled)
+        oldest = current if in_work else self._waiting.first
         return oldest is not None and oldest.turn <= upto
 
     def counters(self) -> Counters:

@@ -30,7 +30,7 @@ class Ticket:
     """A frame on its way: who wants its verdict, and when it came by the monotonic clock.
 
     It was received as the `turn`-th of the stream.
-    `settled` turns true once, when the verdict is known; `answered` when the mapper has come back.
+    `settled` turns true once, when the verdict is known; `answered` when the mapper has told one.
     `wanted` says whether there is still somebody for whom it should be worked on.
     """
 

@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 
 from ffsplat.stream.decoding import Decoded, RefusedImage, decode, from_pixels
@@ -117,20 +117,15 @@ class Worker:
             self._fail(error, "the mapper could not be finished")
 
     def _process(self, ticket: Ticket) -> None:
-        """One frame's way, from the queue to its verdict."""
+        """One frame's way, from the queue into the map; its verdict is told on the way."""
         if not ticket.wanted():
             self._traffic.settle(ticket, Verdict(ticket.frame.number, "shutdown"))
             return
-        begun = time.monotonic()
-        verdict = self._attempt(ticket.frame, lambda: ticket.settled)
-        ticket.answered = True
-        seconds = {**verdict.seconds, "queue": begun - ticket.arrived}
-        self._publisher.note_change()
+        verdict = self._attempt(ticket)
+        if ticket.answered:
+            self._traffic.measure("fuse", verdict.seconds.get("fuse", 0.0))
+        self._settle(ticket, verdict)
         self._look_at_map()
-        if verdict.reason in FAILURES:
-            self._degrade()
-        # Whoever waits for the pose does not wait for what the map makes of the frame.
-        self._traffic.settle(ticket, replace(verdict, seconds=seconds))
         if self._publisher.due or (self._publisher.pending and self._traffic.flushing):
             self._publish()
         if self._checkpoints and verdict.used:
@@ -138,10 +133,14 @@ class Worker:
             if self._checkpoints.due:
                 self._checkpoints.save(self._mapper.save)
 
-    def _attempt(self, frame: Frame, cancelled: Callable[[], bool]) -> Verdict:
+    def _attempt(self, ticket: Ticket) -> Verdict:
         """What the mapper says of a frame, or why it could not say anything."""
-        begun = time.monotonic()
-        seconds: dict[str, float] = {}
+        frame, begun = ticket.frame, time.monotonic()
+        seconds = {"queue": begun - ticket.arrived}
+
+        def own(verdict: Verdict) -> Verdict:
+            return replace(verdict, number=frame.number, seconds={**verdict.seconds, **seconds})
+
         try:
             decoded = self._decode(frame)
             seconds["decode"] = time.monotonic() - begun
@@ -152,17 +151,26 @@ class Worker:
                 frame.intrinsics,
                 number=frame.number,
                 size=(decoded.width, decoded.height),
-                cancelled=cancelled,
+                cancelled=lambda: ticket.settled,
+                tell=lambda verdict: self._settle(ticket, own(verdict)),
             )
             if verdict.reason not in (*USED, *DROPPED):
                 raise ValueError(f"verdict {verdict.reason}")
         except RefusedImage as error:
-            return Verdict(frame.number, error.reason)
+            return own(Verdict(frame.number, error.reason))
         except Exception as error:  # noqa: BLE001 - a network may raise anything
             self._fail(error, "the mapper raised", frame=frame.number)
-            return Verdict(frame.number, "model_error", seconds=seconds)
+            return own(Verdict(frame.number, "model_error"))
         self.warm = True
-        return replace(verdict, number=frame.number, seconds={**verdict.seconds, **seconds})
+        return own(verdict)
+
+    def _settle(self, ticket: Ticket, verdict: Verdict) -> None:
+        """Tell a verdict, unless the frame has one: nobody waits longer than for the pose."""
+        ticket.answered = True
+        self._publisher.note_change()
+        if verdict.reason in FAILURES:
+            self._degrade()
+        self._traffic.settle(ticket, verdict)
 
     def _decode(self, frame: Frame) -> Decoded:
         resolution = self._mapper.resolution

@@ -10,7 +10,7 @@ import pytest
 from ffsplat.errors import UsageError
 from ffsplat.stream.engine.engine import Engine, EngineSettings
 from ffsplat.stream.engine.traffic import Traffic
-from ffsplat.stream.frame import Frame
+from ffsplat.stream.frame import Frame, Verdict
 from tests.stream.engine.busy import WAIT, busy
 from tests.stream.mappers import StandIn, Verdicts, frame, jpeg, picture
 
@@ -46,6 +46,45 @@ def test_a_verdict_tells_the_seconds_of_all_stages(run):
     latency = engine.latency()
     assert latency["network"].p50 == pytest.approx(0.002, rel=0.03)
     assert latency["total"].count == latency["publish"].count == 1
+
+
+class Early(StandIn):
+    """Tells the verdict at once; the map takes the frame in when it may, or cannot."""
+
+    def __init__(self, *answers):
+        super().__init__(answers)
+        self.may = threading.Event()
+
+    def add(self, *arguments, tell, **options):
+        tell(Verdict(options["number"], "keyframe", seconds={"place": 0.001}))
+        assert self.may.wait(WAIT)
+        return super().add(*arguments, **options)
+
+
+def test_nobody_waits_for_the_map_to_learn_a_verdict(run):
+    verdicts, mapper = Verdicts(), Early()
+    engine = run(mapper)
+    engine.offer(frame(0), verdicts)
+    (verdict,) = verdicts.wait(1)
+    assert verdict.reason == "keyframe"
+    assert set(verdict.seconds) == {"decode", "queue", "place"}
+    assert engine.counters().queued == 0
+    assert not engine.flush(0.05)  # the map has it not yet
+    mapper.may.set()
+    assert engine.flush(WAIT)
+    assert mapper.keyframes == 1
+    assert len(verdicts.all) == 1
+    assert engine.latency()["fuse"].p50 == pytest.approx(0.001, rel=0.03)
+
+
+def test_a_verdict_that_was_told_stands_if_the_map_then_fails(run):
+    verdicts, mapper = Verdicts(), Early(RuntimeError("no room"))
+    mapper.may.set()
+    engine = run(mapper)
+    engine.offer(frame(0), verdicts)
+    assert engine.flush(WAIT)
+    assert verdicts.reasons == {0: "keyframe"}
+    assert engine.degraded
 
 
 def test_the_mapper_gets_the_picture_at_a_useful_size_with_its_intrinsics(run):
