@@ -277,6 +277,11 @@ def plural_of(term: str) -> str:
     return head + space + plural
 
 
+def counted(count: int, term: str) -> str:
+    """So many of a thing, in words: "1 match", "2,000 matches"."""
+    return f"{count:,} {term if count == 1 else plural_of(term)}"
+
+
 def _unknown_word(words: Sequence[str]) -> UnknownWord:
     terms = sorted({t for row in lexicon_rows() for t in (row.name, *row.synonyms, *row.hypernyms)})
     words = list(dict.fromkeys(words))

@@ -14,6 +14,7 @@ from ffsplat.text import (
     LexiconSpace,
     OpenClipSpace,
     add_text_space,
+    counted,
     embed,
     plural_of,
     rows_under,
@@ -118,6 +119,11 @@ def test_phrases_without_one_meaning_are_refused(text):
 )
 def test_plurals(singular, plural):
     assert plural_of(singular) == plural
+
+
+def test_one_is_no_plural():
+    said = [counted(count, "match") for count in (0, 1, 2, 12345)]
+    assert said == ["0 matches", "1 match", "2 matches", "12,345 matches"]
 
 
 def test_the_table_departs_from_the_rules_only_where_english_does():

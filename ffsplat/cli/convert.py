@@ -66,6 +66,7 @@ def command(
     TARGET cannot carry is said in one line.
     """
     from ffsplat.formats import read_scene
+    from ffsplat.text import counted
 
     output = SceneOutput.take(target, options, overwrite)
     output.check()
@@ -80,7 +81,7 @@ def command(
         return
     if missing:
         console.note(f"note: {row} does not carry {', '.join(missing)}")
-    console.note(printable(f"wrote {target} (of {len(scene)} Gaussians)"))
+    console.note(printable(f"wrote {target} ({counted(len(scene), 'Gaussian')})"))
 
 
 def _with(scene: "Scene", cameras: Path | None, sh_degree: int | None) -> "Scene":
