@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import torch
 from plyfile import PlyData, PlyElement
 
 from ffsplat import codes
@@ -64,3 +65,28 @@ def clear_features(size, kinds=5):
     lengths = RANDOM.uniform(0.5, 4, (COUNT, 1))
     noise = 0.01 * RANDOM.normal(size=(COUNT, size))
     return (lengths * (centers[kind] + noise)).astype(np.float32), kind
+
+
+def langsplat(path, gaussians, *learnt, extent=None):
+    """What `capture(include_feature=True)` of LangSplat (latents) or LangSplatV2 (logits, books)
+    returns, with the iteration, by torch.save; the values of all parameters.
+    """
+    parameters = [torch.nn.Parameter(torch.from_numpy(np.ascontiguousarray(a))) for a in (
+        gaussians.means,
+        gaussians.sh[:, :1],
+        gaussians.sh[:, 1:],
+        np.log(gaussians.scales),
+        2 * gaussians.quaternions_wxyz,
+        np.log(gaussians.opacities / (1 - gaussians.opacities))[:, None],
+        *learnt,
+    )]  # fmt: skip
+    optimizer = torch.optim.Adam(
+        [{"params": parameters[6:], "lr": 0.0025, "name": "language_feature"}]
+    )
+    sum(p.square().sum() for p in parameters[6:]).backward()
+    optimizer.step()
+    nothing = torch.zeros(COUNT, 1)
+    state = (3, *parameters, torch.zeros(COUNT), nothing, nothing, optimizer.state_dict())
+    extent = np.float32(4.7) if extent is None else extent
+    torch.save(((*state, extent), 10_000), path)
+    return [p.detach().numpy() for p in parameters]

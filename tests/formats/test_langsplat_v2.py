@@ -22,36 +22,13 @@ from tests.formats.foreign import (
     assert_same_shapes,
     decoded,
     foreign_gaussians,
+    langsplat,
 )
 
 
 @pytest.fixture
 def gaussians():
     return foreign_gaussians()
-
-
-def langsplat_v2(path, gaussians, logits, books, extent=None):
-    """What its `capture(include_feature=True)` returns, with the iteration, by torch.save."""
-    parameters = [torch.nn.Parameter(torch.from_numpy(np.ascontiguousarray(a))) for a in (
-        gaussians.means,
-        gaussians.sh[:, :1],
-        gaussians.sh[:, 1:],
-        np.log(gaussians.scales),
-        2 * gaussians.quaternions_wxyz,
-        np.log(gaussians.opacities / (1 - gaussians.opacities))[:, None],
-        logits,
-        books,
-    )]  # fmt: skip
-    optimizer = torch.optim.Adam(
-        [{"params": parameters[6:], "lr": 0.0025, "name": "language_feature"}]
-    )
-    sum(p.square().sum() for p in parameters[6:]).backward()
-    optimizer.step()
-    nothing = torch.zeros(COUNT, 1)
-    state = (3, *parameters, torch.zeros(COUNT), nothing, nothing, optimizer.state_dict())
-    extent = np.float32(4.7) if extent is None else extent
-    torch.save(((*state, extent), 10_000), path)
-    return [p.detach().numpy() for p in parameters]
 
 
 def their_feature(logits, books, k=4):
@@ -71,7 +48,7 @@ def test_features_of_langsplat_v2_have_the_same_direction(tmp_path, gaussians, l
     logits = RANDOM.normal(size=(COUNT, 64 * layers)).astype(np.float32) * 3
     books = RANDOM.normal(size=(layers, 64, 512)).astype(np.float32) * RANDOM.uniform(0.2, 3)
     books *= RANDOM.uniform(0.3, 2, (layers, 64, 1)).astype(np.float32)
-    saved = langsplat_v2(tmp_path / "chkpnt10000.pth", gaussians, logits, books)
+    saved = langsplat(tmp_path / "chkpnt10000.pth", gaussians, logits, books)
     scene = read_scene(tmp_path / "chkpnt10000.pth")
     assert_same_shapes(scene, gaussians)
     theirs = their_feature(saved[6], saved[7])
@@ -91,7 +68,7 @@ def test_levels_in_folders_of_one_name_become_one_scene(tmp_path, gaussians):
         logits = RANDOM.normal(size=(COUNT, 64)).astype(np.float32) * 3
         books = RANDOM.normal(size=(1, 64, 512)).astype(np.float32)
         file = tmp_path / f"room_0_{level}" / "chkpnt10000.pth"
-        saved[level] = langsplat_v2(file, gaussians, logits, books)
+        saved[level] = langsplat(file, gaussians, logits, books)
     scene = read_scene(tmp_path / "room_0_2" / "chkpnt10000.pth")
     assert scene.codes.ids.shape == (COUNT, 12)
     assert np.bincount(scene.codebook.levels).tolist() == [64, 64, 0, 64]
@@ -108,7 +85,7 @@ def test_levels_in_folders_of_one_name_become_one_scene(tmp_path, gaussians):
     phrases /= np.linalg.norm(phrases, axis=1, keepdims=True)
     assert_the_level_is_langsplats(scene, saved, space, phrases)
     other = gaussians.means + 1
-    langsplat_v2(tmp_path / "room_0_1" / "chkpnt10000.pth", replace(gaussians, means=other),
+    langsplat(tmp_path / "room_0_1" / "chkpnt10000.pth", replace(gaussians, means=other),
                  *saved[1][6:])  # fmt: skip
     with pytest.raises(SceneFileError, match="has other Gaussians than"):
         read_scene(tmp_path / "room_0_3" / "chkpnt10000.pth")
@@ -144,7 +121,7 @@ def test_numbers_of_an_older_numpy_are_read_too(tmp_path, gaussians):
     path = tmp_path / "chkpnt1.pth"
     books = RANDOM.normal(size=(1, 64, 8)).astype(np.float32)
     for extent in (np.float32(3), np.float64(3)):
-        langsplat_v2(path, gaussians, np.zeros((COUNT, 64), np.float32), books, extent)
+        langsplat(path, gaussians, np.zeros((COUNT, 64), np.float32), books, extent=extent)
         with zipfile.ZipFile(path) as archive:
             entries = {entry.filename: archive.read(entry) for entry in archive.infolist()}
         (table,) = [name for name in entries if name.endswith("data.pkl")]
@@ -164,7 +141,7 @@ class Hostile:
 def test_checkpoints_that_could_run_code_are_refused(tmp_path, gaussians):
     path = tmp_path / "chkpnt1.pth"
     logits, books = np.zeros((COUNT, 64), np.float32), np.ones((1, 64, 8), np.float32)
-    langsplat_v2(path, gaussians, logits, books, extent=Hostile())
+    langsplat(path, gaussians, logits, books, extent=Hostile())
     with pytest.raises(CheckpointError, match="could run any code"):
         read_scene(path)
     path.write_bytes(pickle.dumps(Hostile()))
@@ -175,17 +152,17 @@ def test_checkpoints_that_could_run_code_are_refused(tmp_path, gaussians):
 def test_checkpoints_that_do_not_fit_are_refused(tmp_path, gaussians):
     path = tmp_path / "chkpnt1.pth"
     torch.save({"a": torch.zeros(2)}, path)
-    with pytest.raises(SceneFileError, match="no checkpoint of LangSplatV2"):
+    with pytest.raises(SceneFileError, match="no checkpoint of LangSplat or LangSplatV2"):
         read_scene(path)
     for logits, books in (((COUNT, 63), (1, 64, 8)), ((COUNT, 64 * 5), (5, 64, 8))):
-        langsplat_v2(path, gaussians, np.zeros(logits, np.float32), np.ones(books, np.float32))
+        langsplat(path, gaussians, np.zeros(logits, np.float32), np.ones(books, np.float32))
         with pytest.raises(SceneFileError, match=r"fit together|layers of codes"):
             read_scene(path)
     unknown = np.full((COUNT, 64), np.nan, np.float32)
-    langsplat_v2(path, gaussians, unknown, np.ones((1, 64, 8), np.float32))
+    langsplat(path, gaussians, unknown, np.ones((1, 64, 8), np.float32))
     with pytest.raises(SceneFileError, match="not finite"):
         read_scene(path)
     huge = np.full((1, 64, 8), 1e30, np.float32)
-    langsplat_v2(path, gaussians, np.zeros((COUNT, 64), np.float32), huge)
+    langsplat(path, gaussians, np.zeros((COUNT, 64), np.float32), huge)
     with pytest.raises(SceneFileError, match="too large"):
         read_scene(path)
