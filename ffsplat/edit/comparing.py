@@ -1,10 +1,9 @@
 """The same photos in two scenes: how much deeper one scene shows them, and do they look alike."""
 
-from dataclasses import replace
-
 import numpy as np
 from jaxtyping import Float, Float64
 
+from ffsplat.formats.cameras import resized
 from ffsplat.types import Cameras, Scene
 
 JUDGED = 8
@@ -65,14 +64,6 @@ def _small(shared: tuple[Cameras, Cameras], width: int) -> tuple[Cameras, Camera
     across, down = (int(side) for side in shared[1].sizes[0])
     size = width, max(1, round(width * down / across))
     some = slice(None, None, max(1, -(-len(shared[0]) // JUDGED)))
-    first, second = (_resized(cameras[some], size) for cameras in shared)
-    return first, second
-
-
-def _resized(cameras: Cameras, size: tuple[int, int]) -> Cameras:
-    ratio = np.array([*size, 1.0]) / np.column_stack([cameras.sizes, np.ones(len(cameras))])
-    return replace(
-        cameras,
-        intrinsics=(ratio[:, :, None] * cameras.intrinsics).astype(np.float32),
-        sizes=np.tile(np.array(size, np.int32), (len(cameras), 1)),
-    )
+    first, second = (cameras[some] for cameras in shared)
+    sizes = np.tile(np.array(size, np.int32), (len(first), 1))
+    return resized(first, sizes), resized(second, sizes)
