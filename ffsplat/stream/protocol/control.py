@@ -13,7 +13,6 @@ import numpy as np
 from jaxtyping import UInt32
 
 from ffsplat.stream.protocol.fields import EXACT, MAX_JSON, Fields, read_object
-from ffsplat.stream.protocol.header import MAX_NUMBER
 from ffsplat.stream.protocol.runs import decode_gids, decode_runs
 
 Role = Literal["camera", "viewer"]
@@ -322,7 +321,7 @@ def _milliseconds(values: Fields) -> dict[str, float]:
 def _pose(values: Fields) -> Pose:
     return Pose(
         values.integer("seq", 0, EXACT),
-        values.integer("time_ns", -MAX_NUMBER, MAX_NUMBER),
+        values.integer("time_ns", -(2**63), 2**63 - 1),
         values.integer("epoch", 0, EXACT),
         values.numbers("pose", 16),
     )

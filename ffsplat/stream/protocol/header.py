@@ -9,6 +9,7 @@ from enum import IntEnum
 from struct import Struct
 
 from ffsplat.stream.protocol.errors import MALFORMED, TOO_LARGE, VERSION, ProtocolError
+from ffsplat.stream.protocol.fields import EXACT
 
 SUBPROTOCOL = "ffsplat.v1"
 """What both sides name in the WebSocket handshake (RFC 6455, section 1.9)."""
@@ -20,7 +21,6 @@ HEADER = Struct("<4sBBHQqII")
 COMPRESSED = 1
 """The flag of a payload that is its inflated size (uint32) and a zlib stream (RFC 1950)."""
 
-MAX_NUMBER = 2**63 - 1
 MAX_PAYLOAD = 1 << 26
 """Bytes of a payload, inflated or not, that nobody may exceed, whatever else was agreed: 64 MiB."""
 
@@ -92,8 +92,8 @@ def unpack(data: bytes, limit: int, inflate: bool = True) -> Message:
         raise ProtocolError(TOO_LARGE, f"a payload of {size} bytes, over {limit}")
     if size != len(data) - HEADER.size:
         raise ProtocolError(MALFORMED, f"{len(data) - HEADER.size} bytes follow, not {size}")
-    if flags & ~COMPRESSED or reserved or number > MAX_NUMBER:
-        raise ProtocolError(MALFORMED, "an unknown flag, a reserved field or a number over 2**63")
+    if flags & ~COMPRESSED or reserved or number > EXACT:  # text messages name numbers too
+        raise ProtocolError(MALFORMED, "an unknown flag, a reserved field or a number over 2**53")
     payload = data[HEADER.size :]
     if zlib.crc32(payload) != checksum:
         raise ProtocolError(MALFORMED, "the checksum does not match the payload")

@@ -18,6 +18,7 @@ from websockets.protocol import Event
 
 from ffsplat.stream.protocol.errors import MALFORMED, ProtocolError
 from ffsplat.stream.server.counters import Counters
+from ffsplat.stream.server.limits import TokenBucket
 
 LINGER = 0.5
 """Seconds that a refused client has to read why, before the connection is cut."""
@@ -28,6 +29,16 @@ and pongs (RFC 6455, section 5.5.3) would pile up for a client that pings and ne
 
 MAX_FRAGMENTS = 1024
 """Pieces of a message: with their number alone they could fill the memory, as they may be empty."""
+
+MAX_UNHEARD = 1024
+"""Messages that may come before the first of them is looked at; a session takes a few hundred a
+second."""
+
+MAX_CONTROLS = 1000.0
+"""Pings and pongs a second: each costs about as much as a frame, and none asks for a token."""
+
+PIECE = 4096
+"""Bytes that are taken apart before it is looked whether there are too many messages in them."""
 
 METHOD = b"GET "
 BODY = re.compile(rb"\r\n(?:content-length:[ \t]*+(?!0[ \t]*\r\n)|transfer-encoding:)", re.I)
@@ -115,6 +126,7 @@ class Gate(ServerConnection):
         self.network = ""
         self.heard = self.began = self.door.knock()
         """When anything came last, pongs included."""
+        self._controls = TokenBucket(MAX_CONTROLS, self.began)
 
     def connection_made(self, transport: Any) -> None:
         """Count the connection, or turn it away."""
@@ -139,19 +151,16 @@ class Gate(ServerConnection):
         if self.is_refused:
             return
         if self.head is None:
-            super().data_received(data)
-            if self.transport.get_write_buffer_size() > MAX_UNREAD:
-                self.transport.abort()
+            self._hear(data)
             return
         self.head += data
         end = self.head.find(b"\r\n\r\n")
         if status := self._fault(bytes(self.head[: end + 4] if end >= 0 else self.head)):
             self._refuse(status)
-            self.transport.pause_reading()
-            self.loop.call_later(LINGER, self.transport.abort)
+            self._cut()
         elif end >= 0:
             collected, self.head = bytes(self.head), None
-            super().data_received(collected)
+            self._hear(collected)
             if self.request is None:  # no HTTP: nobody waits for the time limit of the handshake
                 self.loop.call_later(LINGER, self.transport.abort)
 
@@ -174,18 +183,45 @@ class Gate(ServerConnection):
         self.transport.resume_reading()
 
     def process_event(self, event: Event) -> None:
-        """Count the pieces of a message, and close (1009) if it has too many."""
+        """Count messages, their pieces, pings and pongs, and close (1008, 1009) at too many."""
+        if self.is_refused:
+            return
         if isinstance(event, Frame) and event.opcode in DATA_OPCODES:
             if self.is_leaving:
                 return
             if event.opcode is not Opcode.CONT:
                 self.kinds.append(event.opcode)
             self.fragments = 0 if event.fin else self.fragments + 1
-            if self.fragments > MAX_FRAGMENTS:
-                self.protocol.fail(CloseCode.MESSAGE_TOO_BIG, "too many fragments")
-                self.send_data()
+        if self.fragments > MAX_FRAGMENTS:
+            self._fail(CloseCode.MESSAGE_TOO_BIG, "too many fragments")
+        elif len(self.kinds) > MAX_UNHEARD:
+            self._fail(CloseCode.POLICY_VIOLATION, "too many messages at once")
+        elif is_control(event) and not self._controls.take(self.heard):
+            self._fail(CloseCode.POLICY_VIOLATION, "too many pings")
+        else:
+            super().process_event(event)
+
+    def _hear(self, data: bytes) -> None:
+        """Take bytes apart, a piece at a time, as long as they are not too much."""
+        for start in range(0, len(data), PIECE):
+            super().data_received(data[start : start + PIECE])
+            if self.transport.get_write_buffer_size() > MAX_UNREAD:
+                self.transport.abort()
+            if self.is_refused or self.transport.is_closing():
                 return
-        super().process_event(event)
+
+    def _fail(self, code: CloseCode, reason: str) -> None:
+        """Close, and take nothing apart any more."""
+        self.is_refused = True
+        self.door.counters.add("refused_total", reason=str(int(code)))
+        self.protocol.fail(code, reason)
+        self.send_data()
+        self._cut()
+
+    def _cut(self) -> None:
+        """Read no more, and end when the client had time to hear why."""
+        self.transport.pause_reading()
+        self.loop.call_later(LINGER, self.transport.abort)
 
     def _fault(self, head: bytes) -> HTTPStatus | None:
         """What is wrong with a head, which may not be complete yet."""
@@ -202,6 +238,11 @@ class Gate(ServerConnection):
         self.door.counters.add("refused_total", reason=str(status.value))
         lines = (f"HTTP/1.1 {status.value} {status.phrase}", "Content-Length: 0", "Allow: GET")
         self.transport.write("\r\n".join([*lines, "Connection: close", "", ""]).encode())
+
+
+def is_control(event: Event) -> bool:
+    """Whether it is a ping or a pong."""
+    return isinstance(event, Frame) and event.opcode in (Opcode.PING, Opcode.PONG)
 
 
 def network_of(address: Any) -> str:

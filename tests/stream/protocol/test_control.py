@@ -43,6 +43,7 @@ FROM_SERVER = [
     Welcome("s1", "kitchen", 12, True, Limits(1 << 23, 64_000_000, 60.0, 4, 30.0)),
     Ack((FrameAck(1, True, "keyframe", {"decode": 1.5}), FrameAck(2, False, "queue_full"))),
     Pose(4, 1_800_000_000_000_000_001, 2, tuple(float(i % 5 == 0) for i in range(16))),
+    Pose(5, -(2**63), 0, tuple(float(i % 5 == 0) for i in range(16))),
     Hits(3, 12, (FoundHit("chair", 4, 0.9, 120, (0.0, 1.0, 2.0), (-1.0, 0.0, 1.0), (1.0,) * 3),)),
     Hits(4, 12, ()),
     Hits(5, 12, (FoundHit("cup", -1, 0.5, 4, (0.0,) * 3, (0.0,) * 3, (0.0,) * 3, "BQOkAgE="),)),

@@ -18,6 +18,7 @@ from ffsplat.stream.protocol.control import parse_client, parse_server
 from ffsplat.stream.protocol.tensors import DTYPES
 from ffsplat.stream.replica import replica
 from ffsplat.stream.replica.replica import Replica
+from ffsplat.stream.server import gate
 from ffsplat.stream.server.intake import UNSEATED
 
 TEXT = Path(document.__file__).with_name("PROTOCOL.md").read_text("utf-8")
@@ -116,7 +117,7 @@ def test_words_are_those_of_the_code():
         value for name, value in vars(errors).items() if name.isupper() and isinstance(value, int)
     }
     table = set(map(int, re.findall(r"^\| (\d{4}) \|", TEXT, re.MULTILINE)))
-    assert table == (codes - {errors.MAX_REASON}) | {1009}
+    assert table == (codes - {errors.MAX_REASON}) | {1008, 1009}  # of WebSockets
     for code in table:
         (again,) = re.findall(rf"^\| {code} \|.*\| (yes|no|.) \|$", TEXT, re.MULTILINE)
         assert (again == "yes") == (code in errors.RETRYABLE)
@@ -139,6 +140,7 @@ def test_words_are_those_of_the_code():
         document.MAX_SPACES,
         replica.MAX_KEYFRAMES,
         errors.MAX_REASON,
+        gate.MAX_FRAGMENTS,
     ],
 )
 def test_limits_are_those_of_the_code(value):
