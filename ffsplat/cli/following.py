@@ -18,6 +18,10 @@ Note = Callable[[Frame, Verdict], None]
 TICK = 0.1
 """Seconds between two looks at the stream."""
 
+LOOKS = 50
+"""In a row, at an engine that does not live, until it is dead: a process that was itself stopped
+for minutes (a frozen container) finds its frame overdue, and needs a moment to go on."""
+
 LEAVING_SECONDS = 2.0
 """How long a source may take to end after it was closed; it is left behind then."""
 
@@ -119,9 +123,12 @@ def follow(
     is called every now and then.
     """
     until = time.monotonic() + (float("inf") if seconds is None else seconds)
+    dead = 0
 
     def going() -> bool:
-        return stop.received is None and engine.alive and time.monotonic() < until
+        nonlocal dead
+        dead = 0 if engine.alive else dead + 1
+        return stop.received is None and dead < LOOKS and time.monotonic() < until
 
     def reading() -> bool:
         if pump is None or not pump.ended.is_set():
