@@ -4,13 +4,15 @@ import html
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from ffsplat.codebook import asked_levels
 from ffsplat.edit import Extract, Label, Operation, Recolor, Remove
 from ffsplat.hits import Hit
 from ffsplat.query import most_common
 from ffsplat.query.click import WHAT
+from ffsplat.text import counted
 from ffsplat.view.legend import legend
 from ffsplat.view.paint import possible
-from ffsplat.view.session import strategies_for, tells_apart
+from ffsplat.view.session import can_be_asked, strategies_for, tells_apart
 
 if TYPE_CHECKING:
     import viser
@@ -18,7 +20,9 @@ if TYPE_CHECKING:
     from ffsplat.view.viewer import Viewer
 
 USUAL = "automatic"
-BOTH = "whole and part"
+EVERY = "all"
+"""Levels, where none is chosen."""
+
 LISTED = 8
 """Matches with a button of their own."""
 
@@ -26,7 +30,7 @@ _NAMES = {"rgb": "RGB"}
 """Colourings that are not called by their key."""
 
 _GREY = (66, 69, 75)
-_STYLE = "font-size:0.8em;line-height:1.4;min-height:3.8em;padding:0.25em 0.75em 0.6em;"
+_STYLE = "font-size:0.8em;line-height:1.4;min-height:5.1em;padding:0.25em 0.75em 0.6em;"
 _SMALL_STYLE = "font-size:0.8em;padding:0 0.75em 0.5em;"
 _ERROR_STYLE = "color:#ff8787;"
 
@@ -76,7 +80,7 @@ class Panel:
         """Bring all that depends on the session up to date."""
         session = self._viewer.session
         scene, found = session.scene, session.found
-        can_ask = not len(scene) or scene.codes is not None  # a map that grows may get codes
+        can_ask = not len(scene) or can_be_asked(scene)  # a map that grows may get codes
         for control in (self.text, self.find, self.threshold, self.level, self.strategy):
             control.visible = can_ask
         self.labels.visible = can_ask and tells_apart(session.strategy)
@@ -84,6 +88,8 @@ class Panel:
         self.threshold.disabled = found is None
         if found is not None:
             _set(self.threshold, min(max(round(float(found.threshold), 2), 0.0), 1.0))
+        levels = () if scene.codebook is None else asked_levels(scene.codebook)
+        _offer(self.level, (EVERY, *levels), session.level or EVERY)
         _offer(self.strategy, (USUAL, *strategies_for(scene)), session.strategy or USUAL)
         colorings = [_NAMES.get(name, name) for name in possible(scene, found)]
         _offer(self.coloring, colorings, _NAMES.get(session.look.coloring, session.look.coloring))
@@ -112,21 +118,24 @@ class Panel:
                 "Labels", "", hint="What it is told apart from, with commas.", visible=False
             )
             self.find = gui.add_button("Find")
-        self.matches = gui.add_folder("Matches", visible=False)
-        with self.matches:
-            self.asked = gui.add_html("")
         self.threshold = gui.add_slider(
             "Threshold", 0.0, 1.0, 0.01, 0.5, hint="The score from which something matches."
         )
-        self.level = gui.add_dropdown("Level", (BOTH, "whole", "part"), initial_value=BOTH)
+        self.level: Any = gui.add_dropdown(
+            "Level", (EVERY,), hint="Whole things or parts: of matches, and of codes as colours."
+        )
         self.strategy = gui.add_dropdown(
             "Strategy", (USUAL,), initial_value=USUAL, hint="How the text is compared."
         )
+        # Below what changes them: a slider that moves away is let go of.
+        self.matches = gui.add_folder("Matches", visible=False)
+        with self.matches:
+            self.asked = gui.add_html("")
         ask = self._calls(lambda _: viewer.ask(self.text.value, self.labels.value))
         form.on_submit(ask)
         self.find.on_click(ask)
         self._on(self.threshold, viewer.ask_from)
-        self._on(self.level, lambda value: viewer.ask_at(None if value == BOTH else value))
+        self._on(self.level, lambda value: viewer.ask_at(None if value == EVERY else value))
         self._on(self.strategy, lambda value: viewer.ask_by(None if value == USUAL else value))
 
     def _add_select(self) -> None:
@@ -181,8 +190,9 @@ class Panel:
         scene = self._viewer.session.scene
         if not len(scene):
             return "Nothing is here yet; what comes is shown at once."
-        if scene.codes is None or scene.codebook is None:
-            return "This scene has no codes: it can be looked at, not asked."
+        if not can_be_asked(scene):
+            lacks = "no codes" if scene.codes is None else "codes, but its codebook is missing"
+            return f"This scene has {lacks}: it can be looked at, not asked."
         names = " or ".join(f'"{name}"' for name, _ in most_common(scene, 2))
         return f"Look for something, such as {names or 'chair'}, or click a thing."
 
@@ -201,7 +211,7 @@ class Panel:
         for number, (button, hit) in enumerate(zip(self._listed, listed, strict=True), 1):
             name = hit.name if len(hit.name) <= 24 else f"{hit.name[:23]}…"
             _set(button, f"{number}  {name}  {hit.score:.2f}", "label")
-            _set(button, f"{hit.count:,} Gaussians; select it and fly there.", "hint")
+            _set(button, f"{counted(hit.count, 'Gaussian')}; select it and fly there.", "hint")
 
     def _button_of_hit(self, number: int) -> "viser.GuiButtonHandle":
         button = self._gui.add_button("", color=_GREY)

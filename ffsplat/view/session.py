@@ -82,28 +82,35 @@ class Session:
         text = text.strip()
         self.found = self._answer(text) if text else None
         self.text = text
-        asked = self.found is not None
-        if asked or self.look.coloring == "score":
-            self.look = replace(self.look, coloring="score" if asked else "rgb")
+        self._light_up()
 
     def ask_by(self, strategy: str | None) -> None:
         """Answer by another strategy (None: the usual one) and by its own threshold.
 
         One that tells labels apart is given the commonest things if no labels are set. A strategy
-        that cannot answer this question stays for the next one; then there is no answer.
+        that cannot answer this question stays for the next one; then there is no answer. One that
+        can lights up what matches.
         """
         if tells_apart(strategy) and not self.labels and self.scene.codes is not None:
             self.labels = tuple(name for name, _ in most_common(self.scene, USUAL_LABELS))
         self.strategy, self.threshold = strategy, None
         self._fit()
+        self._light_up()
 
     def ask_from(self, threshold: float | None) -> None:
         """Let Gaussians match from another score on."""
         self._again(threshold=threshold)
 
     def ask_at(self, level: str | None) -> None:
-        """Answer with whole things or parts only; None for both."""
+        """Answer with one level only, and show its codes; None for all levels, and whole things."""
         self._again(level=level)
+        self.look = replace(self.look, level=level or "whole")
+
+    def _light_up(self) -> None:
+        """Show scores if something was asked, and no longer if nothing was."""
+        asked = self.found is not None
+        if asked or self.look.coloring == "score":
+            self.look = replace(self.look, coloring="score" if asked else "rgb")
 
     def _again(self, **changes: str | float | None) -> None:
         before = {name: getattr(self, name) for name in changes}
@@ -242,19 +249,21 @@ class Session:
 
     def pictured(self) -> Scene:
         """The scene as it is shown: without what is hidden, in the colours it is shown in."""
+        if self.look.coloring == "rgb" and not (self.is_marked and self.selected.any()):
+            return self.scene[~self.hidden]
         sh = (self.colors() - np.float32(0.5)) / np.float32(SH_C0)
         painted = replace(self.scene.gaussians, sh=sh[:, None].astype(np.float32))
-        shown = replace(self.scene, gaussians=painted)[~self.hidden]
-        return self.scene[~self.hidden] if self._is_plain else shown
-
-    @property
-    def _is_plain(self) -> bool:
-        return self.look.coloring == "rgb" and not (self.is_marked and self.selected.any())
+        return replace(self.scene, gaussians=painted)[~self.hidden]
 
 
 def tells_apart(strategy: str | None) -> bool:
     """Whether a strategy weighs the text against a list of labels."""
     return strategy in ("softmax", "ensemble")
+
+
+def can_be_asked(scene: Scene) -> bool:
+    """Whether a scene has codes, and a codebook that says what they mean."""
+    return scene.codes is not None and scene.codebook is not None
 
 
 def strategies_for(scene: Scene) -> tuple[str, ...]:

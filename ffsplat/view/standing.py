@@ -24,11 +24,11 @@ SEEN = 0.1
 CLEAR = 10.0
 """Scales of a Gaussian from which it is seen whole."""
 
-FILLED = 0.8
+FILLED = 0.6
 """Of the view by a thing that a camera is brought before."""
 
-CLOSEST = 100.0
-"""Times what is too near: no thing is so small that its Gaussians are to be stood in."""
+CLOSEST = 300.0
+"""Times what is too near: a small thing is to be seen where it stands, not its Gaussians alone."""
 
 INNER = 95
 """Percentage of a thing's Gaussians that are to be within the view; the others may be strays."""

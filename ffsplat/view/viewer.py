@@ -13,10 +13,11 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, Int
 
 from ffsplat.errors import FFSplatError
+from ffsplat.text import counted
 from ffsplat.types import Scene
 from ffsplat.view.detail import FIRST
 from ffsplat.view.film import Film
-from ffsplat.view.frusta import Frusta, Photo, pose_of, wxyz_of
+from ffsplat.view.frusta import Frusta, Photo, photos_of, pose_of, wxyz_of
 from ffsplat.view.legend import name_of
 from ffsplat.view.outputs import screenshot
 from ffsplat.view.panel import Panel
@@ -183,7 +184,7 @@ class Viewer:
         """Do something with what is selected, and say so."""
         count = int(self.session.selected.sum())
         action()
-        self.panel.say(f"{count:,} Gaussians {done}")
+        self.panel.say(f"{counted(count, 'Gaussian')} {done}")
 
     def clear(self) -> None:
         """Select nothing."""
@@ -194,7 +195,8 @@ class Viewer:
         """Hide nothing."""
         count = int(self.session.hidden.sum())
         self.session.show_all()
-        self.panel.say(f"{count:,} Gaussians shown again" if count else "nothing was hidden")
+        shown = f"{counted(count, 'Gaussian')} shown again"
+        self.panel.say(shown if count else "nothing was hidden")
 
     def undo(self) -> None:
         """Take the last change back."""
@@ -332,10 +334,9 @@ class Viewer:
         session, found = self.session, self.session.found
         if found is None:
             return ""
-        count, text = len(session.hits), session.text
-        things = "match" if count == 1 else "matches"
-        said = f"{count} {things} for {text!r} by {found.strategy}" if count else self._why_none()
-        return ". ".join([said, *found.notes])
+        count = len(session.hits)
+        matches = f"{counted(count, 'match')} for {session.text!r} by {found.strategy}"
+        return ". ".join([matches if count else self._why_none(), *found.notes])
 
     def _why_none(self) -> str:
         """What kept a question from being answered."""
@@ -347,7 +348,7 @@ class Viewer:
                 f"nothing matches {text!r}: the best score is {best:.2f} of {found.threshold:.2f}"
             )
         near = int((found.scores >= found.threshold).sum())
-        return f"no thing matches {text!r}, only {near:,} scattered Gaussians"
+        return f"no thing matches {text!r}, only {counted(near, 'scattered Gaussian')}"
 
     def _say_selected(self) -> None:
         session = self.session
@@ -356,7 +357,7 @@ class Viewer:
             self.panel.say("nothing selected")
             return
         name = name_of(session.scene[session.selected])
-        said = f"{count:,} Gaussians selected{f': {name}' if name else ''}"
+        said = f"{counted(count, 'Gaussian')} selected{f': {name}' if name else ''}"
         self.panel.say(said if session.is_marked else f"{said}, in their new colour")
 
 
@@ -378,8 +379,6 @@ def viewing(
     which the photos of the scene's cameras are looked for; port 0 is a free one. Raises UsageError
     for an address that cannot be had.
     """
-    from ffsplat.view.frusta import photos_of
-
     with open_server(host, port, title) as (server, url):
         server.gui.configure_theme(dark_mode=True, show_logo=False, show_share_button=False)
         server.gui.main_panel.dock_right()

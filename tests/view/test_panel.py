@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from small_room import small_room
 
+from ffsplat.types import LEVELS
 from ffsplat.view import viewing
-from ffsplat.view.panel import LISTED
+from ffsplat.view.panel import EVERY, LISTED
+from ffsplat.view.session import Session
 
 
 @pytest.fixture
@@ -33,6 +35,33 @@ def test_matches_are_listed_with_their_scores_and_the_rest_is_counted(viewer):
     assert viewer.panel._listed[0].hint.startswith("95 Gaussians")
     told = f"{LISTED} of {len(viewer.session.hits)} for &#x27;wall&#x27;, by score and size"
     assert told in viewer.panel.asked.content
+
+
+def test_a_viewer_offers_the_levels_that_a_scene_has(viewer):
+    level, room = viewer.panel.level, viewer.session.scene
+    assert level.options == (EVERY, "whole", "part")
+    levels = room.codebook.levels.copy()
+    levels[room.codebook.names.index("sofa")] = LEVELS.index("subpart")
+    deep = replace(room, codebook=replace(room.codebook, levels=levels))
+    viewer.follow(deep, np.zeros(1000, int), lambda chosen: chosen)
+    assert level.options == (EVERY, "whole", "part", "subpart")
+
+
+def test_a_level_that_is_refused_is_not_shown(viewer):
+    viewer.do(lambda: viewer.ask("wall"))
+    level = viewer.panel.level
+    level.value = "part"
+    viewer.do(lambda: viewer.ask_at("part"))
+    assert viewer.panel.said.startswith("'wall' names nothing of level part")
+    assert level.value == EVERY
+
+
+def test_a_scene_without_its_codebook_says_so(viewer):
+    viewer.session = Session(replace(viewer.session.scene, codebook=None), viewer.session.folder)
+    viewer.panel.invite()
+    viewer.refresh()
+    assert "codebook is missing" in viewer.panel.said
+    assert not viewer.panel.text.visible
 
 
 def test_a_button_stays_while_what_it_stands_for_changes(viewer):

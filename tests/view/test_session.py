@@ -52,6 +52,22 @@ def test_settings_answer_again(session):
     assert session.level == "whole"
 
 
+def test_a_level_is_that_of_codes_too(session):
+    session.ask_at("part")
+    assert session.look.level == "part"
+    session.ask_at(None)
+    assert session.look.level == "whole"
+
+
+def test_another_strategy_lights_up_what_matches(session):
+    session.ask("table")
+    with pytest.raises(UsageError):
+        session.ask_by("part-in-whole")
+    assert session.look.coloring == "rgb"
+    session.ask_by(None)
+    assert session.look.coloring == "score"
+
+
 def test_labels_are_told_apart_and_are_the_commonest_things_at_first(session):
     session.ask("table")
     session.ask_by("softmax")
