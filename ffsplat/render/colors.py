@@ -44,6 +44,11 @@ def ramp(values: Float[np.ndarray, "*shape"]) -> Float32[np.ndarray, "*shape 3"]
     )
 
 
+def luma(rgb: Float[np.ndarray, "*shape 3"]) -> Float[np.ndarray, "*shape 3"]:
+    """The grey that is as bright as an sRGB colour, three times. Source: ITU-R BT.601."""
+    return np.repeat((rgb @ _LUMA)[..., None], 3, axis=-1)
+
+
 def depth_colors(
     depth: Float[np.ndarray, "h w"],
     visible: Bool[np.ndarray, "h w"] | None = None,
@@ -98,7 +103,7 @@ def heat(
 ) -> Float32[np.ndarray, "h w 3"]:
     """A score over its photo: grey where it is at most `low`, the ramp's bright end at `high`."""
     strength = np.clip((np.nan_to_num(score) - low) / max(high - low, 1e-12), 0, 1)[..., None]
-    grey = np.repeat((rgb @ _LUMA)[..., None], 3, axis=-1)
+    grey = luma(rgb)
     hot = ramp(0.35 + 0.65 * strength[..., 0])
     return (grey + 0.85 * strength * (hot - grey)).astype(np.float32)
 

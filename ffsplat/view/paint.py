@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float32, Int
 
 from ffsplat.errors import UsageError
 from ffsplat.query import QueryResult
-from ffsplat.render.colors import depth_ends, heat, label_colors, paint_labels, ramp
+from ffsplat.render.colors import depth_ends, heat, label_colors, luma, paint_labels, ramp
 from ffsplat.render.spherical import sh_colors
 from ffsplat.types import LEVELS, NO_ID, Scene
 
@@ -35,8 +35,6 @@ VIEW_COSINE = 0.8
 
 _CHUNK = 2**15
 """Gaussians at a time: temporaries stay in the cache."""
-
-_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,7 +136,7 @@ def _score(scene: Scene, look: Look, found: QueryResult | None) -> Float32[np.nd
         raise UsageError("nothing was asked yet", "type what to find")
     high = max(float(found.scores.max(initial=0)), found.threshold, 1e-6)
     matches = (found.scores >= found.threshold) & (found.scores > 0)
-    grey = DIMMED * (scene.gaussians.colors @ _LUMA)[:, None].repeat(3, axis=1)
+    grey = DIMMED * luma(scene.gaussians.colors)
     grey[matches] = heat(
         scene.gaussians.colors[matches][None], found.scores[matches][None], 0.0, high
     )[0]

@@ -9,6 +9,7 @@ from ffsplat.render.colors import (
     heat,
     label_colors,
     legend,
+    luma,
     oklch,
     paint_labels,
     ramp,
@@ -77,6 +78,12 @@ def test_painting_labels():
     painted = paint_labels(np.array([[0, 2, -1, 4]]), colors)
     np.testing.assert_allclose(painted[0], [colors[0], colors[2], [0.25] * 3, colors[1]])
     np.testing.assert_allclose(paint_labels(np.array([[0]]), label_colors(0)), 0.25)
+
+
+def test_grey_weighs_the_channels_and_keeps_what_is_grey():
+    colors = np.array([[1.0, 0, 0], [0, 1, 0], [0, 0, 1], [0.3, 0.3, 0.3]])
+    expected = np.array([0.299, 0.587, 0.114, 0.3])[:, None].repeat(3, axis=1)
+    np.testing.assert_allclose(luma(colors), expected, rtol=1e-6)
 
 
 def test_heat_is_grey_where_cold_and_coloured_where_hot():

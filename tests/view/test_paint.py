@@ -9,6 +9,7 @@ from small_room import small_room
 from ffsplat.errors import UsageError
 from ffsplat.query import query
 from ffsplat.render.spherical import sh_colors
+from ffsplat.types import LEVELS
 from ffsplat.view.paint import COLORINGS, SELECTED, TINT, Look, heaviest, paint, possible
 
 ROOM = small_room(100)
@@ -82,6 +83,14 @@ def test_without_evidence_there_is_no_code():
     assert (rows == -1).all()
     assert (weights == 0).all()
     assert is_grey(colors("code", level="part"))
+
+
+def test_parts_of_parts_are_a_level_of_their_own():
+    levels = ROOM.codebook.levels.copy()
+    levels[ROOM.codebook.names.index("sofa")] = LEVELS.index("subpart")
+    deep = replace(ROOM, codebook=replace(ROOM.codebook, levels=levels))
+    named = heaviest(deep, "subpart")[0] >= 0
+    assert (np.flatnonzero(named) == np.arange(100)[SOFA]).all()
 
 
 def test_what_is_sure_is_brighter():
