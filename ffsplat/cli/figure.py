@@ -10,8 +10,9 @@ import numpy as np
 
 from ffsplat.cli.viewpoints import camera_path, input_camera
 from ffsplat.render.colors import heat, ramp
-from ffsplat.render.painting import Painter
+from ffsplat.render.painting import Entries, Painter
 from ffsplat.render.sheet import PAPER, Bar, Row, refuse_large
+from ffsplat.text import counted
 from ffsplat.types import NO_ID
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ MAX_MEGAPIXELS = 64
 MOST_HITS = 20
 MOST_NAMES = 24
 """Matches that are counted, and codes in a legend; the others cover the fewest pixels."""
+
+LEVEL_NAMES = {"whole": "whole things", "part": "parts", "subpart": "parts of parts"}
 
 STEPS = 32
 TICKS = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -98,11 +101,30 @@ class Figure:
             rows.append(Row("Objects", tiles, f"{count:,} in all"))
         return [*rows, *map(self._answer, self.texts, answers)]
 
+    def brief(self, photos: Path | None) -> list[Row]:
+        """The photos, and from one new place all that there is to see. Raises as `rows` does."""
+        refuse_large(self.size[0] * max(len(self.chosen), 3 + len(self.texts)), 2 * self.size[1])
+        answers = [self._found(text) for text in self.texts]
+        painter, place = self.painter, self.novel[[0]]
+        pictures = {
+            "colour": next(painter.plain("rgb", place)),
+            "depth, near is bright": next(painter.plain("depth", place)),
+        }
+        entries: Entries = []
+        if painter.scene.codes is not None and painter.scene.codebook is not None:
+            (codes,), entries = painter.labels("codes", place)
+            pictures[f"{self._level} by codebook ID"] = codes
+        for text, found in zip(self.texts, answers, strict=True):
+            pictures[_quoted(text)] = next(painter.heat(found, place))
+        note = "from a place\nwithout a photo" if self.chosen else ""
+        tiles, captions = list(pictures.values()), tuple(pictures)
+        return [*self._photos(photos), Row("Scene", tiles, note, entries[:MOST_NAMES], captions)]
+
     def title(self) -> str:
         """How large the scene is."""
         scene = self.painter.scene
-        views = "" if scene.cameras is None else f" from {len(scene.cameras)} photos"
-        return f"{len(scene):,} Gaussians{views}"
+        views = "" if scene.cameras is None else f" from {counted(len(scene.cameras), 'photo')}"
+        return f"{counted(len(scene), 'Gaussian')}{views}"
 
     def footer(self) -> str:
         """What made the scene, as far as it says so."""
@@ -114,8 +136,11 @@ class Figure:
     def _codes(self) -> Row:
         tiles, entries = self.painter.labels("codes", self.cameras)
         more = f"\n{MOST_NAMES} of {len(entries)} kinds" if len(entries) > MOST_NAMES else ""
-        level = self.painter.options.get("level", "whole")
-        return Row("Codes", tiles, f"{level} things{more}", entries[:MOST_NAMES])
+        return Row("Codes", tiles, f"{self._level}{more}", entries[:MOST_NAMES])
+
+    @property
+    def _level(self) -> str:
+        return LEVEL_NAMES[self.painter.options.get("level", "whole")]
 
     def _found(self, text: str) -> "QueryResult":
         from ffsplat.query import query
@@ -130,7 +155,7 @@ class Figure:
         colors = heat(np.full((1, STEPS, 3), 0.5), shares[None])[0]
         ticks = [(share, f"{share * highest:.2f}") for share in TICKS]
         tiles = list(self.painter.heat(found, self.cameras))
-        return Row(f"\u201c{text}\u201d", tiles, f"{note},\nscore as heat", bar=Bar(colors, ticks))
+        return Row(_quoted(text), tiles, f"{note},\nscore as heat", bar=Bar(colors, ticks))
 
     def _depths(self) -> Row:
         tiles, ends = self.painter.depths(self.cameras)
@@ -158,7 +183,13 @@ class Figure:
             )
         if any(found):
             tiles = [path and photo_tile(path, self.size) for path in found]
-            yield Row("Photos", tiles, captions=names)
+            count = len(self.painter.scene.cameras or ())
+            note = f"{len(names)} of {count}" if len(names) < count else ""
+            yield Row("Photos", tiles, note, captions=names)
+
+
+def _quoted(text: str) -> str:
+    return f"\u201c{text}\u201d"
 
 
 def photo_tile(path: Path, size: tuple[int, int]) -> "UInt8[np.ndarray, 'h w 3']":

@@ -51,12 +51,14 @@ class Size(click.ParamType):
 @click.option("--query", "texts", metavar="TEXT", multiple=True,
               help="Draw how well everything matches this text, as heat.")  # fmt: skip
 @click.option("--strategy", help="How texts are compared, as in `ffsplat query`.")
-@click.option("--level", type=click.Choice(["whole", "part"]), default="whole",
-              help="Which codes to draw.")  # fmt: skip
+@click.option("--level", type=click.Choice(["whole", "part", "subpart"]), default="whole",
+              help="Which codes to draw: things, parts, or parts of parts.")  # fmt: skip
 @click.option("--opacity", type=click.Choice(["color", "meaning"]), default="meaning",
               help="What blends codes, instances and scores, if both differ.")  # fmt: skip
 @click.option("--cameras", type=FILE, help="Input cameras, from `infer --cameras-out`.")
 @click.option("--photos", type=FILE, help="The folder of the photos, for a sheet.")
+@click.option("--brief", is_flag=True,
+              help="A sheet of two rows: photos, and all else from one new place.")  # fmt: skip
 @click.option("--columns", type=click.IntRange(1, 16), default=4, help="Views of a sheet.")
 @click.option("--view", type=click.IntRange(min=0), help="Draw from this one of them.")
 @click.option("--frames", type=click.IntRange(1, 10_000), default=60, help="Length of the orbit.")
@@ -87,6 +89,7 @@ def command(
     """
     from ffsplat.io import check_output, load_scene, read_cameras
     from ffsplat.render.painting import Painter
+    from ffsplat.text import counted
 
     file = _the_output(out, sheet)
     _check(file, sheet is not None, texts, options)
@@ -102,8 +105,8 @@ def command(
     if as_json:
         console.json({"file": str(file), **facts})
     else:
-        frames = facts.get("frames", 1)
-        console.note(f"wrote {file} ({frames} frames)" if _animated(file) else f"wrote {file}")
+        frames = f" ({counted(facts['frames'], 'frame')})" if _animated(file) else ""
+        console.note(f"wrote {file}{frames}")
 
 
 def _the_output(out: Path | None, sheet: Path | None) -> Path:
@@ -131,8 +134,9 @@ def _check(file: Path, sheet: bool, texts: tuple[str, ...], options: dict[str, A
                 f"{len(texts)} queries, a sheet has at most {MAX_QUERIES}", "draw several sheets"
             )
         return
-    if options["photos"]:
-        raise UsageError("--photos belong on a sheet", "--sheet figure.png in place of --out")
+    for name in ("photos", "brief"):
+        if options[name]:
+            raise UsageError(f"--{name} is for a sheet", "--sheet figure.png in place of --out")
     options["what"] = options["what"] or ("query" if texts else "rgb")
     if (options["what"] == "query") != (len(texts) == 1):
         raise UsageError("--what query and one --query TEXT belong together")
@@ -176,7 +180,7 @@ def _sheet(
 
     size = options["size"] or _tile_of(painter.scene)
     figure = Figure(painter, size, options["columns"], texts, options["strategy"])
-    rows = figure.rows(options["photos"])
+    rows = (figure.brief if options["brief"] else figure.rows)(options["photos"])
     title, footer = figure.title(), figure.footer()
     save_picture(iter([sheet(rows, title, footer)]), file, overwrite)
     return {"rows": [row.label for row in rows], "views": list(figure.cameras.names)}

@@ -14,7 +14,7 @@ from ffsplat.cli import pictures
 from ffsplat.cli.render import _tile_of
 from ffsplat.errors import UsageError
 from ffsplat.io import save_scene, write_cameras
-from ffsplat.types import Cameras
+from ffsplat.types import LEVELS, Cameras
 
 SIZE = ("--size", "96x72")
 TABLE = (48, 36)
@@ -82,6 +82,15 @@ def test_codes_have_a_legend_in_the_colours_of_the_image(draw):
     assert at(image, *TABLE) in panel
     assert at(image, *TABLE) != at(image, 90, 36)
     assert at(image, 90, 36) in panel
+
+
+def test_codes_of_parts_of_parts_can_be_drawn(draw, scene, tmp_path):
+    levels = scene.codebook.levels.copy()
+    levels[scene.codebook.names.index("sofa")] = LEVELS.index("subpart")
+    save_scene(replace(scene, codebook=replace(scene.codebook, levels=levels)), tmp_path / "d.ply")
+    image = draw("--what", "codes", "--level", "subpart", scene=tmp_path / "d.ply")
+    assert at(image, *TABLE) == [64, 64, 64]  # it is no part of a part
+    assert len(np.unique(image[:, :96].reshape(-1, 3), axis=0)) == 2
 
 
 def test_instances_differ(draw):
@@ -202,6 +211,7 @@ def test_a_drawing_that_fails_leaves_nothing(tmp_path):
         (["--sheet", "a.png", *["--query", "sofa"] * 33], 2, "at most 32"),
         (["--sheet", "a.png", "--size", "8000x8000", "--columns", "16"], 2, "--columns fewer"),
         (["-o", "a.png", "--photos", "."], 2, "--sheet"),
+        (["-o", "a.png", "--brief"], 2, "--sheet"),
         (["-o", "a.png", "--query", "sofa", "--query", "table"], 2, "one --query"),
         (["-o", "a.bmp"], 2, ".webp"),
         (["-o", "a.png", "--what", "query"], 2, "--query"),
@@ -292,6 +302,17 @@ def test_a_sheet_has_the_very_pictures_of_single_renders(draw, sheet, cameras_fi
         # Labels share their colours over the views of a sheet; a single picture has its own legend.
         assert tiles_of(image, draw(*seen, "--view", view, "--what", "codes")[:, :96]) >= 1
         assert tiles_of(image, draw(*seen, "--view", view, "--what", "instance")) >= 1
+
+
+def test_a_brief_sheet_has_all_kinds_of_picture_from_one_new_place(draw, sheet, cameras_file):
+    seen = ("--cameras", cameras_file)
+    image, report = sheet(*seen, "--brief", "--query", "table")
+    assert report["rows"] == ["Scene"]
+    for single in ((), ("--what", "depth"), ("--query", "table")):
+        assert tiles_of(image, draw(*seen, *single)) == 1
+    codes = draw(*seen, "--what", "codes")
+    assert tiles_of(image, codes[:, :96]) == 1
+    assert image.shape[1] == 24 + 132 + 4 * 96 + 3 * 8 + 24
 
 
 def test_depths_of_a_sheet_share_one_range(draw, sheet, cameras_file):
