@@ -199,7 +199,9 @@ def read_mask(path: Path, count: int) -> "np.ndarray":
 
     try:  # mapped: a header that promises more than the file has allocates nothing
         mask = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError, SyntaxError) as error:
+    except OSError as error:
+        raise SceneFileError(f"cannot read {path}: {error.strerror or error}") from error
+    except (ValueError, EOFError, SyntaxError) as error:
         raise SceneFileError(f"{path} is not a .npy file of truth values") from error
     if not isinstance(mask, np.ndarray) or mask.dtype != bool or mask.shape != (count,):
         raise SceneFileError(f"{path} does not hold {count} truth values, one a Gaussian")

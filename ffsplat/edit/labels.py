@@ -21,7 +21,7 @@ class Label:
     Evidence of the other level stays; `level` is one of `ASKED_LEVELS`, by default a part where the
     lexicon takes the name for one. The row is the first of that name and level, else a new one; a
     new row is embedded in every text space of the codebook that knows its name (`embedding_of`),
-    and is 0 in the others: `missing_spaces` names those, a query in which does not find it. With
+    and is 0 in the others: `missing_spaces` names those in which a query does not find it. With
     `new_instance` the chosen Gaussians also become one new object.
     """
 
@@ -66,9 +66,16 @@ def usual_level(name: str) -> str:
 
 
 def missing_spaces(codebook: Codebook, name: str, level: str | None = None) -> list[str]:
-    """The text spaces in which the row of this name cannot be found, for its embedding is 0."""
+    """The text spaces in which the row of this name cannot be found, for its embedding is 0.
+
+    The lexicon is none of them: asked in it, a scene knows its own names to the letter.
+    """
     row = row_of(codebook, name, level or usual_level(name))
-    return [space for space, rows in codebook.spaces.items() if row is None or not rows[row].any()]
+    return [
+        space
+        for space, rows in codebook.spaces.items()
+        if row is None or not (space == LEXICON or rows[row].any())
+    ]
 
 
 def embedding_of(name: str, space: str, width: int) -> Float32[np.ndarray, " width"] | None:

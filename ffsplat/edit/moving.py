@@ -30,6 +30,11 @@ class Move:
     similarity: Similarity
     pivot: Pivot = "origin"
 
+    def __post_init__(self) -> None:
+        values = np.array([self.similarity.scale, *self.similarity.translation])
+        if not (np.isfinite(values).all() and values[0] > 0):
+            raise UsageError(f"no move: a scale of {values[0]:g}, a shift of {values[1:].tolist()}")
+
     def apply(self, scene: Scene, chosen: Bool[np.ndarray, " n"]) -> Scene:
         """The scene with the chosen Gaussians elsewhere."""
         if not chosen.any():

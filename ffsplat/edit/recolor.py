@@ -68,6 +68,10 @@ class ShiftHue:
 
     degrees: float
 
+    def __post_init__(self) -> None:
+        if not np.isfinite(self.degrees):
+            raise UsageError(f"no turn of a hue: {self.degrees} degrees")
+
     def apply(self, scene: Scene, chosen: Bool[np.ndarray, " n"]) -> Scene:
         """The scene with the chosen Gaussians in other hues."""
         if not chosen.any():

@@ -17,7 +17,7 @@ def evidence(question: Question, code: SparseCode) -> tuple[Float32[ndarray, " n
     `code` is over the question's codebook, with lengths in its space; colours are left out.
     """
     if question.space_name == LEXICON and isinstance(question.text, str):
-        named = lexicon.named_rows(question, lexicon.parse(question))
+        named, _ = lexicon.asked_rows(question)
         return lexicon.evidence(question, code, named), lexicon.LEXICON_THRESHOLD
     if len(question.embedding.canon):
         scores = canonical.scores_of(question, code, canonical.Options())

@@ -18,6 +18,9 @@ from ffsplat.types import ASKED_LEVELS, LEVELS, Scene, SparseCode
 LEXICON_THRESHOLD = 0.5
 """Most of the evidence of a Gaussian speaks for the phrase."""
 
+Named = Mapping[str, Bool[np.ndarray, " rows"]]
+"""Codebook rows by their level."""
+
 
 @dataclass(frozen=True)
 class Options:
@@ -30,27 +33,47 @@ def match(question: Question, options: Options) -> Match:
     A colour is the share of the instance whose own colour is nearest to it. Raises UsageError for
     another space and for a level that the phrase does not name; else as `LexiconSpace.parse`.
     """
-    code, phrase = question.scene.codes, parse(question)
+    code, (named, colors) = question.scene.codes, asked_rows(question)
     assert code is not None  # a question has codes
-    named = named_rows(question, phrase)
     scores = evidence(question, code, named)
-    if phrase.colors:
-        scores *= _color_share(question.scene, scores, phrase.colors)
+    if colors:
+        scores *= _color_share(question.scene, scores, colors)
     whole = list(named) == ["whole"]
     rows = tuple(named.values()) or (question.codebook.levels == LEVELS.index("whole"),)
-    return Match(scores, rows, phrase.colors, whole, LEXICON_THRESHOLD)
+    return Match(scores, rows, colors, whole, LEXICON_THRESHOLD)
 
 
-def parse(question: Question) -> Phrase:
-    """What the text asks for; UsageError in another space, else as `LexiconSpace.parse`."""
+def asked_rows(question: Question) -> tuple[Named, tuple[str, ...]]:
+    """The codebook rows that the text names, by level, and the colours.
+
+    A text that the lexicon refuses may be a name that only this scene has, such as one that was
+    given by hand: then it stands for the rows of that name. Raises as `match`.
+    """
     if question.space_name != LEXICON or not isinstance(question.text, str):
         raise UsageError(
             f"the lexicon is no way to ask in {question.space_name}", "--strategy relevancy is one"
         )
-    return LexiconSpace().parse(question.text)
+    try:
+        phrase = LexiconSpace().parse(question.text)
+    except UsageError:
+        if own := _own_rows(question):
+            return own, ()
+        raise
+    return named_rows(question, phrase), phrase.colors
 
 
-def named_rows(question: Question, phrase: Phrase) -> dict[str, Bool[np.ndarray, " rows"]]:
+def _own_rows(question: Question) -> Named:
+    """The rows whose name is the text to the letter, at the first level that has any."""
+    asked, book = question.label.strip().casefold(), question.codebook
+    called = np.array([bool(name) and name.casefold() == asked for name in book.names], bool)
+    for name in ASKED_LEVELS:
+        rows = called & (book.levels == LEVELS.index(name))
+        if question.level in (None, name) and rows.any():
+            return {name: rows}
+    return {}
+
+
+def named_rows(question: Question, phrase: Phrase) -> Named:
     """The codebook rows that a phrase names, by level; UsageError if the asked level has none."""
     codebook = question.codebook
     levels = [n for n in ASKED_LEVELS if n in phrase.rows and question.level in (None, n)]
@@ -67,9 +90,7 @@ def named_rows(question: Question, phrase: Phrase) -> dict[str, Bool[np.ndarray,
     }
 
 
-def evidence(
-    question: Question, code: SparseCode, named: Mapping[str, Bool[np.ndarray, " rows"]]
-) -> Float32[np.ndarray, " n"]:
+def evidence(question: Question, code: SparseCode, named: Named) -> Float32[np.ndarray, " n"]:
     """Product over the levels of the share of each code's weight at a level on the named rows."""
     scores = np.ones(len(code), np.float32)
     for name, wanted in named.items():

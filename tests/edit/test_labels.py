@@ -64,14 +64,21 @@ def test_a_word_for_several_rows_is_found_by_each():
     assert not select(after, "sofa")[:300].any()
 
 
-def test_a_word_that_a_space_cannot_embed_is_said_to_be_missing_there():
-    name = "Bob's gizmo"
+@pytest.mark.parametrize("name", ["Bob's gizmo", "piano", "椅子", "🪑", "chair table", "(.*"])
+def test_a_name_that_only_the_scene_has_is_found_to_the_letter(name):
     after = Label(name).apply(small_room(), TABLE)
     assert after.codebook is not None
     assert after.codes is not None
     validate(after.codebook)
-    assert missing_spaces(after.codebook, name) == [LEXICON]
+    assert missing_spaces(after.codebook, name) == []
     assert not after.codebook.spaces[LEXICON][-1].any()
+    for asked in (name, f" {name.upper()} "):
+        np.testing.assert_array_equal(select(after, asked), TABLE)
+    assert [hit.name for hit in after.query(name).hits] == [name]
+    assert select(after, name, level="whole").any()
+    for other in ({"text": f"{name} x"}, {"text": name, "level": "part"}):
+        with pytest.raises(UsageError):
+            select(after, **other)
     assert (after.codes.ids[:300, 0] == len(after.codebook) - 1).all()
     # The same name again is the same row.
     again = Label(name).apply(after, ~TABLE)

@@ -153,6 +153,14 @@ def test_other_matrices_are_refused(matrix, told):
         similarity_of(matrix)
 
 
+@pytest.mark.parametrize("scale", [np.nan, np.inf, 0.0, -1.0])
+def test_a_move_has_a_scale(scale):
+    with pytest.raises(UsageError, match="no move"):
+        Move(Similarity(scale, np.eye(3), np.zeros(3)))
+    with pytest.raises(UsageError, match="no move"):
+        Move(Similarity(1.0, np.eye(3), np.array([0, np.nan, 0])))
+
+
 def test_nothing_chosen_changes_nothing():
     scene, nothing = small_room(), np.zeros(1000, bool)
     assert Move(drawn(0)).apply(scene, nothing) is scene

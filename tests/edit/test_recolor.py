@@ -115,6 +115,12 @@ def test_what_is_no_colour_is_refused(text):
     assert len(str(caught.value)) < 120
 
 
+@pytest.mark.parametrize("degrees", [np.nan, np.inf])
+def test_a_hue_turns_by_a_number(degrees):
+    with pytest.raises(UsageError, match="no turn of a hue"):
+        ShiftHue(degrees)
+
+
 @pytest.mark.parametrize("color", [(1.1, 0, 0), (0, 0), (float("nan"), 0, 0)])
 def test_numbers_that_are_no_colour_are_refused(color):
     with pytest.raises(UsageError, match="no colour"):
