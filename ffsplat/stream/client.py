@@ -116,6 +116,11 @@ class Client:
         self._frame_numbers, self._question_numbers = count(), count()
         self._next_frame = 0.0
 
+    @property
+    def is_connected(self) -> bool:
+        """Whether there is a session now; without one, another is being tried for."""
+        return self._up.is_set()
+
     async def __aenter__(self) -> "Client":
         await self._connect()
         self._task = asyncio.create_task(self._run())

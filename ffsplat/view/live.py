@@ -4,16 +4,16 @@ import asyncio
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 import numpy as np
-from jaxtyping import Bool, UInt16, UInt32
+from jaxtyping import Bool, Int64
 
 from ffsplat.errors import FFSplatError, StreamError
 from ffsplat.stream.client import Client
 from ffsplat.stream.replica.replica import Replica
 from ffsplat.types import Gaussians, Scene
+from ffsplat.view.slots import SLOT
 from ffsplat.view.viewer import Viewer
 
 PATH = "/stream"
@@ -22,17 +22,11 @@ PATH = "/stream"
 PATIENCE = 60.0
 """Seconds for a server that is away to come back."""
 
+GLANCE_SECONDS = 1.0
+"""Between two looks at whether the server is there."""
+
 BREATH_SECONDS = 0.5
 """Between two looks at the map: a picture costs more than a delta."""
-
-
-@dataclass(frozen=True, eq=False)
-class Moment:
-    """A map as it was: a scene, and the place and submap of each of its Gaussians."""
-
-    scene: Scene
-    places: UInt32[np.ndarray, " n"]
-    submaps: UInt16[np.ndarray, " n"]
 
 
 def stream_url(text: str) -> str:
@@ -49,17 +43,8 @@ def empty_scene() -> Scene:
     return Scene(Gaussians(nothing, nothing, quaternions, none, np.zeros((0, 1, 3), np.float32)))
 
 
-def moment_of(replica: Replica) -> Moment:
-    """The map as it is now; its scene and its places are of the same delta."""
-    while True:
-        scene = replica.scene()
-        snapshot = replica.snapshot()
-        if scene.provenance["delta"] == str(snapshot.number):
-            return Moment(scene, snapshot.splats.gids, snapshot.splats.submaps)
-
-
 def carried(
-    chosen: Bool[np.ndarray, " n"], before: UInt32[np.ndarray, " n"], now: UInt32[np.ndarray, " m"]
+    chosen: Bool[np.ndarray, " n"], before: Int64[np.ndarray, " n"], now: Int64[np.ndarray, " m"]
 ) -> Bool[np.ndarray, " m"]:
     """A choice among the places `before` as one among the places `now`."""
     return np.isin(now, before[chosen])
@@ -74,7 +59,7 @@ class Follower:
     def __init__(self, url: str, viewer: Viewer, token: str, tell: Callable[[str], None]):
         self._url, self._token = stream_url(url), token
         self._viewer, self._tell = viewer, tell
-        self._places = np.zeros(0, np.uint32)
+        self._places = np.zeros(0, np.int64)
         self._replica: Replica | None = None
         self._loop = asyncio.new_event_loop()
         self._changed, self._stopped = threading.Event(), threading.Event()
@@ -124,9 +109,25 @@ class Follower:
         ) as client:
             self._replica = client.replica
             self._ready.set()
-            async for _ in client:
-                self._changed.set()
+            minding = asyncio.create_task(self._mind(client))
+            try:
+                async for _ in client:
+                    self._changed.set()
+            finally:
+                minding.cancel()
         self._end(StreamError("the server has closed"))
+
+    async def _mind(self, client: Client) -> None:
+        """Say when the server goes away, and when it has come back."""
+        was = True
+        while True:
+            await asyncio.sleep(GLANCE_SECONDS)
+            if client.is_connected != was:
+                was = client.is_connected
+                text = (
+                    "is there again" if was else "is away: the map stays as it was until it is back"
+                )
+                self._viewer.panel.say(f"the server {text}", error=not was)
 
     def _end(self, error: FFSplatError) -> None:
         self.failure = error
@@ -146,10 +147,7 @@ class Follower:
 
     def _show(self) -> None:
         assert self._replica is not None  # there was a change
-        moment = moment_of(self._replica)
-        before, self._places = self._places, moment.places
-        self._viewer.follow(
-            moment.scene,
-            moment.submaps.astype(int),
-            lambda chosen: carried(chosen, before, moment.places),
-        )
+        scene, places = self._replica.scene_and_gids()
+        before, self._places = self._places, places
+        # New Gaussians mostly lie beside each other: few slots change, and all are full.
+        self._viewer.follow(scene, places // SLOT, lambda chosen: carried(chosen, before, places))

@@ -61,7 +61,7 @@ class Packer:
             words = inflated(words, inflation(shown, total))
         if picture.groups is None or not shown:
             return {0: words if shown else nothing()}
-        groups = picture.groups[rows]
+        groups = picture.groups[rows] // max(1, total // shown)  # fewer of each: more fit together
         return {group: words[members] for group, members in parts_of(groups)}
 
     def _shapes_of(self, gaussians: Gaussians) -> Words:
@@ -173,7 +173,7 @@ class Screen:
         self.on_drawn()
 
     def _settle(self, now: float) -> None:
-        """End motions, and learn from them."""
+        """End motions."""
         for motion in self._motions.values():
             if motion.rest(now):
                 self._wanted = self._stale = True  # depth is measured from where the camera rests

@@ -8,11 +8,10 @@ import pytest
 from ffsplat.errors import StreamError
 from ffsplat.stream.delta import MapDelta
 from ffsplat.stream.protocol.errors import ProtocolError
-from ffsplat.stream.replica.replica import Replica
 from ffsplat.stream.server.serve import ServerThread
 from ffsplat.stream.server.settings import ServerSettings
 from ffsplat.view import live, viewing
-from ffsplat.view.live import Follower, carried, empty_scene, moment_of, stream_url
+from ffsplat.view.live import Follower, carried, empty_scene, stream_url
 from ffsplat.view.slots import SLOT
 from tests.stream.server.standin import StandIn, make_delta
 from tests.view.pages import until
@@ -21,13 +20,13 @@ TOKEN = "0123456789abcdef"
 
 
 def in_submap(number: int, submap: int) -> MapDelta:
-    """A delta whose Gaussians and frame are in a submap of their own."""
+    """A delta whose Gaussians and frame are in a submap, and a slot, of their own."""
     delta = make_delta(number)
     submaps = np.full(len(delta.splats.gids), submap, np.uint16)
     return replace(
         delta,
         splats=replace(
-            delta.splats, gids=delta.splats.gids + np.uint32(100 * submap), submaps=submaps
+            delta.splats, gids=delta.splats.gids + np.uint32(SLOT * submap), submaps=submaps
         ),
         removed=delta.removed[:0],
         submaps=np.array([submap], np.uint16),
@@ -50,18 +49,8 @@ def test_an_address_without_a_path_has_the_usual_one(given, url):
 
 def test_a_choice_is_carried_by_the_places():
     chosen = np.array([True, False, True])
-    before, now = np.array([3, 5, 9], np.uint32), np.array([2, 3, 5, 8, 9], np.uint32)
+    before, now = np.array([3, 5, 9]), np.array([2, 3, 5, 8, 9])
     assert carried(chosen, before, now).tolist() == [False, True, False, False, True]
-
-
-def test_a_moment_knows_the_submap_of_each_gaussian():
-    replica = Replica()
-    for number in (1, 2, 3):
-        replica.apply(in_submap(number, number % 2))
-    moment = moment_of(replica)
-    assert len(moment.scene) == len(moment.places) == len(moment.submaps)
-    assert (moment.submaps == moment.places // 100).all()
-    assert (np.diff(moment.places.astype(int)) > 0).all()
 
 
 @pytest.fixture
@@ -85,7 +74,7 @@ def grown(viewer, count: int) -> None:
     until(lambda: viewer.screen.drawn[0] == count, f"{count} Gaussians were never sent")
 
 
-def test_the_map_is_shown_while_it_grows_and_only_new_submaps_are_sent(stream):
+def test_the_map_is_shown_while_it_grows_and_only_what_is_new_is_sent(stream):
     engine, _, viewer, _ = stream
     engine.publish_delta(in_submap(1, 0))
     grown(viewer, 20)
@@ -134,6 +123,21 @@ def test_the_end_of_the_stream_is_said_and_the_map_stays(stream):
     assert told[0].startswith("the stream has ended")
     assert "the stream has ended" in viewer.panel.status.content
     assert len(viewer.session.scene) == 20
+
+
+def test_a_server_that_goes_and_comes_is_told_of(stream, monkeypatch, tmp_path):
+    monkeypatch.setattr(live, "PATIENCE", 30.0)
+    monkeypatch.setattr(live, "GLANCE_SECONDS", 0.01)
+    _, server, _, _ = stream
+    with viewing(empty_scene(), folder=tmp_path, port=0) as (viewer, _):
+        follower = Follower(server.address.stream, viewer, "", print)
+        follower.start()
+        server.stop()
+        until(lambda: viewer.panel.said.startswith("the server is away"), "nobody told of it")
+        again = ServerSettings(port=server.address.port, drain=2.0)
+        with ServerThread(StandIn(), None, again):
+            until(lambda: viewer.panel.said == "the server is there again", "nobody told of it")
+        follower.stop()
 
 
 def test_nobody_there_is_said_at_once(tmp_path):

@@ -46,6 +46,14 @@ def test_over_budget_those_that_matter_stay_and_grow():
     np.testing.assert_allclose(sent, 4 * own, rtol=1e-3)
 
 
+def test_the_fewer_are_drawn_of_a_group_the_more_groups_are_one_part():
+    shown = picture(random_gaussians(100), np.arange(100) // 10)
+    assert list(Packer().parts(shown, 100, HERE)) == list(range(10))
+    parts = Packer().parts(shown, 25, HERE)
+    assert set(parts) <= {0, 1, 2}
+    assert sum(map(len, parts.values())) == 25
+
+
 def test_shapes_are_made_again_only_for_other_gaussians(monkeypatch):
     made = []
     monkeypatch.setattr("ffsplat.view.screen.shapes", lambda g: made.append(g) or shapes(g))
