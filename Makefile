@@ -16,8 +16,10 @@ demo: .venv/installed
 	@echo "The results lie in out/:"
 	@ls -1sh out
 
+# Bytecode is kept, whatever the environment says: tests start a hundred processes, and each would
+# compile torch from its source.
 test: .venv/installed-dev $(READERS)/node_modules/installed
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 2 --dist worksteal
 
 bench: .venv/installed-dev
 	@set -e; for script in tests/bench/bench_*.py; do \
