@@ -80,7 +80,7 @@ def test_offline_and_not_cached_ends_at_once(published, monkeypatch):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(WeightsMissing, match="--offline is set"):
         hub.resolve("org/m")
-    assert time.perf_counter() - start < 0.5
+    assert time.perf_counter() - start < hub.download.PATIENCE
     assert published.asked == []
 
 
