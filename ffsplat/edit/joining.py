@@ -43,8 +43,11 @@ def merge(
     says what is raised). Codebooks become one (`join_codebooks`), objects that lie in one place
     and mean the same become one, and others get new numbers (`link_instances`). With `voxel`, the
     Gaussians in each cell of that side, in units of the first world, become one (`merge_voxels`).
-    Raises UsageError for fewer than two scenes, or not one transform for each but the first.
+    Raises UsageError for fewer than two scenes, not one transform for each but the first, and a
+    side that is not a positive number.
     """
+    if voxel is not None and not 0 < voxel < np.inf:
+        raise UsageError(f"there are no cells of side {voxel}")
     if len(scenes) < 2:
         raise UsageError("there is nothing to merge", "give two scenes or more")
     if transforms is not None and len(transforms) != len(scenes) - 1:

@@ -162,6 +162,9 @@ def test_too_few_scenes_or_transforms_are_refused():
         merge([scene, scene], [Similarity.identity()] * 2)
     with pytest.raises(UsageError, match="share no photos"):
         merge([scene, replace(scene, cameras=None)])
+    for side in (0.0, -1.0, np.nan, np.inf):
+        with pytest.raises(UsageError, match="no cells of side"):
+            merge([scene, scene], [Similarity.identity()], voxel=side)
 
 
 def test_rows_of_both_codebooks_say_what_they_said():
