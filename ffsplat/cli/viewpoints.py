@@ -15,7 +15,7 @@ FIELD_OF_VIEW = 60.0
 def camera_path(
     scene: "Scene", view: int | None, frames: int | None, size: tuple[int, int]
 ) -> "Cameras":
-    """An orbit of so many frames, or one camera if `frames` is None."""
+    """An orbit of so many frames, or one camera if `frames` is None, as wide as the photos are."""
     from ffsplat.render import orbit
 
     if view is not None:
@@ -27,7 +27,17 @@ def camera_path(
         scene = replace(scene, cameras=reference_camera(size))
         if frames is None:
             return reference_camera(size)
-    return orbit(scene, frames or 1, size, FIELD_OF_VIEW)
+    return orbit(scene, frames or 1, size, _field_of_view(scene.cameras))
+
+
+def _field_of_view(cameras: "Cameras | None") -> float:
+    """The median of the cameras', horizontal, in degrees."""
+    import numpy as np
+
+    if cameras is None or not len(cameras):
+        return FIELD_OF_VIEW
+    half_widths = cameras.sizes[:, 0] / 2 / cameras.intrinsics[:, 0, 0]
+    return float(np.degrees(2 * np.arctan(np.median(half_widths))))
 
 
 def reference_camera(size: tuple[int, int]) -> "Cameras":

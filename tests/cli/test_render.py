@@ -12,6 +12,7 @@ from small_room import small_room
 
 from ffsplat.cli import pictures
 from ffsplat.cli.render import _tile_of
+from ffsplat.cli.viewpoints import camera_path
 from ffsplat.errors import UsageError
 from ffsplat.io import save_scene, write_cameras
 from ffsplat.types import LEVELS, Cameras
@@ -114,6 +115,16 @@ def test_an_input_camera_is_fitted_whole(draw, cameras_file):
     np.testing.assert_allclose(blue.mean(0), [36, 48], atol=1)
     # The sofa is 0.4 wide at depth 2: 80 pixels of the input, 19 of this image, and some blur.
     assert 17 <= np.ptp(blue[:, 1]) + 1 <= 26
+
+
+def test_a_new_place_sees_as_wide_as_most_photos(scene):
+    lens = np.tile(np.array([[400, 0, 200], [0, 400, 100], [0, 0, 1]], np.float32), (3, 1, 1))
+    lens[2, 0, 0] = 100
+    poses = np.tile(np.eye(4, dtype=np.float32), (3, 1, 1))
+    sizes = np.tile(np.array([[400, 200]], np.int32), (3, 1))
+    seen = replace(scene, cameras=Cameras(poses, lens, sizes, ("a", "b", "c")))
+    (camera,) = camera_path(seen, None, None, (96, 72)).intrinsics
+    assert camera[0, 0] == pytest.approx(96 * 400 / 400)
 
 
 def test_a_scene_of_unknown_make_is_seen_whole(draw, scene, tmp_path):
