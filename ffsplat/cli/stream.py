@@ -169,7 +169,7 @@ def _run(
     try:
         with GentleStop() as stop, _telling(engine, plan) as note:
             pump = None if source is None else Pump(source, engine, plan.max_frames, note)
-            with _working(console, engine, plan, takes_frames=source is None):
+            with _working(console, engine, plan, source is None, note):
                 if pump is not None:
                     pump.start()
                 follow(engine, pump, stop, plan.seconds, plan.server is not None, tell)
@@ -215,10 +215,12 @@ def _give_up(console: Console, plan: Plan, stop: "GentleStop") -> None:
 
 
 @contextlib.contextmanager
-def _working(console: Console, engine: "Engine", plan: Plan, takes_frames: bool) -> Iterator[None]:
+def _working(
+    console: Console, engine: "Engine", plan: Plan, takes_frames: bool, note: "Note | None"
+) -> Iterator[None]:
     """Have the engine work while the block runs, and serve its map if that was asked for.
 
-    The end of a server also stops the engine.
+    `note` is told of the frames that clients send. The end of a server also stops the engine.
     """
     if plan.server is None:
         engine.start()
@@ -227,7 +229,7 @@ def _working(console: Console, engine: "Engine", plan: Plan, takes_frames: bool)
     from ffsplat.stream.server.serve import ServerThread
 
     settings = replace(plan.server, takes_frames=takes_frames)
-    server = ServerThread(engine, settings=settings)
+    server = ServerThread(engine, settings=settings, note=note)
     address = server.start()
     try:
         engine.start()

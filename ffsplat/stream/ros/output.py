@@ -68,10 +68,6 @@ CLOUD = Topic("/ffsplat/points", POINTS, latched=True)
 HITS = Topic("/ffsplat/hits", MARKERS, latched=True)
 DELTAS = Topic("/ffsplat/deltas", BYTES)
 
-TOPICS = (
-    TF_TOPIC, TF_STATIC, PICTURE, COMPRESSED, INFO, TRAJECTORY, CLOUD, HITS, DELTAS,
-)  # fmt: skip
-
 
 @dataclass(frozen=True, eq=False)
 class Output:

@@ -14,6 +14,7 @@ from websockets.exceptions import InvalidHandshake
 from websockets.typing import Subprotocol
 
 from ffsplat.errors import StreamError, UsageError
+from ffsplat.stream.frame import Frame, Verdict
 from ffsplat.stream.protocol.header import SUBPROTOCOL
 from ffsplat.stream.replica.replica import Replica
 from ffsplat.stream.server.auth import Tokens
@@ -47,7 +48,13 @@ ENGINE, LAST = 0.7, 0.9
 class App:
     """One server: `start` listens, `end` stops the engine, says goodbye and lets go of all."""
 
-    def __init__(self, engine: StreamEngine, replica: Replica, settings: ServerSettings):
+    def __init__(
+        self,
+        engine: StreamEngine,
+        replica: Replica,
+        settings: ServerSettings,
+        note: Callable[[Frame, Verdict], None] | None,
+    ):
         self.settings = settings
         self.tls = tls_context(settings)
         tokens = None if settings.token_file is None else Tokens.read(settings.token_file)
@@ -56,7 +63,7 @@ class App:
         waiting = ThreadPoolExecutor(2 * settings.max_sessions, "ffsplat-engine")
         feed = Feed(replica, settings, workers)
         self.services = Services(
-            engine, feed, settings, tokens, counters, Seat(), workers=workers, waiting=waiting
+            engine, feed, settings, tokens, counters, Seat(), workers, waiting, note
         )
         tls_seconds = None if self.tls is None else min(settings.handshake, TLS_SECONDS)
         self.door = Door(settings.max_connections, settings.max_head_bytes, tls_seconds, counters)

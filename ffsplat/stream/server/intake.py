@@ -6,6 +6,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Mapping
+from functools import partial
 
 from ffsplat.stream.frame import Frame, Verdict
 from ffsplat.stream.protocol.control import FrameAck, Hello, Pose
@@ -92,7 +93,11 @@ class Intake:
                     continue
                 frame = self._waiting.popleft()
                 await self._loop.run_in_executor(
-                    self._services.waiting, engine.offer, frame, self._done, self._wanted
+                    self._services.waiting,
+                    engine.offer,
+                    frame,
+                    partial(self._done, frame),
+                    self._wanted,
                 )
             self._arrived.clear()
             await self._arrived.wait()
@@ -124,8 +129,10 @@ class Intake:
     def _wanted(self) -> bool:
         return self._present
 
-    def _done(self, verdict: Verdict) -> None:
+    def _done(self, frame: Frame, verdict: Verdict) -> None:
         """The engine's answer, in a thread of the engine."""
+        if self._services.note is not None:
+            self._services.note(frame, verdict)
         if self._present:
             epoch = self._services.engine.epoch
             with contextlib.suppress(RuntimeError):  # the event loop has ended

@@ -12,12 +12,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from ffsplat.errors import StreamError, UsageError
+from ffsplat.stream.frame import Frame, Verdict
 from ffsplat.stream.replica.replica import Replica
 from ffsplat.stream.server.auth import Tokens, warn_of_readers
 from ffsplat.stream.server.services import StreamEngine
 from ffsplat.stream.server.settings import ServerSettings
 
 __all__ = ["Address", "ServerThread", "StreamEngine", "check", "serve"]
+
+Note = Callable[[Frame, Verdict], None]
 
 
 @dataclass(frozen=True)
@@ -79,19 +82,21 @@ async def serve(
     replica: Replica | None = None,
     settings: ServerSettings | None = None,
     *,
+    note: Note | None = None,
     ready: Callable[[Address], None] | None = None,
     stop: asyncio.Event | None = None,
 ) -> None:
     """Serve a started engine until `stop` is set; without one, until SIGTERM or SIGINT.
 
     `replica` is the map that the engine's next delta continues, None for an empty one; the server
-    keeps it. `ready` is called when the server listens. At the end the engine is stopped, clients
-    get the last deltas, and all is over within `settings.drain` seconds.
+    keeps it. `note` is told of each frame of a client and its verdict, in a thread of the engine,
+    and must return at once. `ready` is called when the server listens. At the end the engine is
+    stopped, clients get the last deltas, and all is over within `settings.drain` seconds.
     Raises UsageError for a token file or certificate that cannot be used and where websockets is
     not installed, StreamError if the address cannot be had.
     """
     settings = settings or ServerSettings()
-    app = _app().App(engine, Replica() if replica is None else replica, settings)
+    app = _app().App(engine, Replica() if replica is None else replica, settings, note)
     with contextlib.ExitStack() as stack:
         if stop is None:
             stop = asyncio.Event()
@@ -132,10 +137,12 @@ class ServerThread:
         engine: StreamEngine,
         replica: Replica | None = None,
         settings: ServerSettings | None = None,
+        note: Note | None = None,
     ):
         self.settings = settings or ServerSettings()
         self.address: Address | None = None
         self._parts = engine, replica
+        self._note = note
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
         self._error: BaseException | None = None
@@ -181,7 +188,8 @@ class ServerThread:
 
     async def _serve(self) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-        await serve(*self._parts, self.settings, ready=self._listening, stop=self._stop)
+        listening, stop = self._listening, self._stop
+        await serve(*self._parts, self.settings, note=self._note, ready=listening, stop=stop)
 
     def _listening(self, address: Address) -> None:
         self.address = address

@@ -94,7 +94,8 @@ class Services:
     """All that a session may use; `draining` turns true once, when the server is to end.
 
     `workers` are threads for work, `waiting` for calls that wait for the engine, two a session at
-    most; `name` tells this map from that of another run of the server.
+    most; `note` is told of each frame of a client and its verdict, in a thread of the engine, and
+    returns at once; `name` tells this map from that of another run of the server.
     """
 
     engine: StreamEngine
@@ -105,6 +106,7 @@ class Services:
     seat: "Seat"
     workers: ThreadPoolExecutor
     waiting: ThreadPoolExecutor
+    note: Callable[[Frame, Verdict], None] | None
     name: str = field(default_factory=lambda: secrets.token_hex(8))
     sessions: "set[Session]" = field(default_factory=set)
     draining: bool = False

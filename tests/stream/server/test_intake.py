@@ -5,8 +5,10 @@ import threading
 import numpy as np
 
 from ffsplat.stream.protocol.control import Ack, Pose
+from ffsplat.stream.server.serve import ServerThread
+from ffsplat.stream.server.settings import ServerSettings
 from tests.stream.server.standin import StandIn
-from tests.stream.server.talk import PATIENCE, client, frame, metric, serving
+from tests.stream.server.talk import JPEG, PATIENCE, client, frame, metric, serving
 
 
 def test_every_frame_is_acknowledged_once_and_posed():
@@ -97,3 +99,20 @@ def test_of_frames_that_wait_for_the_engine_the_newest_are_kept():
         while len(used) < 3:
             used += one.wait_for(Ack).frames
         assert [(a.seq, a.reason) for a in used] == [(n, "keyframe") for n in (1, 6, 7)]
+
+
+def test_who_wants_to_know_is_told_of_each_frame_and_its_verdict():
+    told = []
+    server = ServerThread(
+        StandIn(),
+        settings=ServerSettings(port=0),
+        note=lambda sent, verdict: told.append((sent.number, sent.image, verdict.reason)),
+    )
+    with server:
+        assert server.address is not None
+        with client(server.address) as one:
+            one.greet(want=("ack",))
+            for number in (1, 2):
+                one.send(frame(number))
+                one.wait_for(Ack)
+    assert told == [(1, JPEG, "keyframe"), (2, JPEG, "keyframe")]
