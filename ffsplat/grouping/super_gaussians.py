@@ -109,13 +109,6 @@ def weighted_means(
     return np.where(total[:, None] > 0, means, empty).astype(np.float32)
 
 
-def reconstruct(
-    values: Float32[np.ndarray, "s d"], pieces: SuperGaussians
-) -> Float32[np.ndarray, "m d"]:
-    """What each anchor is made of: sum_j A_ij x_j over its candidates."""
-    return np.einsum("mk,mkd->md", pieces.weights, values[pieces.candidates])
-
-
 def mean_spacing(points: Float32[np.ndarray, "s 3"]) -> float:
     """Mean distance of each point to its nearest other; 1 where there is no other."""
     if len(points) < 2:

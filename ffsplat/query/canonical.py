@@ -16,7 +16,7 @@ from ffsplat.text import CANON
 from ffsplat.types import SparseCode
 
 RELEVANCY_THRESHOLD = 0.5
-"""A text that is nearer than every canonical phrase."""
+"""A text that is nearer than every canonical phrase: the rule of LERF, and of LEGaussians' code."""
 
 RANGE_THRESHOLD = 0.7
 """Of the range of relevancies in the scene; the code of LangSplat stretches a map to [-1, 1] and

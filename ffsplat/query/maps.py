@@ -1,4 +1,4 @@
-"""Rules for scores that were rendered into views: what LangSplat and LEGaussians do in 2-D.
+"""Rules for scores that were rendered into views: what LangSplat does in 2-D.
 
 Scores are linear in the codes until they become a relevancy, so cosines are rendered, one channel a
 phrase, and everything here comes after. Features are blended and not scaled again, as in LangSplat.
@@ -92,11 +92,6 @@ def located(scores: Float[np.ndarray, "levels h w"]) -> Bool[np.ndarray, "h w"]:
     means = box_mean(scores)
     found = means[best_level(means)]
     return found == found.max()
-
-
-def legaussians_mask(scores: Float[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
-    """A relevancy of one half or more. Source: Shi et al., "LEGaussians", 2024, evaluation code."""
-    return scores >= 0.5
 
 
 def _means(values: Float[np.ndarray, "*l n"], side: int) -> Float[np.ndarray, "*l n"]:
