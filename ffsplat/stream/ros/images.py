@@ -4,6 +4,7 @@ Messages are duck-typed: those of `rosbags`, of rclpy and of ROS 1 have the same
 and their names: sensor_msgs/image_encodings.h; CameraInfo: image_pipeline's REP-104.
 """
 
+import re
 from io import BytesIO
 from typing import Any
 
@@ -30,6 +31,9 @@ _YUV = {
 """Where the first luma, U and V stand in the four bytes of two pixels."""
 
 _BAYER = ("rggb", "bggr", "gbrg", "grbg")
+
+_DEPTH = re.compile(r"(16|32|64)[USF]C\d")
+"""Encodings of numbers that are no brightness, as `format` names what was compressed."""
 
 _COMPRESSED = {"JPEG": b"\xff\xd8\xff", "PNG": b"\x89PNG", "WebP": b"RIFF"}
 
@@ -138,7 +142,7 @@ def compressed_bytes(image: Any) -> bytes:
     data = bytes(image.data)
     if not data:
         raise StreamError("empty picture (0 bytes)")
-    if "compressedDepth" in image.format:
+    if "compressedDepth" in image.format or _DEPTH.match(image.format):
         raise UnsupportedImage("compressed depth pictures are not read", "give the color topic")
     if data.startswith(tuple(_COMPRESSED.values())):
         return data

@@ -171,7 +171,8 @@ class McapFile:
             self._chunks, self.channels, self._schemas = [], {}, {}
             self._scan()
         if not self.channels:
-            raise StreamError(f"{self.path} has no topics")
+            what = "breaks off before the first topic" if self.broken else "has no topics"
+            raise StreamError(f"{self.path} {what}")
         if self.broken:
             log.warning("%s breaks off; it is read up to there", self.path.name)
         self._chunks.sort()

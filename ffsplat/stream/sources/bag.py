@@ -1,6 +1,7 @@
 """Recordings of robots as sources: ROS 1 bags, rosbag2 folders, MCAP files."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from ffsplat.errors import StreamError
@@ -17,7 +18,8 @@ class BagSource(Source):
 
     `topic` is that of the pictures, needed if there are several besides depth. `camera_info_topic`
     None takes the one beside it. Poses are those of tf in `fixed_frame` (None: map, else odom, else
-    the root of the tree); `poses` False leaves them out. Times are the stamps of the pictures, else
+    the root of the tree); `poses` False leaves them out. Static ones hold from the start, whenever
+    they were recorded. Times are the stamps of the pictures, else
     when they were recorded, in the order of the recording. Raises StreamError if the file cannot be
     read or has no such topic; what is damaged inside is skipped and counted in `skipped`.
     """
@@ -42,6 +44,7 @@ class BagSource(Source):
             self._bag.close()
             raise
         tf = [name for name, kind in self._bag.topics.items() if kind == TF] if poses else []
+        self._static = {name for name in tf if name.endswith("tf_static")}
         self._wanted = {self.topic, *tf, *([info] if info else [])}
         rectified = is_rectified(self.topic)
         self._feed = CameraFeed(fixed_frame, bool(tf), rectified=rectified, name=self.topic)
@@ -51,6 +54,7 @@ class BagSource(Source):
         """The frames. Raises StreamError where the recording cannot be read any further."""
         self._busy = True
         try:
+            self._take_static()
             for message in self._bag.messages(self._wanted):
                 if self._closed:
                     return
@@ -65,6 +69,14 @@ class BagSource(Source):
         finally:
             self._busy = False
             self.close()
+
+    def _take_static(self) -> None:
+        """Take the static transforms, which may have been recorded late."""
+        with suppress(StreamError):  # whatever it is, the whole recording tells
+            for message in self._bag.messages(self._static):
+                if self._closed:
+                    return
+                self._feed.add_transforms(message.read(), static=True)
 
     def _take(self, message: BagMessage) -> None:
         try:

@@ -176,9 +176,10 @@ def test_compressed_pictures_stay_as_they_are(kind, format):
 
 
 def test_depth_video_and_damage_are_told_apart():
-    depth = "16UC1; compressedDepth png"
-    with pytest.raises(UnsupportedImage, match="depth"):
-        compressed_bytes(compressed(encoded("PNG"), depth))
+    for depth in ("16UC1; compressedDepth png", "16UC1; png compressed ", "32FC1;tiff"):
+        with pytest.raises(UnsupportedImage, match="depth"):
+            compressed_bytes(compressed(encoded("PNG"), depth))
+    assert compressed_bytes(compressed(encoded("JPEG"), "8UC3; jpeg compressed bgr8"))
     with pytest.raises(UnsupportedImage, match="h264"):
         compressed_bytes(compressed(b"\0\0\0\1gA", "h264"))
     with pytest.raises(StreamError, match="empty"):

@@ -202,6 +202,23 @@ def test_pictures_that_are_not_read_are_refused_by_name(tmp_path):
         list(BagSource(path))
 
 
+def test_a_static_transform_holds_whenever_it_was_recorded(tmp_path):
+    first, *rest = robot()
+    late = [*rest[:6], (first[0], 3 * S, first[2]), *rest[6:]]
+    path = write_ros2(tmp_path / "bag", late)
+    poses = [frame.pose for frame in BagSource(path)]
+    known = [frame.pose for frame in BagSource(write_ros2(tmp_path / "first", robot()))]
+    assert [pose is None for pose in poses] == [pose is None for pose in known]
+    np.testing.assert_allclose(poses[0], known[0])
+
+
+def test_a_recording_that_breaks_off_before_anything_is_refused(tmp_path):
+    path = write_mcap(tmp_path / "a.mcap", robot(), chunk_size=1 << 20)
+    path.write_bytes(path.read_bytes()[:60])
+    with pytest.raises(StreamError, match="breaks off before the first topic"):
+        BagSource(path)
+
+
 def test_times_are_stamps_or_else_of_the_recording_and_are_not_put_in_order(tmp_path):
     stamps = [3 * S, 0, S, 3 * S]
     messages = [("/a", 7 + i, image(PIXELS[0], 4, 6, time_ns=t)) for i, t in enumerate(stamps)]
