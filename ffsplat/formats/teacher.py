@@ -12,7 +12,8 @@ The folder is one that LangSplat (Qin et al., 2024) and the recipes of gsplat re
 - `codebook.safetensors`, and `teacher.json`, which says where all this is from.
 
 A segment is where one codebook row has the largest blended weight. Things are LangSplat's default
-and large segments, parts its small ones; its middle ones are parts, and things where there is none.
+and large segments, subparts its small ones, or parts where there is none; its middle ones are
+parts, or things where there is none.
 """
 
 import json
@@ -214,7 +215,7 @@ def _facts(
         "images": "photos" if photos else "renders of the scene",
         "levels": [
             "default: things",
-            "small: parts",
+            "small: subparts, else parts",
             "middle: parts, else things",
             "large: things",
         ],
