@@ -24,6 +24,8 @@ from ffsplat.types import Codebook
 
 INTERRUPTS = 12
 PROMPT_SECONDS = 20  # a machine under load; the aim is 3
+UNBORN = ("Fatal Python error: init_", "Could not import runpy module")
+"""What Python says of an interrupt before it runs a program."""
 
 
 def process(*arguments: object, **settings) -> Outcome:
@@ -228,8 +230,9 @@ def test_a_signal_at_any_time_leaves_the_old_or_the_new_file(big_room: Path, tmp
         number = (signal.SIGINT, signal.SIGTERM)[moment % 2]
         out.write_bytes(b"old")
         code, wait, err = interrupted(duration * moment / INTERRUPTS, number, *arguments)
-        # -number: Python itself was not up yet.
-        assert code in (0, 128 + number, -number), err
+        # -number, or an error of its own: Python itself was not up yet.
+        unborn = code == 1 and err.startswith(UNBORN)
+        assert code in (0, 128 + number, -number) or unborn, err
         assert wait < PROMPT_SECONDS
         assert out.read_bytes() in (b"old", new)
         assert {path.name for path in tmp_path.iterdir()} <= {out.name, sidecar_path(out).name}
