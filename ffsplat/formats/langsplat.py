@@ -20,6 +20,7 @@ from ffsplat.errors import SceneFileError, UsageError
 from ffsplat.formats.foreign import side_file
 from ffsplat.formats.langsplat_decoder import FILES, MAX_LATENT, decoded_codes, read_decoder
 from ffsplat.formats.langsplat_v2 import MAX_CODES, check_logits, sparse_codes
+from ffsplat.formats.packing import Parts, readable
 from ffsplat.io.layout import SH_COUNTS
 from ffsplat.semantics.bank import nameless
 from ffsplat.types import ASKED_LEVELS, LEVELS, Codebook, Gaussians, Scene, SparseCode
@@ -73,7 +74,8 @@ def read(path: str | Path, *, codebook: str | Path | None = None) -> Scene:
         parts.append((codes, replace(book, levels=levels)))
     assert first is not None
     codes, book = parts[0] if len(parts) == 1 else _joined(parts)
-    return Scene(_gaussians(first.shape), codes, codebook=book, provenance=provenance)
+    gaussians = _gaussians(first.shape, path.name)
+    return Scene(gaussians, codes, codebook=book, provenance=provenance)
 
 
 def _meaning(
@@ -165,16 +167,13 @@ def _check(path: Path, found: _Checkpoint) -> None:
         check_logits(path, n, *found.learnt)
     if not all((np.abs(array) < LARGEST).all() for array in (*found.shape, *found.learnt)):
         raise SceneFileError(f"{path} has values that are not finite, or too large")
-    if not np.linalg.norm(rotation, axis=1).all() or scaling.max() > 88:
-        raise SceneFileError(f"{path} has Gaussians without a shape")
 
 
-def _gaussians(arrays: list[np.ndarray]) -> Gaussians:
-    xyz, dc, rest, scaling, rotation, opacity = arrays
-    return Gaussians(
-        xyz.copy(),
-        np.maximum(np.exp(scaling), np.finfo(np.float32).tiny),
-        rotation / np.linalg.norm(rotation, axis=1, keepdims=True),
-        (1 / (1 + np.exp(-opacity[:, 0].astype(np.float64)))).astype(np.float32),
-        np.concatenate([dc, rest], axis=1),
-    )
+def _gaussians(tensors: list[np.ndarray], name: str) -> Gaussians:
+    """The Gaussians that the parameters stand for; SceneFileError as `readable`."""
+    xyz, dc, rest, scaling, rotation, opacity = tensors
+    with np.errstate(over="ignore"):
+        scales = np.exp(scaling)
+        opacities = 1 / (1 + np.exp(-opacity[:, 0].astype(np.float64)))
+    sh = np.concatenate([dc, rest], axis=1)
+    return readable(Parts(xyz.copy(), scales, rotation, opacities, sh), name)

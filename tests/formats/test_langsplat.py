@@ -1,6 +1,7 @@
 """Checkpoints of LangSplat, made in its layout, against its own way of decoding a pixel."""
 
 import json
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -129,11 +130,18 @@ def test_files_that_do_not_fit_are_refused(tmp_path, gaussians):
         langsplat(file, gaussians, np.ones(shape, np.float32))
         with pytest.raises(SceneFileError, match="do not fit together"):
             read_scene(file)
+    for damage in ({"quaternions_wxyz": 0}, {"scales": np.float32(3e38)}):
+        ((name, value),) = damage.items()
+        damaged = np.array(getattr(gaussians, name))
+        damaged[7] = value
+        langsplat(file, replace(gaussians, **{name: damaged}), latents_of())
+        network.unlink(missing_ok=True)
+        with pytest.raises(SceneFileError, match=r"1 of 60 Gaussians have no rotation|float32"):
+            read_scene(file)
     books = RANDOM.normal(size=(1, 64, 8)).astype(np.float32)
     langsplat(file, gaussians, np.zeros((COUNT, 64), np.float32), books)
     with pytest.raises(UsageError, match="in the checkpoint"):
         read_scene(file, codebook=network)
-    network.unlink()
     (tmp_path / "a_1").mkdir()
     (tmp_path / "a_2").mkdir()
     langsplat(tmp_path / "a_1" / "c.pth", gaussians, latents_of())
