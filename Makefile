@@ -16,8 +16,8 @@ demo: .venv/installed
 	@echo "The results lie in out/:"
 	@ls -1sh out
 
-# Bytecode is kept, whatever the environment says: tests start a hundred processes, and each would
-# compile torch from its source.
+# Bytecode is kept, whatever the environment says: tests start many processes, and each would
+# compile torch from its source anew.
 test: .venv/installed-dev $(READERS)/node_modules/installed
 	OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 2 --dist worksteal
 
