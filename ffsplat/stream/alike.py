@@ -15,7 +15,7 @@ from jaxtyping import Float32
 from ffsplat.consistency import SAME_SURFACE
 from ffsplat.stream.map.compiled import lean
 from ffsplat.stream.map.meeting import is_within
-from ffsplat.stream.sight import PosedViews, fall, into_pixels
+from ffsplat.stream.sight import PosedViews, fall, into_pixels, meets
 
 WINDOW = 10
 """Windows along the longer side of a view, in each of which grey values are correlated."""
@@ -60,14 +60,15 @@ def compare(
     """
     shape = grey.shape[1:]
     there, spare = np.empty((2, *shape), np.float32)
-    agrees = np.empty(shape, bool)
+    agrees, near = np.empty(shape, bool), np.empty(shape[1])
+    line = *np.empty((2, shape[1]), np.float32), near
     maps = views.depth, views.depth_error, views.usable
     own = grey[source].copy()
     _blur(own, spare)
     reach = max(3, max(shape) // WINDOW | 1) // 2
     found = []
     for target, into in zip(targets, into_pixels(views, source, targets), strict=True):
-        inside, agreeing = _look(*maps, source, target, into, grey[target], there, agrees)
+        inside, agreeing = _look(*maps, source, target, into, grey[target], there, agrees, *line)
         _blur(there, spare)
         alike = _correlate(own, there, agrees, reach, np.zeros((SUMS, shape[1])))
         found.append(Resemblance(inside, agreeing, alike))
@@ -82,16 +83,19 @@ def _write_greys(pixels, grey):
 
 
 @lean
-def _look(depth, error, usable, source, target, into, grey, there, agrees):
+def _look(depth, error, usable, source, target, into, grey, there, agrees, x, y, near):
     """Write what another view shows where points fall, and where it sees them; count both."""
-    maps = depth[source], depth[target], usable[source], usable[target]
     own_error, their_error = error[source], error[target]
     inside = agreeing = 0
     for row in range(there.shape[0]):
+        fall(depth[source], into, row, 0, 1, x, y, near)
         for column in range(there.shape[1]):
-            seen, x, y, ratio = fall(*maps, into, row, column)
-            there[row, column] = between(grey, x, y)
-            both = own_error[row, column] + their_error[int(y), int(x)]
+            seen, a, b, ratio = meets(
+                x[column], y[column], near[column], usable[source, row, column], depth[target],
+                usable[target],
+            )  # fmt: skip
+            there[row, column] = between(grey, a, b)
+            both = own_error[row, column] + their_error[int(b), int(a)]
             same = seen and is_within(ratio, max(both, np.float32(SAME_SURFACE)))
             agrees[row, column] = same
             inside += seen

@@ -1,5 +1,7 @@
 """Work on something, done in a thread beside the steps that need not wait for it."""
 
+import contextlib
+import ctypes
 import os
 import sys
 import threading
@@ -9,6 +11,8 @@ from typing import Generic, TypeVar
 
 NICE = 5
 """How far the thread steps back. No farther: whoever asks for the thing waits for it after all."""
+
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -24,16 +28,19 @@ class Beside(Generic[T]):
     def __init__(self, thing: T):
         self.undone = thing
         """The thing as it is, perhaps in the midst of work: only for what no work changes."""
-        self._thread = ThreadPoolExecutor(1, "beside", _step_back)
+        self._thread = ThreadPoolExecutor(1, "beside", self._step_back)
         self._work: Future | None = None
+        self._id = 0
 
     def begin(self, work: Callable[[T], object]) -> None:
         """Do this with the thing when what was begun before is done."""
         thing = self.done()
-        self._work = self._thread.submit(work, thing)
+        self._work = self.submit(lambda: work(thing))
 
     def submit(self, work: Callable[[], R]) -> Future[R]:
         """Do what has nothing to do with the thing, after what was begun before."""
+        if self._id:
+            leave_core(self._id)
         return self._thread.submit(work)
 
     def done(self) -> T:
@@ -43,11 +50,22 @@ class Beside(Generic[T]):
             work.result()
         return self.undone
 
+    def _step_back(self) -> None:
+        """Let the kernel prefer any other thread where a core must be shared.
 
-def _step_back() -> None:
-    """Let the kernel prefer any other thread where a core must be shared.
+        The caller, when it wants to go on, else waits for this thread's slice to end: up to 5 ms.
+        """
+        self._id = threading.get_native_id()
+        if sys.platform == "linux":  # elsewhere a process has one priority
+            os.setpriority(os.PRIO_PROCESS, self._id, NICE)
 
-    The caller, when it wants to go on, else waits for this thread's slice to end: up to 5 ms.
+
+def leave_core(thread: int) -> None:
+    """Have a thread of this process run on any core but that of the caller, who goes on there.
+
+    A kernel may wake it right there, and move neither for as long as a slice.
     """
-    if sys.platform == "linux":  # elsewhere a process has one priority
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
+    if _LIBC is not None:
+        cores = os.sched_getaffinity(0)
+        with contextlib.suppress(OSError):  # a sandbox may forbid it
+            os.sched_setaffinity(thread, cores - {_LIBC.sched_getcpu()} or cores)

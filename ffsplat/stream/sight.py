@@ -81,7 +81,8 @@ def look(views: PosedViews, source: int, target: int, step: int = 1) -> Sight:
     x, y, nearer, tolerance = (np.empty(shape, np.float32) for _ in range(4))
     inside = np.empty(shape, bool)
     maps = views.depth, views.depth_error, views.usable
-    _look(*maps, source, target, into, step, inside, x, y, nearer, tolerance)
+    near = np.empty(shape[1])
+    _look(*maps, source, target, into, step, inside, x, y, nearer, tolerance, near)
     return Sight(inside, x, y, nearer, tolerance)
 
 
@@ -99,21 +100,34 @@ def into_pixels(views: PosedViews, source: int, targets: Sequence[int]) -> list[
 
 
 @lean
-def fall(depth, theirs, usable, usable_there, into, row, column):
-    """Whether the point of a pixel falls on depth in another view; x, y, and that over its own.
+def fall(depth, into, row, first, step, x, y, nearness):
+    """Where the points of pixels of one row fall in another view, and one over their depth there.
 
-    `depth` and `usable` are of the view, `theirs` and `usable_there` of the other. Outside the
-    picture x and y are 0; without depth there the ratio is 1.
+    They are every `step`th from the `first` on. Behind the view x is -1. A loop of its own that
+    looks nothing up: compilers make one of it for many pixels at once.
     """
-    h, w = depth.shape
-    z = depth[row, column]
-    u, v = z * (column + 0.5), z * (row + 0.5)
-    there = into[8] * u + into[9] * v + into[10] * z + into[11]
-    a = into[0] * u + into[1] * v + into[2] * z + into[3]
-    b = into[4] * u + into[5] * v + into[6] * z + into[7]
-    nearness = 1 / there  # a division takes as long as all of the above
-    x, y = np.float32(a * nearness), np.float32(b * nearness)
-    if not (usable[row, column] and there > 0 and 0 <= x < w and 0 <= y < h):
+    for j in range(len(x)):
+        column = first + j * step
+        z = depth[row, column]
+        u, v = z * (column + 0.5), z * (row + 0.5)
+        there = into[8] * u + into[9] * v + into[10] * z + into[11]
+        a = into[0] * u + into[1] * v + into[2] * z + into[3]
+        b = into[4] * u + into[5] * v + into[6] * z + into[7]
+        near = 1 / there  # a division takes as long as all of the above
+        nearness[j] = near
+        x[j] = np.float32(a * near) if there > 0 else np.float32(-1)
+        y[j] = np.float32(b * near)
+
+
+@lean
+def meets(x, y, nearness, usable, theirs, usable_there):
+    """Whether a point of a pixel falls on depth in another view; x, y, and that over its own.
+
+    `theirs` and `usable_there` are of the other view. Outside the picture x and y are 0; without
+    depth there the ratio is 1.
+    """
+    h, w = theirs.shape
+    if not (usable and 0 <= x < w and 0 <= y < h):
         return False, np.float32(0), np.float32(0), np.float32(1)
     if not usable_there[int(y), int(x)]:
         return False, x, y, np.float32(1)
@@ -121,13 +135,17 @@ def fall(depth, theirs, usable, usable_there, into, row, column):
 
 
 @lean
-def _look(depth, error, usable, source, target, into, step, inside, x, y, nearer, tolerance):
-    maps = depth[source], depth[target], usable[source], usable[target]
-    own_error, their_error = error[source], error[target]
+def _look(depth, error, usable, source, target, into, step, inside, x, y, nearer, tolerance, near):
+    own_error, their_error, first = error[source], error[target], step // 2
     for i in range(inside.shape[0]):
+        row = i * step + first
+        fall(depth[source], into, row, first, step, x[i], y[i], near)
         for j in range(inside.shape[1]):
-            row, column = i * step + step // 2, j * step + step // 2
-            seen, a, b, ratio = fall(*maps, into, row, column)
+            column = j * step + first
+            seen, a, b, ratio = meets(
+                x[i, j], y[i, j], near[j], usable[source, row, column], depth[target],
+                usable[target],
+            )  # fmt: skip
             inside[i, j], x[i, j], y[i, j] = seen, a, b
             nearer[i, j] = np.log(ratio) if seen else 0
             both = own_error[row, column] + their_error[int(b), int(a)]

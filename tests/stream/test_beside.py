@@ -1,10 +1,12 @@
 """Work in a thread beside: done in order, waited for by whoever looks, failing once."""
 
+import os
+import sys
 import threading
 
 import pytest
 
-from ffsplat.stream.beside import Beside
+from ffsplat.stream.beside import NICE, Beside
 
 
 def test_whoever_looks_finds_all_work_done_in_its_order():
@@ -27,3 +29,23 @@ def test_what_fails_is_told_once_to_the_next_who_looks():
     assert beside.done() == []
     beside.begin(lambda seen: seen.append(2))
     assert beside.done() == [2]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere threads have no cores to choose")
+def test_work_runs_on_another_core_than_whoever_goes_on():
+    cores = os.sched_getaffinity(0)
+    if len(cores) == 1:
+        pytest.skip("there is one core")
+    beside = Beside([])
+    nice = beside.submit(lambda: os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+    assert nice.result() == os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) + NICE
+    try:
+        for core in cores:
+            os.sched_setaffinity(0, {core})
+            os.sched_setaffinity(0, cores)  # from where it is, nothing moves it at once
+            left = beside.submit(lambda: os.sched_getaffinity(0)).result()
+            assert left < cores
+            os.sched_setaffinity(0, {core})
+            assert beside.submit(lambda: os.sched_getaffinity(0)).result() == {core}
+    finally:
+        os.sched_setaffinity(0, cores)
