@@ -16,6 +16,9 @@ from ffsplat.stream.server.serve import Address
 
 ROOT = Path(__file__).resolve().parents[3]
 PATIENCE = 60.0
+BEGINNING = 600.0
+"""Seconds until all is imported, and compiled where it changed: no part of any figure."""
+
 PROGRAM = [sys.executable, "-m", "tests.stream.safety.program"]
 
 
@@ -36,17 +39,17 @@ class Life:
             self.read()
         return Address(found[2], int(found[3]), found[1] == "wss")
 
-    def until(self, pattern: str) -> re.Match[str]:
+    def until(self, pattern: str, patience: float = PATIENCE) -> re.Match[str]:
         """Read until a line matches; what ended before is an error."""
         while self.code is None:
-            line = self.read()
+            line = self.read(patience)
             if found := re.search(pattern, line):
                 return found
         raise AssertionError(f"ended with {self.code} before {pattern!r}: {self.said}")
 
-    def read(self) -> str:
+    def read(self, patience: float = PATIENCE) -> str:
         """The next line; some are about the process."""
-        line = self.nursery.lines.get(timeout=PATIENCE)
+        line = self.nursery.lines.get(timeout=patience)
         facts = json.loads(line) if line.startswith("{") else {}
         self.pid = facts.get("child", self.pid)
         self.code = facts.get("code", self.code)
@@ -80,7 +83,7 @@ class Nursery:
             stderr=subprocess.STDOUT, text=True, errors="replace",
         )  # fmt: skip
         threading.Thread(target=self._listen, daemon=True).start()
-        Life(self).until("ready")
+        Life(self).until("ready", BEGINNING)
         return self
 
     def __exit__(self, *_: object) -> None:

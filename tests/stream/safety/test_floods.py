@@ -16,7 +16,7 @@ from tests.stream.safety.figures import MIB, Figure, forget_peak, open_files, pe
 from tests.stream.safety.lives import Life, Nursery
 from tests.stream.safety.stack import Stack, stack, step, until
 from tests.stream.safety.test_sizes import warm
-from tests.stream.safety.wire import PING, TEXT, Wire, framed
+from tests.stream.safety.wire import PING, PONG, TEXT, Wire, framed
 from tests.stream.server.standin import make_delta
 from tests.stream.server.talk import PATIENCE, answer, ask, client, raw
 
@@ -122,6 +122,29 @@ def pour(connection: socket.socket, block: bytes, total: int) -> int:
             connection.sendall(block)
             sent += len(block)
     return sent
+
+
+def eager(address: Address, what: str, message: bytes, total: int) -> Figure:
+    """Someone without a token who sends so much at once and reads all answers, beside another."""
+    wire = Wire.open(address)
+    reader = threading.Thread(target=answer, args=(wire.socket,), daemon=True)
+    block = message * ((1 << 16) // len(message))
+    sender = threading.Thread(target=pour, args=(wire.socket, block, total), daemon=True)
+    reader.start()
+    sender.start()
+    waits = []
+    while sender.is_alive():
+        began = time.monotonic()
+        assert is_healthy(address)
+        waits.append(time.monotonic() - began)
+    reader.join(PATIENCE)
+    wire.close()
+    return Figure(
+        f"S11 {what} without end from one who says no hello",
+        "cut off, others wait <= 1 s",
+        f"{'' if not reader.is_alive() else 'not '}cut off, {max(waits):.2f} s at most",
+        not reader.is_alive() and max(waits) <= 1.0,
+    )
 
 
 def hurried(life: Life, address: Address, count: int) -> Figure:
@@ -234,6 +257,8 @@ DEAF = {
     "queries": framed(dump(Query(1, "no such thing " * 10)).encode(), TEXT),
 }
 
+EAGER = {"pings": framed(b"", PING), "pongs": framed(b"", PONG), "texts": framed(b"", TEXT)}
+
 
 @pytest.fixture(scope="module")
 def served(nursery):
@@ -268,6 +293,12 @@ def test_answers_that_nobody_reads_do_not_pile_up(served, what):
     assert figure.holds, figure
 
 
+@pytest.mark.parametrize("what", EAGER)
+def test_who_sends_too_much_at_once_keeps_nobody_waiting(served, what):
+    figure = eager(served[1], what, EAGER[what], 100 * MIB)
+    assert figure.holds, figure
+
+
 @pytest.mark.parametrize("way", ["close", "cut", "half"])
 def test_work_for_a_client_that_left_is_not_begun(way):
     figure = leaving(way)
@@ -287,6 +318,7 @@ def figures(nursery: Nursery) -> list[Figure]:
     life.end()
     life = warm(nursery, max_fps=1e6)
     found += [deaf(life, life.address, *one, 500 * MIB) for one in DEAF.items()]
+    found += [eager(life.address, *one, 500 * MIB) for one in EAGER.items()]
     found.append(hurried(life, life.address, 100))
     found += [staying(life.address), *map(leaving, ("close", "cut", "half"))]
     life.end()
