@@ -16,6 +16,7 @@ from ffsplat.codebook import LEXICON, lexicon_rows
 from ffsplat.codes import from_dense, from_pairs
 from ffsplat.errors import SceneFileError
 from ffsplat.formats.foreign import column_blocks, header_of, instances_of, numbered
+from ffsplat.formats.packing import Parts, readable
 from ffsplat.io.header import Header
 from ffsplat.io.layout import COLOR, POSITION, ROTATION, SCALE
 from ffsplat.types import LEVELS, NO_ID, Codebook, Gaussians, Scene, SparseCode
@@ -103,19 +104,14 @@ def _gaussians(path: Path, header: Header) -> Gaussians:
     means, color, opacity, scale, rotation, detail = np.split(
         _columns(path, header, names), (3, 6, 7, 10, 14), axis=1
     )
-    lengths = np.linalg.norm(rotation, axis=1, keepdims=True)
-    if not lengths.all() or scale.max() > 88:
-        raise SceneFileError(f"{path.name} has Gaussians without a shape")
     if opacity.min() < 0 or opacity.max() > 1:
         raise SceneFileError(f"{path.name} has an opacity outside 0..1, so it is not by SIU3R")
     by_channel = detail.reshape(len(detail), 3, rest // 3).transpose(0, 2, 1)[:, :KEPT]
-    return Gaussians(
-        np.ascontiguousarray(means),
-        np.maximum(np.exp(scale), np.finfo(np.float32).tiny),
-        rotation / lengths,
-        opacity[:, 0].copy(),
-        np.concatenate([color[:, None], by_channel], axis=1),
-    )
+    sh = np.concatenate([color[:, None], by_channel], axis=1)
+    with np.errstate(over="ignore"):
+        scales = np.exp(scale)
+    parts = Parts(np.ascontiguousarray(means), scales, rotation, opacity[:, 0].copy(), sh)
+    return readable(parts, path.name)
 
 
 def _columns(path: Path, header: Header, names: tuple[str, ...]) -> Float32[np.ndarray, "n d"]:
