@@ -50,12 +50,12 @@ def write(
     volume = fused(depths, cameras, mesh_voxels)
     vertices, faces = triangles(volume)
     colors = vertex_colors(scene, cameras, vertices, depths, volume.truncation)
-    mesh = trimesh.Trimesh(vertices, faces, vertex_colors=colors, process=False)
+    surface = trimesh.Trimesh(vertices, faces, vertex_colors=colors, process=False)
     if kind == "glb":
-        mesh = trimesh.Scene()
-        placed = trimesh.Trimesh(vertices, faces, vertex_colors=colors, process=False)
-        mesh.add_geometry(placed, transform=TURNED.astype(np.float64))
-    content = mesh.export(file_type=kind)
+        turned = trimesh.Scene()
+        turned.add_geometry(surface, transform=TURNED.astype(np.float64))
+        surface = turned
+    content = surface.export(file_type=kind)
     content = content.encode() if isinstance(content, str) else content
     with atomic_output(path, overwrite, len(content)) as file:
         file.write(content)
