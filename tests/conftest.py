@@ -1,6 +1,7 @@
 """Shared fixtures; annotated shapes are checked while tests run."""
 
 import os
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,10 @@ import pytest
 from jaxtyping import install_import_hook
 
 install_import_hook(["ffsplat", "data", "train.losses"], "beartype.beartype")
+
+# Shells have what they run in the background ignore interrupts, which all that it starts inherits.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 if TYPE_CHECKING:
     from tests.stream.server.browser import Chromium
