@@ -34,7 +34,7 @@ MAX_UNHEARD = 1024
 """Messages that may come before the first of them is looked at; a session takes a few hundred a
 second."""
 
-MAX_CONTROLS = 1000.0
+MAX_CONTROLS = 100.0
 """Pings and pongs a second: each costs about as much as a frame, and none asks for a token."""
 
 PIECE = 4096

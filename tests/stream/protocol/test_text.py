@@ -141,6 +141,7 @@ def test_words_are_those_of_the_code():
         replica.MAX_KEYFRAMES,
         errors.MAX_REASON,
         gate.MAX_FRAGMENTS,
+        int(gate.MAX_CONTROLS),
     ],
 )
 def test_limits_are_those_of_the_code(value):
