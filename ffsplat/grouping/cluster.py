@@ -47,7 +47,8 @@ class Clustering:
         lengths = self.epsilon, self.noise_distance, self.merge_distance
         if self.min_cells < 2 or min(counts) < 1 or self.components < 0:
             raise UsageError("clusters have 2 cells or more, and all other counts are 1 or more")
-        if not min(lengths) >= 0 or not 0 <= self.quantile <= 1 or not abs(self.merge_cosine) <= 1:
+        near = all(0 <= length < np.inf for length in lengths)
+        if not near or not 0 <= self.quantile <= 1 or not abs(self.merge_cosine) <= 1:
             raise UsageError("distances of clusters are 0 or more, a quantile from 0 to 1")
 
 

@@ -50,6 +50,7 @@ def test_masks_are_given_to_the_way_that_needs_them_alone():
         lambda: Clustering(min_cells=1),
         lambda: Clustering(max_groups=0),
         lambda: Clustering(epsilon=float("nan")),
+        lambda: Clustering(merge_distance=float("nan")),
         lambda: Clustering(quantile=1.5),
     ],
 )
