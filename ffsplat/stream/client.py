@@ -156,7 +156,8 @@ class Client:
         `image` is a JPEG, PNG or WebP, or sRGB pixels, which are sent as JPEG; the rest is as in
         `Frame`, the time is now unless given. Waits while there is no connection, and so that no
         more frames a second are sent than the server takes. Raises ProtocolError (4400, 4413) for a
-        frame that the server would refuse.
+        frame that the server would refuse. While another client sends the frames of a map, or the
+        server reads a camera itself, they are left out ("other_camera").
         """
         if not isinstance(image, bytes):
             image = await asyncio.to_thread(_jpeg, image)
