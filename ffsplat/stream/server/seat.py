@@ -4,11 +4,16 @@ import asyncio
 import time
 
 from websockets.exceptions import ConnectionClosed
+from websockets.protocol import State
 
 from ffsplat.stream.server.gate import Gate
 
 SIGN_OF_LIFE = 2.0
 """Seconds that a camera has to answer when another one wants its place."""
+
+RECENT = 0.5
+"""Seconds since a camera was heard within which nobody asks: else it had to answer for each frame
+of each other one."""
 
 
 class Seat:
@@ -43,6 +48,8 @@ async def _lives(holder: Gate) -> bool:
     Frames are a sign of life too: pings may wait behind answers that a camera is slow to read.
     """
     asked = time.monotonic()
+    if holder.state is State.OPEN and asked - holder.heard < RECENT:
+        return True
     try:
         async with asyncio.timeout(SIGN_OF_LIFE):
             await (await holder.ping())

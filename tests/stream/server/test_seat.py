@@ -10,7 +10,7 @@ from ffsplat.stream.protocol.header import pack
 from ffsplat.stream.server.intake import UNSEATED
 from tests.stream.safety.wire import BINARY, Wire, framed
 from tests.stream.server.standin import StandIn
-from tests.stream.server.talk import client, frame, metric, serving
+from tests.stream.server.talk import PATIENCE, client, frame, metric, serving
 
 
 def reasons(one, *numbers):
@@ -54,13 +54,14 @@ def test_a_server_with_a_source_of_its_own_takes_no_frames():
 @pytest.fixture
 def quick(monkeypatch):
     monkeypatch.setattr("ffsplat.stream.server.seat.SIGN_OF_LIFE", 0.3)
+    monkeypatch.setattr("ffsplat.stream.server.seat.RECENT", 0.0)
 
 
 def test_a_connection_that_broke_off_unnoticed_loses_the_place(quick):
     with serving() as (engine, address), client(address) as one:
         dead = Wire.open(address, Hello(want=()))
         dead.send(framed(pack(frame_message(frame(7))), BINARY))
-        assert engine.came.acquire(timeout=10)
+        assert engine.came.acquire(timeout=PATIENCE)
         one.greet(want=("ack",))  # `dead` answers no ping
         assert list(reasons(one, 8)) == ["keyframe"]
         assert not dead.answered()
@@ -78,7 +79,7 @@ def test_a_camera_that_sends_keeps_the_place_though_it_answers_no_ping(quick):
 
         camera = threading.Thread(target=film)
         camera.start()
-        assert engine.came.acquire(timeout=10)
+        assert engine.came.acquire(timeout=PATIENCE)
         one.greet(want=("ack",))
         found = list(reasons(one, 0, 1))
         end.set()
@@ -87,11 +88,23 @@ def test_a_camera_that_sends_keeps_the_place_though_it_answers_no_ping(quick):
         assert busy.answered()
 
 
+def test_a_camera_that_was_just_heard_is_not_asked(monkeypatch):
+    monkeypatch.setattr("ffsplat.stream.server.seat.RECENT", PATIENCE)
+    pings = []
+    monkeypatch.setattr("ffsplat.stream.server.gate.Gate.ping", pings.append)
+    with serving() as (_, address), client(address) as one, client(address) as two:
+        one.greet(want=("ack",))
+        two.greet(want=("ack",))
+        assert list(reasons(one, 0)) == ["keyframe"]
+        assert list(reasons(two, *range(20))) == [UNSEATED] * 20
+    assert not pings
+
+
 def test_of_many_that_want_a_free_place_one_gets_it(quick):
     with serving(StandIn()) as (engine, address):
         dead = Wire.open(address, Hello(want=()))
         dead.send(framed(pack(frame_message(frame(7))), BINARY))
-        assert engine.came.acquire(timeout=10)
+        assert engine.came.acquire(timeout=PATIENCE)
         with client(address) as one, client(address) as two, client(address) as three:
             some = one, two, three
             for each in some:
