@@ -80,7 +80,7 @@ class Session:
     def ask(self, text: str) -> None:
         """Score everything against a text and show how well it matches; "" ends the question."""
         text = text.strip()
-        self.found = self._answer(text) if text else None
+        self.found = self._answer(text)
         self.text = text
         self._light_up()
 
@@ -116,12 +116,15 @@ class Session:
         before = {name: getattr(self, name) for name in changes}
         self.__dict__.update(changes)
         try:
-            self.found = self._answer(self.text) if self.text else None
+            self.found = self._answer(self.text)
         except Exception:
             self.__dict__.update(before)
             raise
 
-    def _answer(self, text: str) -> QueryResult:
+    def _answer(self, text: str) -> QueryResult | None:
+        """None for no text, and where there is nothing yet: what comes will be asked."""
+        if not text or not len(self.scene):
+            return None
         among: dict[str, Any] = {}
         if self.labels and tells_apart(self.strategy):
             among["labels"] = self.labels
@@ -215,9 +218,12 @@ class Session:
         self, scene: Scene, selected: Bool[np.ndarray, " n"], hidden: Bool[np.ndarray, " n"]
     ) -> None:
         """Show another scene, such as a map that has grown; there are no steps back."""
+        waited = self.found is None
         self._history = History(scene)
         self.selected, self.hidden = selected, hidden
         self._fit()
+        if waited and self.found is not None:
+            self._light_up()
 
     def _fit(self) -> None:
         """Answer anew for the scene as it is now. Masks of another scene mean nothing."""
@@ -227,7 +233,7 @@ class Session:
             self.show_all()
         self.found = None  # that of another scene would be worse than none
         try:
-            self.found = self._answer(self.text) if self.text else None
+            self.found = self._answer(self.text)
         finally:
             if self.look.coloring not in possible(self.scene, self.found):
                 self.look = replace(self.look, coloring="rgb")

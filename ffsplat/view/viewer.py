@@ -137,7 +137,8 @@ class Viewer:
                 self._say_found()
             if first and len(scene):
                 self._place_first_camera()
-                self.panel.invite()
+                if not session.text:
+                    self.panel.invite()
         self.refresh()
 
     # What the controls call
@@ -333,7 +334,8 @@ class Viewer:
     def _found_words(self) -> str:
         session, found = self.session, self.session.found
         if found is None:
-            return ""
+            text = session.text
+            return f"Nothing is here yet; {text!r} is looked for in what comes." if text else ""
         count = len(session.hits)
         matches = f"{counted(count, 'match')} for {session.text!r} by {found.strategy}"
         return ". ".join([matches if count else self._why_none(), *found.notes])

@@ -101,6 +101,16 @@ def test_question_and_selection_go_on(stream):
     assert viewer.panel.said.startswith("20 Gaussians selected")
 
 
+def test_a_question_waits_for_the_first_gaussians(stream):
+    engine, _, viewer, _ = stream
+    viewer.do(lambda: viewer.ask("chair"))
+    assert viewer.panel.said.startswith("Nothing is here yet; 'chair'")
+    engine.publish_delta(in_submap(1, 0))
+    grown(viewer, 20)
+    assert viewer.panel.said.startswith("1 match for 'chair'")
+    assert viewer.session.look.coloring == "score"
+
+
 def test_how_many_match_is_said_of_the_map_as_it_is(stream):
     engine, _, viewer, _ = stream
     engine.publish_delta(in_submap(1, 0))
