@@ -25,7 +25,7 @@ from ffsplat.stream.frame import Frame, Verdict
 from ffsplat.stream.ros.record import recorded_deltas
 from ffsplat.stream.settings import MapperSettings
 from ffsplat.stream.sources import Source
-from tests.stream.mappers import StandIn, jpeg, picture
+from tests.stream.mappers import Gate, StandIn, jpeg, picture
 
 MODEL = {"model": "stand-in", "revision": "1", "license": "CC0-1.0"}
 
@@ -123,17 +123,23 @@ def test_options_reach_the_model_the_mapper_and_the_source(mapper, clip, tmp_pat
     assert [number for number, *_ in mapper.seen] == [0, 2, 4, 6, 8, 10]
 
 
-def test_a_recording_is_never_dropped_and_a_live_source_is(mapper, clip, tmp_path):
-    dropped = []
-    for options in ([], ["--realtime", 1000]):
-        mapper.answer(threading.Event())  # of the first frame, set when all have been read
-        (gate,) = mapper.answers
-        threading.Timer(0.3, gate.set).start()
-        out = tmp_path / f"{len(dropped)}.ply"
-        frames = json.loads(stream(clip, "--out", out, "--json", *options).out)["frames"]
-        assert frames["received"] == 12
-        dropped.append(frames["dropped"])
-    assert dropped == [{}, {"queue_full": 7}]  # one was in work, four waited
+@pytest.mark.parametrize("options", [[], ["--realtime", 1000]], ids=["recording", "live"])
+def test_only_a_live_source_is_dropped(mapper, clip, tmp_path, monkeypatch, options):
+    plain, numbers, gate = following.Engine.offer, iter(range(1, 13)), Gate()
+    mapper.answer(gate)  # of the first frame
+
+    def offer(engine, *frame):
+        number = next(numbers)
+        assert number == 1 or gate.reached.wait(30)
+        if number == 6 and not options:  # one is in work, four wait: this one waits for room
+            threading.Timer(0.3, gate.set).start()
+        plain(engine, *frame)
+        if number == 12:
+            gate.set()
+
+    monkeypatch.setattr(following.Engine, "offer", offer)
+    frames = json.loads(stream(clip, "--out", tmp_path / "s.ply", "--json", *options).out)["frames"]
+    assert (frames["received"], frames["dropped"]) == (12, {"queue_full": 7} if options else {})
 
 
 def test_the_number_of_frames_has_a_limit(mapper, clip, tmp_path):

@@ -14,6 +14,18 @@ from ffsplat.stream.delta import FramePoses, MapDelta, SplatRows
 from ffsplat.stream.frame import Dropped, Frame, Used, Verdict
 
 
+class Gate(threading.Event):
+    """An answer that is waited for, which says when that begins."""
+
+    def __init__(self):
+        super().__init__()
+        self.reached = threading.Event()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.reached.set()
+        return super().wait(timeout)
+
+
 @dataclass
 class StandIn:
     """Gives each frame the next verdict of `answers`, "keyframe" when they are used up.
