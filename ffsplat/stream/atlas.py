@@ -75,6 +75,8 @@ class Atlas:
         self.now = 0
         self.latest: Keyframe | None = None
         """The last frame that was placed, if it is no keyframe: all but its place in the map."""
+        self._asked: tuple | None = None  # what `near` was asked last
+        self._near: list[Keyframe] = []
         self.doubtful: Keyframe | None = None
         """The last frame, if nothing proves where it was taken."""
 
@@ -196,8 +198,16 @@ class Atlas:
     ) -> list[Keyframe]:
         """Up to `count` keyframes for a frame that was probably taken at `pose`, the best first.
 
-        That numbered `but` is none of them.
+        That numbered `but` is none of them. The same question is answered at once.
         """
+        asked = pose.tobytes(), count, but, self.keyframes.changes, self.submaps.epoch
+        if asked != self._asked:
+            self._asked, self._near = asked, self._find_near(pose, count, but)
+        return self._near
+
+    def _find_near(
+        self, pose: Float64[np.ndarray, "4 4"], count: int, but: int | None
+    ) -> list[Keyframe]:
         submaps = self.submaps.poses
         every = [one for one in self.keyframes if one.number != but]
         best = near_keyframes(pose, every, submaps, count)

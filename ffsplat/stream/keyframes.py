@@ -47,6 +47,8 @@ class Keyframes:
 
     def __init__(self, most: int):
         self.most = most
+        self.changes = 0
+        """How often one was added or forgotten."""
         self._all: dict[int, Keyframe] = {}
 
     def __len__(self) -> int:
@@ -63,10 +65,12 @@ class Keyframes:
 
     def add(self, keyframe: Keyframe) -> None:
         """Remember a keyframe."""
+        self.changes += 1
         self._all[keyframe.number] = keyframe
 
     def remove(self, numbers: Iterable[int]) -> None:
         """Forget some."""
+        self.changes += 1
         for number in numbers:
             del self._all[number]
 

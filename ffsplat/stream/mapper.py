@@ -116,7 +116,12 @@ class Mapper:
             return Verdict(number, reason, seconds=clock.seconds)
         given = None if pose is None else pose.astype(np.float64)
         when = time.time_ns() if time_ns is None else time_ns
-        return self.add_together([Arrival(number, when, picture, given)], cancelled, clock, tell)[0]
+        arrival = Arrival(number, when, picture, given)
+        (verdict,) = self.add_together([arrival], cancelled, clock, tell)
+        if not verdict.used:
+            return verdict
+        self._past(None, 1)  # the atlas finds ahead what is near, while nobody waits
+        return _timed(verdict, clock)
 
     def add_together(
         self,
@@ -130,8 +135,7 @@ class Mapper:
         None is lost or moving if the settings say that all frames show one place.
         """
         clock = clock or Clock()
-        self.revisits.settle(self.atlas)
-        past = self._past(arrivals)
+        past = self._past(arrivals[0].given, len(arrivals))
         starting = self._starting()
         window = see(self.predictor, past, arrivals, self.settings.min_confidence, clock, starting)
         reason: Dropped | None = None
@@ -152,15 +156,18 @@ class Mapper:
             return self._start(window, arrivals, clock)
         return self._go_on(window, arrivals, clock, tell)
 
-    def _past(self, arrivals: Sequence[Arrival]) -> list[Keyframe]:
-        """The keyframes of the next window: near ones, then perhaps one that closes a loop."""
+    def _past(self, given: Float64[np.ndarray, "4 4"] | None, new: int) -> list[Keyframe]:
+        """The keyframes of a window with some new frames, the first said to be at `given`.
+
+        Near ones come first, then perhaps one that closes a loop.
+        """
         if self.atlas is None or not len(self.atlas.keyframes):
             return []
-        room = max(1, self.settings.window - len(arrivals))
+        room = max(1, self.settings.window - new)
         candidate = self.revisits.candidate
         if candidate is not None and (candidate not in self.atlas.keyframes or room < 2):
             candidate = self.revisits.candidate = None
-        guess, count = self._guess(arrivals[0].given), room - (candidate is not None)
+        guess, count = self._guess(given), room - (candidate is not None)
         latest = [self.atlas.latest] if self.atlas.latest is not None and count > 1 else []
         near = self.atlas.near(guess, count - len(latest), candidate)
         back = [] if candidate is None else [self.atlas.keyframes[candidate]]
@@ -279,6 +286,7 @@ class Mapper:
             if new:
                 self._correct(known)
             verdicts.append(_timed(verdict, clock))
+        self.revisits.settle(self.atlas)
         return verdicts
 
     def _correct(self, known: Sequence[Keyframe]) -> None:
@@ -337,7 +345,6 @@ class Mapper:
 
     def finish(self) -> None:
         """Bring to its end what the next frames would: the correction by a loop just closed."""
-        self.revisits.settle(self.atlas)
         if self.atlas is not None:
             self.atlas.submaps.finish()
 

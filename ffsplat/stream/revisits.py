@@ -58,16 +58,16 @@ class Revisits:
     def close(self, atlas: Atlas, window: Window, row: int) -> None:
         """Begin to prove that the candidate, the last keyframe of a window, shows what `row` does.
 
-        What comes out is taken in before the next frame, and the map corrected a few frames later.
+        `settle` takes in what comes out, and the map is corrected a few frames later.
         """
         self.candidate = None
         submaps = atlas.submaps
         where = dict(submaps.poses), submaps.current, submaps.epoch
         self.proof = submaps.await_loop(partial(prove_loop, window, row, *where))
 
-    def settle(self, atlas: Atlas | None) -> None:
-        """Close the loop that the last frame has proved, if any."""
-        if atlas is None or self.proof is None:
+    def settle(self, atlas: Atlas) -> None:
+        """Close the loop that the last window proves, if any."""
+        if self.proof is None:
             return
         loop, self.proof = self.proof.result(), None
         if atlas.submaps.take_loop(loop):

@@ -39,7 +39,6 @@ FRAMES = ("latest", "doubtful")
 
 def save_state(mapper: "Mapper", path: Path) -> Path:
     """Write all that a mapper knows; replaces the file. Raises OutputError."""
-    mapper.revisits.settle(mapper.atlas)
     arrays: dict[str, np.ndarray] = {}
     values: dict[str, Any] = {name: getattr(mapper, name) for name in PLAIN}
     values |= {

@@ -278,8 +278,13 @@ class GraphFit:
     """A search for the poses of a graph as it was; the graph may grow and shrink meanwhile."""
 
     def __init__(self, nodes: Int64[np.ndarray, " n"], fit: Fit):
-        self.nodes, self.run = nodes, fit.run
-        self._fit = fit
+        self.nodes, self._fit = nodes, fit
+        self._free = sim3.similarities(fit.poses[~fit.fixed])  # here, where nobody waits for them
+
+    def run(self, steps: int) -> None:
+        """Take at most so many steps."""
+        self._fit.run(steps)
+        self._free = sim3.similarities(self._fit.poses[~self._fit.fixed])
 
     @property
     def done(self) -> bool:
@@ -301,9 +306,8 @@ class GraphFit:
 
     def found(self) -> dict[int, Similarity]:
         """The best poses so far of the nodes that may move."""
-        rows = np.flatnonzero(~self._fit.fixed & (self.nodes != GONE))
-        every = sim3.similarities(self._fit.poses[rows])
-        return dict(zip(self.nodes[rows].tolist(), every, strict=True))
+        free = zip(self.nodes[~self._fit.fixed].tolist(), self._free, strict=True)
+        return {node: pose for node, pose in free if node != GONE}
 
     def state(self) -> dict[str, np.ndarray]:
         """All that there is, as arrays; `from_state` goes on from them, to the last bit."""
