@@ -219,12 +219,13 @@ class Mapper:
         """As long as there are few keyframes, one window sees them all: the map is made anew."""
         first = len(window.past)
         every = [as_arrival(one) for one in window.past] + list(arrivals)
-        rows = list(range(first))
+        before = rows = list(range(len(self._in_map(window.past))))
         for row in range(first, len(every)):
             meeting = meet(window.prediction, window.kept, row, rows)
             if is_new(window, row, meeting, rows, self.settings.overlap):
-                rows.append(row)
-        chosen, lies = set(rows[first:]), dict.fromkeys(range(len(every)), window.placed.similarity)
+                rows = [*rows, row]
+        chosen = set(rows) - set(before)
+        lies = dict.fromkeys(range(len(every)), window.placed.similarity)
         if chosen:
             if self.atlas is None:
                 cell = self.settings.cell or self._cell(window)
@@ -238,12 +239,19 @@ class Mapper:
                 known.append(self._insert(window, row, every[row], meeting, known, lies[row]))
             if self.anchored:
                 self.atlas.stand_as_given()
+        assert self.atlas is not None  # a first frame is always new
         verdicts = []
         for row, arrival in enumerate(arrivals, first):
             verdict = self._verdict(window, row, arrival, row in chosen, lies[row], clock)
+            if row > rows[-1]:
+                self.atlas.track(window, row, arrival, lies[row], self.anchored)
             self._record(window, row, arrival, verdict)
             verdicts.append(_timed(verdict, clock))
         return verdicts
+
+    def _in_map(self, past: Sequence[Keyframe]) -> list[Keyframe]:
+        """The first views of a window: all but the latest frame, where that is no keyframe."""
+        return [one for one in past if self.atlas and one.number in self.atlas.keyframes]
 
     def _cell(self, window: Window) -> float:
         return self.settings.coarse * window.placed.similarity.scale * window.footprint()
@@ -262,8 +270,7 @@ class Mapper:
         if self.revisits.candidate is not None:
             self.revisits.close(self.atlas, window, first)
             known.pop()
-        if known and known[-1].number not in self.atlas.keyframes:
-            known.pop()  # the latest frame, which is not in the map
+        known = self._in_map(known)
         rows = list(range(len(known)))
         verdicts = []
         for row, arrival in enumerate(arrivals, first):

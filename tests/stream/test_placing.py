@@ -1,15 +1,18 @@
 """What ties the views of a window: exact and turned views of a painted room, and walks."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from boxroom import cameras
 
 from ffsplat.chunks.place import FIRST
+from ffsplat.stream.atlas import Atlas
 from ffsplat.stream.mapper import Mapper
 from ffsplat.stream.placing import DOUBT, REACH, UNLIKE, Tie, lay, surest, ties
 from ffsplat.stream.settings import MapperSettings
+from ffsplat.stream.submaps import FRAME
 from ffsplat.stream.trajectory import matrices
 from ffsplat.stream.window import Window
 from ffsplat.types import Views
@@ -150,3 +153,42 @@ def test_the_latest_frame_and_a_doubtful_one_are_saved(walk, tmp_path):
         said = [m.add(frame.image, frame.time_ns, number=frame.number) for m in (one, other)]
         assert said[0].reason == said[1].reason
         np.testing.assert_array_equal(said[0].pose, said[1].pose)
+
+
+def test_a_keyframe_is_compared_with_what_is_in_the_map_alone(walk, monkeypatch):
+    pasts, met, insert = [], [], Atlas.insert
+    monkeypatch.setattr(
+        Atlas, "insert",
+        lambda atlas, window, row, arrival, meeting, others, *more: (
+            pasts.append([one.number for one in window.past]),
+            met.append([(one.number in atlas.keyframes, one.submap < FRAME) for one in others]),
+            insert(atlas, window, row, arrival, meeting, others, *more),
+        )[-1],
+    )  # fmt: skip
+    mapper = Mapper(Spoilt(walk.places, resolution=64), SMALL)
+    for frame in walk.frames(0, 40, 2):
+        mapper.add(frame.image, frame.time_ns, number=frame.number)
+    assert [20] in pasts  # a pair with a frame that nothing proved, which is a node and no keyframe
+    assert met[pasts.index([20])] == []
+    assert any(len(past) > len(others) for past, others in zip(pasts, met, strict=True))
+    assert all(one == (True, True) for others in met for one in others)
+
+
+def test_a_map_that_begins_places_a_frame_beside_the_latest_one_too(walk, monkeypatch):
+    predictor = StubPredictor(walk.places, resolution=64)
+    mapper = Mapper(predictor, replace(SMALL, overlap=0.6))
+    sizes, predict = [], predictor.predict
+    monkeypatch.setattr(
+        predictor, "predict", lambda views, _: (sizes.append(len(views)), predict(views))[1]
+    )
+    reasons = [mapper.add(walk.frame(n).image, number=n).reason for n in (0, 1, 2, 20, 21, 22)]
+    assert reasons == ["keyframe", "tracked", "tracked", "keyframe", "tracked", "tracked"]
+    assert sizes == [1, 2, 3, 3, 3, 4]
+    assert mapper.atlas is not None
+    assert [one.number for one in mapper.atlas.keyframes] == [0, 20]
+    assert mapper.atlas.latest is not None
+    assert mapper.atlas.latest.number == 22
+    numbers, found = poses(mapper)
+    true = np.stack([walk.frame(int(number)).world_from_camera for number in numbers])
+    true = np.linalg.inv(true[0]) @ true
+    np.testing.assert_allclose(found[:, :3, :3], true[:, :3, :3], atol=2e-3)
