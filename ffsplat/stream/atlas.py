@@ -101,8 +101,7 @@ class Atlas:
         pose = world_from_window.poses(window.local_pose(row)[None])[0]
         depth = world_from_window.scale * window.middle(row)
         for one in others:
-            if one.submap < FRAME:
-                self.submaps.last_seen[one.submap] = self.now
+            self.submaps.last_seen[one.submap] = self.now
         ties = self._ties(window) if row == len(window.past) and not anchored else []
         tied = [(self._node(window.past[i]), error) for i, error in ties]
         submap = self._submap_for(pose, depth, anchored and arrival.given is not None, tied)

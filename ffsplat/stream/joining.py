@@ -13,7 +13,6 @@ from ffsplat.stream.keyframes import Keyframe, places_of
 from ffsplat.stream.map import SplatMap
 from ffsplat.stream.map.meeting import Meeting
 from ffsplat.stream.observe import observe
-from ffsplat.stream.submaps import FRAME
 from ffsplat.stream.window import Window
 from ffsplat.types import NO_ID, Codebook
 
@@ -44,14 +43,15 @@ class Joining:
         Nothing but the map and the `places` of the keyframe changes.
         """
         kept, submap = self.meeting.kept, self.keyframe.submap
-        apart = (one.submap for one in self.others if one.submap != submap)
-        near = [node for node in dict.fromkeys(apart) if node < FRAME]
+        near = dict.fromkeys(one.submap for one in self.others if one.submap != submap)
         said = take_prediction(self.window.prediction, [self.row])
         seen = observe(
             said, kept, self.world_from_window, self.codebook, self.meaning,
             targets(self.meeting, self.others, splats),
         )  # fmt: skip
-        self.keyframe.places.reshape(-1)[kept] = splats.fuse(seen, submap, near[:NEAR], self.now)
+        self.keyframe.places.reshape(-1)[kept] = splats.fuse(
+            seen, submap, list(near)[:NEAR], self.now
+        )
         if self.others:
             splats.carve(
                 said.depth[0, 0].float().numpy() * np.float32(self.world_from_window.scale),

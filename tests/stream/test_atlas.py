@@ -65,9 +65,3 @@ def test_a_state_holds_frames_that_are_nodes(mapped, tmp_path):
     ends = [(edge.i, edge.j) for edge in submaps.graph.edges]
     assert [(edge.i, edge.j) for edge in others.graph.edges] == ends
     assert sum(max(pair) >= FRAME for pair in ends) >= len(submaps.frames)
-
-
-def test_what_is_fused_beside_a_frame_that_is_a_node_is_fused_in_submaps_alone(mapped):
-    assert mapped.atlas is not None
-    assert len(mapped.atlas.splats) > 0  # raises what fusing raised
-    assert set(mapped.atlas.submaps.last_seen) == set(mapped.atlas.submaps.poses)
