@@ -168,7 +168,8 @@ class Mapper:
         if candidate is not None and (candidate not in self.atlas.keyframes or room < 2):
             candidate = self.revisits.candidate = None
         guess, count = self._guess(given), room - (candidate is not None)
-        latest = [self.atlas.latest] if self.atlas.latest is not None and count > 1 else []
+        least = len(self.atlas.keyframes) if self._starting() else 1
+        latest = [self.atlas.latest] if self.atlas.latest is not None and count > least else []
         near = self.atlas.near(guess, count - len(latest), candidate)
         back = [] if candidate is None else [self.atlas.keyframes[candidate]]
         return [*near, *latest, *back]

@@ -14,7 +14,7 @@ from ffsplat.stream.placing import DOUBT, REACH, UNLIKE, Tie, lay, surest, ties
 from ffsplat.stream.settings import MapperSettings
 from ffsplat.stream.submaps import FRAME
 from ffsplat.stream.trajectory import matrices
-from ffsplat.stream.window import Window
+from ffsplat.stream.window import Arrival, Window
 from ffsplat.types import Views
 from tests.stream.boxviews import box_views, turned
 from tests.stream.stub import Faults, StubPredictor
@@ -192,3 +192,8 @@ def test_a_map_that_begins_places_a_frame_beside_the_latest_one_too(walk, monkey
     true = np.stack([walk.frame(int(number)).world_from_camera for number in numbers])
     true = np.linalg.inv(true[0]) @ true
     np.testing.assert_allclose(found[:, :3, :3], true[:, :3, :3], atol=2e-3)
+    # Two more leave room for the keyframes alone, all of which a window must see.
+    pictures = {n: mapper.canvas.fit(walk.frame(n).image, None, str(n), None) for n in (23, 40)}
+    said = mapper.add_together([Arrival(n, n, picture) for n, picture in pictures.items()])
+    assert [one.reason for one in said] == ["tracked", "keyframe"]
+    assert {one.number for one in mapper.atlas.keyframes} == {0, 20, 40}
