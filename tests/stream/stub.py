@@ -93,7 +93,10 @@ class StubPredictor:
         return np.where(likeness.max(1) > ALIKE, likeness.argmax(1), -1)
 
     def predict(self, views: Views, placed: int = 0) -> Prediction:
-        """What is true of these views, with the faults of this window."""
+        """What is true of these views, with the faults of this window.
+
+        Of the first `placed` views it is only what places them, as with a network.
+        """
         shown = self.look_up(views.pixels)
         height, width = views.valid.shape[1:]
         random = np.random.default_rng(shown + 1)
@@ -118,16 +121,16 @@ class StubPredictor:
             "depth_error": error,
             "world_from_camera": self._wrong_poses(poses, unit, float(depth.mean()), random),
             "intrinsics": intrinsics,
-            "offsets": torch.zeros(*depth.shape, 2),
-            "scales": 0.35 * footprint[..., None].expand(-1, -1, -1, 3),
-            "quaternions_wxyz": torch.tensor([1.0, 0, 0, 0]).expand(*depth.shape, 4),
-            "opacities": torch.where(unsure, 0.1, 0.95).expand_as(depth),
-            "colors": torch.from_numpy(views.pixels),
-            "instances": self._instances(shown, height, width),
+            "offsets": torch.zeros(*depth[placed:].shape, 2),
+            "scales": 0.35 * footprint[placed:, ..., None].expand(-1, -1, -1, 3),
+            "quaternions_wxyz": torch.tensor([1.0, 0, 0, 0]).expand(*depth[placed:].shape, 4),
+            "opacities": torch.where(unsure, 0.1, 0.95).expand_as(depth)[placed:],
+            "colors": torch.from_numpy(views.pixels)[placed:],
+            "instances": self._instances(shown[placed:], height, width),
             "descriptors": described(points, 4, "descriptors"),
             "token_descriptors": tokens,
             "features": tokens,
-            **self._logits(shown, height, width),
+            **self._logits(shown[placed:], height, width),
         }
         return Prediction(
             scale=depth.mean()[None], **{name: value[None] for name, value in batch.items()}
