@@ -201,9 +201,12 @@ def seconds_of(action: Callable[[], object]) -> float:
 
 def report(gaps: np.ndarray, still: float, asked: float, opened: float) -> None:
     """Say how long pictures took: `gaps` are milliseconds between them, the rest seconds."""
-    middle, late = np.percentile(gaps, [50, 95])
-    say("moving, a picture, p50", middle / 1000)
-    say("moving, a picture, p95", late / 1000)
+    if len(gaps):
+        middle, late = np.percentile(gaps, [50, 95])
+        say("moving, a picture, p50", middle / 1000)
+        say("moving, a picture, p95", late / 1000)
+    else:
+        print(f"  {'moving, a picture':24} none in {DRAG_SECONDS} s")
     say("sharp after a motion", still)
     say("lit after a word", asked)
     say("opened", opened)
