@@ -18,6 +18,7 @@ from ffsplat.formats.packing import writable
 from ffsplat.io.atomic import atomic_output
 from ffsplat.page.snapshot import snapshot_of
 from ffsplat.query import QueryResult, most_common, query
+from ffsplat.query.options import texts_of
 from ffsplat.stream.protocol.document import write_document
 from ffsplat.types import Scene
 
@@ -51,12 +52,6 @@ def write(scene: Scene, path: str | Path, *, queries: str = "", overwrite: bool 
     content = page(scene, Path(path).stem, answers).encode()
     with atomic_output(path, overwrite, len(content)) as file:
         file.write(content)
-
-
-def texts_of(queries: str) -> list[str]:
-    """Texts with semicolons between them; with commas, where there is no semicolon."""
-    separator = ";" if ";" in queries else ","
-    return [text.strip() for text in queries.split(separator) if text.strip()]
 
 
 def page(scene: Scene, title: str, answers: Sequence[dict[str, Any]]) -> str:

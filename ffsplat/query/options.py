@@ -106,7 +106,7 @@ def _value(hint: Any, text: str) -> Any:
     if hint is str:
         return text
     if hint == tuple[str, ...]:
-        return tuple(part.strip() for part in text.split(",") if part.strip())
+        return tuple(texts_of(text))
     raise ValueError("which cannot be given in words")
 
 
@@ -129,3 +129,9 @@ def _usual(default: Any, choices: tuple[str, ...]) -> str:
     if isinstance(default, tuple):
         return ",".join(default)
     return "" if default is None or default is MISSING else str(default)
+
+
+def texts_of(texts: str) -> list[str]:
+    """Texts with semicolons between them; with commas, where there is no semicolon."""
+    separator = ";" if ";" in texts else ","
+    return [text.strip() for text in texts.split(separator) if text.strip()]

@@ -13,8 +13,9 @@ from small_room import small_room
 from ffsplat.errors import OutputError, UnknownWord, UsageError
 from ffsplat.page import snapshot
 from ffsplat.page.snapshot import snapshot_of
-from ffsplat.page.write import answer, page, texts_of, write
+from ffsplat.page.write import answer, page, write
 from ffsplat.query import query
+from ffsplat.query.options import texts_of
 from ffsplat.stream.protocol.document import read_document
 from ffsplat.types import Cameras, Scene
 
