@@ -28,6 +28,7 @@ from ffsplat.cli.edit_steps import (
     steps_in_order,
 )
 from ffsplat.cli.grouping import GroupChoice, group_options
+from ffsplat.cli.numbers import Within
 from ffsplat.cli.writing import SceneOutput, format_options
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def step_options(command: Callable[..., Any]) -> Callable[..., Any]:
     many: dict[str, Any] = {"multiple": True}
     vector: dict[str, Any] = many | {"type": Numbers(3)}
     box: dict[str, Any] = many | {"type": Numbers(6)}
-    positive: dict[str, Any] = many | {"type": click.FloatRange(0, min_open=True)}
+    positive: dict[str, Any] = many | {"type": Within(0, min_open=True)}
     options = [
         click.option("--select", metavar="TEXT", **many, help="Choose what matches a text."),
         click.option("--instance", type=click.IntRange(0), **many, help="Choose an object."),

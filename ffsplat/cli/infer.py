@@ -12,6 +12,7 @@ from ffsplat.cli.console import FILE, Console, common_options, printable
 from ffsplat.cli.environment import silence_downloads
 from ffsplat.cli.failures import SKIPPED
 from ffsplat.cli.loading import LOADING, loading_options
+from ffsplat.cli.numbers import Within
 from ffsplat.cli.writing import SceneOutput, format_options
 from ffsplat.errors import UsageError
 
@@ -37,7 +38,7 @@ MAX_LISTED = 5
 @click.option("--max-views", type=COUNT, help="Use so many of the photos, evenly spaced.")
 @click.option("--chunk-views", type=click.IntRange(min=2),
               help="Photos that go through the network together, at most.")  # fmt: skip
-@click.option("--max-megapixels", type=click.FloatRange(0, 178, min_open=True), default=64,
+@click.option("--max-megapixels", type=Within(0, 178, min_open=True), default=64,
               help="Refuse larger photos; Pillow reads none beyond 178.")  # fmt: skip
 @click.option("--on-error", type=click.Choice(["skip", "fail"]), default="skip",
               help="What to do about a photo that cannot be read.")  # fmt: skip
@@ -45,10 +46,10 @@ MAX_LISTED = 5
 @click.option("--hard-ids", is_flag=True,
               help="One codebook row an object, where meaning is lifted (+clip).")  # fmt: skip
 @click.option("--sam2", type=FILE, help="Lift meaning within masks of SAM 2, by these weights.")
-@click.option("--voxel", type=click.FloatRange(min=0, min_open=True),
+@click.option("--voxel", type=Within(min=0, min_open=True),
               help="Merge Gaussians in cells of this side, in world units.")  # fmt: skip
 @click.option("--max-gaussians", type=COUNT, help="Keep at most so many Gaussians.")
-@click.option("--min-confidence", type=click.FloatRange(0, 1), help="Drop pixels less sure.")
+@click.option("--min-confidence", type=Within(0, 1), help="Drop pixels less sure.")
 @click.option("--ply-profile", type=click.Choice(["ffsplat", "plain", "inria"]),
               help="PLY with codes, without, or laid out as 3DGS training does.  "
                    "[default: ffsplat]")  # fmt: skip

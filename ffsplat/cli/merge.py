@@ -10,6 +10,7 @@ import click
 
 from ffsplat.cli.app import COMMANDS
 from ffsplat.cli.console import FILE, Console, common_options, printable
+from ffsplat.cli.numbers import Within
 from ffsplat.cli.writing import SceneOutput, format_options
 from ffsplat.errors import SceneFileError, UsageError
 
@@ -34,7 +35,7 @@ UNLIKE = 0.3
 @click.option("--transform", "transforms", type=FILE, multiple=True,
               help="For each other scene, the file of its 4x4 similarity.")  # fmt: skip
 @click.option("--same-world", is_flag=True, help="All are in one world: nothing moves.")
-@click.option("--voxel", type=click.FloatRange(0, min_open=True),
+@click.option("--voxel", type=Within(0, min_open=True),
               help="Fuse Gaussians in cells of this side, in the first's units.")  # fmt: skip
 @click.option("--cameras-out", type=FILE, help="Also write the cameras of all (JSON).")
 @click.option("--overwrite", is_flag=True, help="Replace files that exist.")

@@ -16,6 +16,7 @@ from ffsplat.cli.console import FILE, Console, common_options
 from ffsplat.cli.environment import silence_downloads
 from ffsplat.cli.failures import SKIPPED
 from ffsplat.cli.loading import LOADING, loading_options
+from ffsplat.cli.numbers import Within
 from ffsplat.cli.stream_plan import CLIENTS, Plan, plan_of
 from ffsplat.cli.writing import format_options
 from ffsplat.errors import OutputError, StreamError, UsageError
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from ffsplat.stream.sources import Source
 
 COUNT = click.IntRange(min=1)
-POSITIVE = click.FloatRange(min=0, min_open=True)
+POSITIVE = Within(min=0, min_open=True)
 STOP_SECONDS = 9.0
 """For frames that wait, when the stream is to end: all is to be over within ten."""
 

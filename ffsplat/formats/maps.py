@@ -150,7 +150,7 @@ def _check_size(cameras: Cameras, kind: str, channels: int, wide: int, limit: fl
     """Bytes that maps of so many numbers of so many bytes take; UsageError if over `limit` GB."""
     size = channels * wide * int(cameras.sizes.astype(np.int64).prod(axis=1).sum())
     facts = f"{len(cameras)} maps of {kind} ({channels} a pixel) need {size / 1e9:.3g} GB"
-    if size > limit * 1e9:
+    if not size <= limit * 1e9:  # NaN is no limit
         raise UsageError(
             f"{facts}, more than {limit:g}", "raise --max-gigabytes, or lower --map-scale"
         )

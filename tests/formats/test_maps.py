@@ -92,6 +92,8 @@ def test_the_size_is_told_before_anything_is_made(room, tmp_path):
         write(room, tmp_path / "out", maps="features", max_gigabytes=0.001)
     with pytest.raises(UsageError, match="maps of depth"):
         write(room, tmp_path / "out", max_gigabytes=1e-6)
+    with pytest.raises(UsageError, match="more than nan"):
+        write(room, tmp_path / "out", max_gigabytes=float("nan"))
     assert list(tmp_path.iterdir()) == []
     write(room, tmp_path / "out", maps="features", max_gigabytes=0.001, map_scale=0.5)
     assert np.load(tmp_path / "out" / "0000.npy").shape == (18, 24, SIZE)
