@@ -15,7 +15,7 @@ Dropped = Literal[
     "too_large",  # more bytes or pixels than the limits allow
     "invalid",  # a pose or intrinsics that cannot be
     "late",  # older than a frame that was taken before it
-    "repeated",  # the picture, or the number, of the frame before
+    "repeated",  # the picture of the frame before, or the number and stamp of an earlier one
     "queue_full",  # the drop policy chose others
     "covered",  # dark, bright or plain all over: something is before the lens
     "blurred",  # much less sharp than the frames before
@@ -55,7 +55,7 @@ class Verdict:
     """What became of a frame.
 
     `pose` is world_from_camera in the map's world when it was placed. `seconds` is the wall time of
-    each stage it went through: decode, queue, network, place, fuse.
+    each stage it went through: decode, queue, network, place, fuse; the last only once it is over.
     """
 
     number: int
