@@ -223,12 +223,15 @@ class Session:
 
     async def _watch(self, hello: Hello, outbox: Outbox) -> None:
         """Look every now and then whether the client is still there, and tell it how we are."""
-        idle = self._settings.idle
+        idle, silence = self._settings.idle, 0.0
+        pause = min(HEALTH, idle / 4)
         while True:
             if "health" in hello.want:
                 outbox.offer_health(self._services.health)
-            await asyncio.sleep(min(HEALTH, idle / 4))
-            if time.monotonic() - self._connection.heard > idle:
+            await asyncio.sleep(pause)
+            # While this process stands still it hears nobody, which says nothing about a client.
+            silence = min(silence + 2 * pause, time.monotonic() - self._connection.heard)
+            if silence > idle:
                 raise ProtocolError(TIMEOUT, f"nothing came for {idle:g} s")
             if time.time() >= self._ends:
                 raise ProtocolError(UNAUTHORIZED, "the token has ended")

@@ -20,6 +20,7 @@ from ffsplat.stream.protocol.control import (
 )
 from ffsplat.stream.protocol.frames import frame_message
 from ffsplat.stream.protocol.header import COMPRESSED, HEADER, Kind, Message, pack
+from tests.stream.server.standin import StandIn
 from tests.stream.server.talk import PATIENCE, ask, client, frame, metric, serving
 
 TOKEN = "a-token-of-many-letters"
@@ -237,6 +238,38 @@ def test_who_answers_pings_stays():
         one.greet(want=("health",))
         for _ in range(6):
             one.wait_for(Health)
+
+
+class Freezing(StandIn):
+    """Stands still once, and with it the loop that asks how it is, when it is told to."""
+
+    frozen_for = 0.0
+
+    @property
+    def degraded(self) -> bool:
+        seconds, self.frozen_for = self.frozen_for, 0.0
+        time.sleep(seconds)
+        return False
+
+    @degraded.setter
+    def degraded(self, value: bool) -> None:
+        pass
+
+
+def test_a_server_that_stood_still_closes_nobody():
+    with (
+        serving(engine := Freezing(), idle=0.8, ping=0.2) as (_, address),
+        client(address) as one,
+        client(address) as two,
+    ):
+        for each in (one, two):
+            each.greet(want=("health",))
+            each.wait_for(Health)
+        engine.frozen_for = 2.0
+        for each in (one, two):
+            for _ in range(8):
+                each.wait_for(Health)
+        assert engine.frozen_for == 0
 
 
 def test_a_token_that_stands_twice_in_a_request_is_none(tmp_path: Path):
