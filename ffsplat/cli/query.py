@@ -69,8 +69,8 @@ def _list_strategies(context: click.Context, parameter: click.Parameter, value: 
 @click.option(
     "-o", "--out", type=FILE, help="Also write a scene, its name says how: hits.ply, .glb ..."
 )
-@click.option("--out-mode", type=click.Choice(["hit", "colored"]), default="hit",
-              help="... of the hits alone, or of everything with the hits coloured.")  # fmt: skip
+@click.option("--out-mode", type=click.Choice(["hit", "colored"]),
+              help="... of the hits alone (default), or of all, those coloured.")  # fmt: skip
 @format_options(own=("space",), hidden=True)
 @click.option("--overwrite", is_flag=True, help="Replace files that exist.")
 @click.option("--json", "as_json", is_flag=True, help="Print the hits as JSON.")
@@ -85,7 +85,7 @@ def command(
     save_embedding: Path | None,
     codebook: Path | None,
     cameras: Path | None,
-    out_mode: str,
+    out_mode: str | None,
     overwrite: bool,
     as_json: bool,
     **options: Any,
@@ -95,6 +95,8 @@ def command(
 
     encoder = EncoderChoice.take(options)
     output = SceneOutput.take_optional(options.pop("out"), options, overwrite)
+    if out_mode and not output:
+        raise UsageError("--out-mode is about --out, which is missing", "give --out FILE")
     _check(output, save_embedding, overwrite)
     asked = _asked(labels, options)
     question = _question("" if labels and not embedding and text is None else text, embedding)
@@ -171,7 +173,7 @@ def _save_embedding(
     return question
 
 
-def _extract(scene: "Scene", found: "QueryResult", text: str, mode: str) -> "Scene":
+def _extract(scene: "Scene", found: "QueryResult", text: str, mode: str | None) -> "Scene":
     """The hits alone, or the whole scene in grey with the hits tinted."""
     import numpy as np
 
@@ -182,7 +184,7 @@ def _extract(scene: "Scene", found: "QueryResult", text: str, mode: str) -> "Sce
             f"nothing matches {text!r}, so there is nothing to write", "lower the --threshold"
         )
     rows = np.sort(np.concatenate([hit.rows for hit in found.hits]))
-    if mode == "hit":
+    if mode != "colored":
         return scene[rows]
     gaussians: Gaussians = scene.gaussians
     grey = gaussians.colors @ np.array([0.299, 0.587, 0.114], np.float32)

@@ -90,7 +90,8 @@ class SceneOutput:
             return cls.take(path, values, overwrite)
         for option in ("to", *sorted(_keywords())):
             if values.pop(option, None) is not None:
-                raise UsageError(f"--{option.replace('_', '-')} is about --out, which is missing")
+                name = option.replace("_", "-")
+                raise UsageError(f"--{name} is about --out, which is missing", "give --out FILE")
         return None
 
     @property

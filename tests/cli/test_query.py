@@ -124,10 +124,11 @@ def test_the_name_says_the_format_and_what_it_loses_is_told(scene, scene_file, t
 
 
 def test_options_of_a_format_are_about_an_output(scene_file, tmp_path):
-    for arguments in (("--to", "spz"), ("--spz-version", "3")):
-        outcome = run("query", scene_file, "table", *arguments)
+    for option, value in (("--to", "spz"), ("--spz-version", "3"), ("--out-mode", "hit")):
+        outcome = run("query", scene_file, "table", option, value)
         assert outcome.code == 2
-        assert "is about --out" in outcome.err
+        why = f"error: {option} is about --out, which is missing\nhint: give --out FILE\n"
+        assert outcome.err == why
     outcome = run("query", scene_file, "table", "--out", tmp_path / "a.splat", "--tracks")
     assert (outcome.code, "tracks means nothing to splat" in outcome.err) == (2, True)
 
