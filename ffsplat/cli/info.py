@@ -28,7 +28,7 @@ def command(console: Console, file: Path, codebook: Path | None, as_json: bool) 
 
 
 def _describe(file: Path, codebook: Path | None) -> dict[str, Any]:
-    from ffsplat.formats import format_to_read, is_codebook, read_scene
+    from ffsplat.formats import format_to_read, is_codebook, read_scene, scene_files
     from ffsplat.io import describe, read_codebook
     from ffsplat.io.check import scene_facts
     from ffsplat.types import LEVELS
@@ -37,7 +37,9 @@ def _describe(file: Path, codebook: Path | None) -> dict[str, Any]:
         row = format_to_read(file)
         if row.name == "ply":
             return describe(file, codebook)
-        return scene_facts(read_scene(file, codebook=codebook), file) | {"format": row.name}
+        size = sum(part.stat().st_size for part in scene_files(file, row))
+        facts = scene_facts(read_scene(file, codebook=codebook), file)
+        return facts | {"bytes": size, "format": row.name}
     table = read_codebook(file)
     levels = table.levels.tolist()
     return {

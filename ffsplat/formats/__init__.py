@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         lost,
         output_files,
         read_scene,
+        scene_files,
         write_scene,
     )
 
@@ -33,6 +34,7 @@ __all__ = [
     "lost",
     "output_files",
     "read_scene",
+    "scene_files",
     "write_scene",
 ]
 

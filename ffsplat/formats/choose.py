@@ -154,6 +154,19 @@ def output_files(path: str | Path, format_: Format, **options: Any) -> list[Path
     return [path, *(path.with_name(name) for name in format_.beside)]
 
 
+def scene_files(path: str | Path, format_: Format) -> list[Path]:
+    """The files that a scene of this format is read from; a folder may hold others, such as photos.
+
+    They lie beside the member that marks the folder and end as it does, or have a name of `beside`.
+    """
+    path = Path(path)
+    mark = next((path / name for name in format_.members if (path / name).is_file()), None)
+    if mark is None:
+        return [path]
+    beside = [mark.with_name(name) for name in format_.beside]
+    return [*sorted(mark.parent.glob(f"*{mark.suffix}")), *(one for one in beside if one.is_file())]
+
+
 def is_codebook(path: str | Path) -> bool:
     """Whether a file is a codebook by its name, and not a scene that is marked as one."""
     path = Path(path)

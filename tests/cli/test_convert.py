@@ -56,6 +56,24 @@ def test_commands_read_every_format(scene_file, tmp_path):
     assert run("query", tmp_path / "room.glb", "sofa").out == run("query", scene_file, "sofa").out
 
 
+@pytest.mark.parametrize(
+    ("format_", "names"),
+    [
+        ("colmap", ["cameras.bin", "images.bin", "points3D.bin"]),
+        ("nerfstudio", ["transforms.json", "sparse_pc.ply"]),
+    ],
+)
+def test_the_size_of_a_folder_is_that_of_its_scene(format_, names, scene_file, tmp_path):
+    folder, cameras = tmp_path / "scene", tmp_path / "cameras.json"
+    write_cameras(two_cameras(), cameras)
+    convert = ("convert", scene_file, folder, "--to", format_, "--cameras", cameras)
+    assert run(*convert).code == 0
+    (folder / "images").mkdir()
+    (folder / "images" / "a.jpg").write_bytes(bytes(9999))
+    facts = json.loads(run("info", folder, "--json").out)
+    assert facts["bytes"] == sum((folder / name).stat().st_size for name in names)
+
+
 def test_check_and_info_of_broken_files(scene_file, tmp_path):
     path = tmp_path / "room.spz"
     run("convert", scene_file, path)
