@@ -1,5 +1,6 @@
 """The model zoo: every folder is a network that builds, with a card that tells what it must."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,8 @@ def test_the_weights_in_the_package_are_those_of_the_zoo(name):
     folder, shipped = ROOT / "models" / name, ROOT / "checkpoints" / name
     for file in ("config.json", "README.md"):
         assert (shipped / file).read_bytes() == (folder / file).read_bytes(), file
+    links = re.findall(r"\]\((?!https?:)([^)]+)\)", (shipped / "README.md").read_text("utf-8"))
+    assert [link for link in links if not (shipped / link).exists()] == []
     weights = shipped / "model.safetensors"
     assert weights.stat().st_size < MOST_BYTES
     with safe_open(weights, framework="pt") as tensors:
