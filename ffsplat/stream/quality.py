@@ -8,7 +8,6 @@ from collections.abc import Collection
 
 import numpy as np
 from jaxtyping import Float32, Float64, UInt8
-from PIL import Image
 
 from ffsplat.stream.frame import Dropped
 from ffsplat.stream.map.compiled import lean
@@ -60,8 +59,8 @@ class FrameCheck:
         median of the frames before, blurred ones among them: a camera that stays soft is used again
         after half of MEMORY frames.
         """
-        grey = _reduced(Image.fromarray(pixels).convert("L"), SIDE)
-        cells = _averaged(grey, max(1, round(max(grey.shape) / CELLS)))
+        grey = greys(pixels, max(1, max(pixels.shape[:2]) // SIDE))
+        cells = cell_means(grey, max(1, round(max(grey.shape) / CELLS)))
         if min(grey.shape) <= FAR or is_covered(cells):
             return "covered"
         if self._last is not None and _alike(cells, self._last):
@@ -81,14 +80,21 @@ def is_covered(cells: Float32[np.ndarray, "y x"]) -> bool:
 
     Shading that is even, as of a finger on the lens, is plain too.
     """
-    ordered, last = np.sort(cells, axis=None), cells.size - 1
-    share = NEARLY / 100
-    most, least = np.interp([share * last, (1 - share) * last], np.arange(cells.size), ordered)
-    if most < DARK or least > BURNT:
+    ordered, share = np.sort(cells, axis=None), NEARLY / 100
+    if _quantile(ordered, share) < DARK or _quantile(ordered, 1 - share) > BURNT:
         return True
-    axes = [picture for picture in (cells, cells.T) if len(picture) > 2]
-    shown = [np.abs(axis[1:-1] - (axis[:-2] + axis[2:]) / 2) > STEP for axis in axes]
-    return all(differs.mean() < PLAIN for differs in shown)
+    h, w = cells.shape
+    asked = (h - 2) * w, h * (w - 2)
+    pairs = zip(_differing(cells), asked, strict=True)
+    return all(differing < PLAIN * number for differing, number in pairs if number > 0)
+
+
+def _quantile(ordered: Float32[np.ndarray, " n"], share: float) -> float:
+    """The value below which a share of some values lies, linear between them."""
+    place = share * (len(ordered) - 1)
+    lower = int(place)
+    upper = min(lower + 1, len(ordered) - 1)
+    return float(ordered[lower] + (place - lower) * (ordered[upper] - ordered[lower]))
 
 
 def _alike(one: Float32[np.ndarray, "y x"], other: Float32[np.ndarray, "t u"]) -> bool:
@@ -134,13 +140,52 @@ def _medians(rows: Collection[Float64[np.ndarray, " n"]]) -> Float64[np.ndarray,
     return (ordered[last // 2] + ordered[(last + 1) // 2]) / 2
 
 
-def _reduced(picture: Image.Image, side: int) -> Float32[np.ndarray, "h w"]:
-    factor = max(1, max(picture.size) // side)
-    return np.asarray(picture.reduce(factor), dtype=np.float32)
+def greys(pixels: UInt8[np.ndarray, "h w 3"], factor: int) -> Float32[np.ndarray, "y x"]:
+    """Mean luma, in grey values, of whole squares of so many pixels a side. Source: ITU-R BT.601.
+
+    Luma is rounded to 8 bits first.
+    """
+    grey = np.empty(pixels.shape[:2], np.float32)
+    _write_luma(pixels.reshape(-1, 3), grey.reshape(-1))
+    return grey if factor == 1 else cell_means(grey, factor)
 
 
-def _averaged(grey: Float32[np.ndarray, "h w"], factor: int) -> Float32[np.ndarray, "y x"]:
+def cell_means(grey: Float32[np.ndarray, "h w"], factor: int) -> Float32[np.ndarray, "y x"]:
     """Means of whole cells; pixels that are left at the right and below are not looked at."""
-    rows, columns = max(1, grey.shape[0] // factor), max(1, grey.shape[1] // factor)
-    whole = grey[: rows * factor, : columns * factor]
-    return whole.reshape(rows, whole.shape[0] // rows, columns, -1).mean((1, 3))
+    down, across = (min(factor, side) for side in grey.shape)
+    cells = np.empty((grey.shape[0] // down, grey.shape[1] // across), np.float32)
+    _write_means(grey, down, across, cells)
+    return cells
+
+
+@lean
+def _write_luma(pixels, grey):
+    for i in range(len(grey)):
+        red, green, blue = np.int32(pixels[i, 0]), np.int32(pixels[i, 1]), np.int32(pixels[i, 2])
+        luma = np.int32(19595) * red + np.int32(38470) * green + np.int32(7471) * blue
+        grey[i] = np.float32((luma + np.int32(32768)) >> np.int32(16))
+
+
+@lean
+def _write_means(grey, down, across, cells):
+    for i in range(cells.shape[0]):
+        for j in range(cells.shape[1]):
+            total = 0.0
+            for y in range(i * down, i * down + down):
+                for x in range(j * across, j * across + across):
+                    total += grey[y, x]
+            cells[i, j] = total / (down * across)
+
+
+@lean
+def _differing(cells):
+    """How many cells differ by more than STEP from the mean of both beside them: down, across."""
+    h, w = cells.shape
+    down = across = 0
+    for i in range(h):
+        for j in range(w):
+            if 0 < i < h - 1:
+                down += abs(cells[i, j] - (cells[i - 1, j] + cells[i + 1, j]) / 2) > STEP
+            if 0 < j < w - 1:
+                across += abs(cells[i, j] - (cells[i, j - 1] + cells[i, j + 1]) / 2) > STEP
+    return down, across

@@ -4,7 +4,19 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from ffsplat.stream.quality import ENOUGH, MEMORY, FrameCheck, sharpness
+from ffsplat.stream.quality import (
+    BURNT,
+    DARK,
+    ENOUGH,
+    MEMORY,
+    PLAIN,
+    STEP,
+    FrameCheck,
+    cell_means,
+    greys,
+    is_covered,
+    sharpness,
+)
 
 
 def textured(seed: int = 0, size: tuple[int, int] = (96, 128)) -> np.ndarray:
@@ -116,6 +128,41 @@ def test_nothing_is_blurred_before_the_usual_is_known():
     assert check.judge(textured()) is None
     for i in range(ENOUGH - 1):
         assert check.judge(blurred(textured(1 + i), 2.0)) is None
+
+
+@pytest.mark.parametrize("factor", [1, 2, 5])
+def test_greys_are_those_of_pillow(factor):
+    picture = with_noise(textured(3, (95, 128)), 20)
+    expected = Image.fromarray(picture).convert("L").reduce(factor)
+    found = greys(picture, factor)
+    assert found.shape == (95 // factor, 128 // factor)
+    whole = np.asarray(expected, np.float32)[: found.shape[0], : found.shape[1]]
+    # Pillow rounds means again, after a division by a whole number's nearest reciprocal.
+    np.testing.assert_allclose(found, whole, atol=0 if factor == 1 else 0.55)
+
+
+def test_cells_are_means_of_what_is_whole():
+    grey = np.random.default_rng(0).uniform(0, 255, (97, 131)).astype(np.float32)
+    expected = grey[:96, :128].reshape(12, 8, 16, 8).mean((1, 3))
+    np.testing.assert_allclose(cell_means(grey, 8), expected, rtol=1e-5)
+    flat = [[grey[:5, :8].mean(), grey[:5, 8:16].mean()]]
+    np.testing.assert_allclose(cell_means(grey[:5, :23], 8), flat, rtol=1e-5)
+
+
+def test_covered_is_told_by_quantiles_and_by_cells_that_differ():
+    random, told = np.random.default_rng(0), []
+    for _ in range(300):
+        cells = np.full((12, 16), random.choice([5.0, 9.0, 120.0, 250.0]), np.float32)
+        some = random.random(cells.shape) < random.choice([0.002, 0.02, 0.2])
+        cells[some] += random.uniform(-20, 20, some.sum()).astype(np.float32)
+        dark = np.percentile(cells, 98) < DARK
+        burnt = np.percentile(cells, 2) > BURNT
+        shares = [
+            (np.abs(one[1:-1] - (one[:-2] + one[2:]) / 2) > STEP).mean() for one in (cells, cells.T)
+        ]
+        told.append(dark or burnt or max(shares) < PLAIN)
+        assert is_covered(cells) == told[-1]
+    assert 30 < sum(told) < 270
 
 
 def test_sharpness_is_that_of_a_step_and_of_a_ramp():
