@@ -136,10 +136,21 @@ def most_redundant(between: Float64[np.ndarray, "n n"], spared: int) -> int:
 
     The last `spared` rows stay.
     """
-    apart = between.copy()
-    np.fill_diagonal(apart, np.inf)
-    nearest = np.partition(apart, 1, axis=1)[:, :2].sum(1)
-    return int(nearest[: len(nearest) - spared].argmin())
+    nearest = np.empty(len(between) - spared)
+    _write_nearest(between, nearest)
+    return int(nearest.argmin())
+
+
+@lean
+def _write_nearest(between, nearest):
+    """Write the sum of the two least distances of each row to others."""
+    for i in range(len(nearest)):
+        least = second = np.inf
+        for j in range(len(between)):
+            apart = between[i, j]
+            if j != i and apart < second:
+                least, second = min(apart, least), max(apart, least)
+        nearest[i] = least + second
 
 
 def places_of(keyframe: Keyframe, pixels: Int64[np.ndarray, " n"]) -> Int32[np.ndarray, " n"]:

@@ -56,6 +56,9 @@ def test_the_most_redundant_is_the_one_in_the_thick_of_others():
     between = sight_distances(poses, poses, np.ones(5))
     assert most_redundant(between, 0) == 2
     assert most_redundant(between, 3) == 1  # the last three are spared
+    between = np.random.default_rng(0).uniform(size=(40, 40))
+    others = np.where(np.eye(40, dtype=bool), np.inf, between)
+    assert most_redundant(between, 8) == np.sort(others, axis=1)[:32, :2].sum(1).argmin()
 
 
 def test_keyframes_stay_in_their_order():
