@@ -10,6 +10,7 @@ from jaxtyping import Float64, Int64
 from ffsplat.alignment import Similarity
 from ffsplat.geometry import matrix_from_quaternion, quaternion_from_matrix
 from ffsplat.stream.delta import FramePoses
+from ffsplat.stream.map.submaps import pack_turns
 from ffsplat.stream.turns import quaternion_of
 
 
@@ -87,17 +88,22 @@ class Trajectory:
 
         `submaps` is how these lie; frames of one that is gone belong to the `current` one.
         """
-        for place, pose in frames.items():
-            if place < self._count - len(self):
-                continue
-            row = place % len(self._records)
-            own = int(self._records["submaps"][row])
-            own = own if own in submaps else current
-            local = submaps[own].inverse() @ pose
-            self._records["submaps"][row] = own
-            self._records["poses"][row, :4] = quaternion_of(local.rotation)
-            self._records["poses"][row, 4:] = local.translation
-            self._untold[row] = True
+        frames = {place: one for place, one in frames.items() if place >= self._count - len(self)}
+        if not frames:
+            return
+        rows = np.array(list(frames), np.int64) % len(self._records)
+        known = [n if n in submaps else current for n in self._records["submaps"][rows].tolist()]
+        own = [submaps[n] for n in known]
+        # All of them together, as this comes before a frame is placed.
+        back = np.array([one.rotation for one in own]).transpose(0, 2, 1)
+        scales = np.array([one.scale for one in own])
+        away = np.array([one.translation for one in frames.values()])
+        away -= np.array([one.translation for one in own])
+        packed = np.empty((len(rows), 8))
+        pack_turns(back @ np.array([one.rotation for one in frames.values()]), packed)
+        packed[:, 5:] = (back @ away[..., None])[..., 0] / scales[:, None]
+        self._records["submaps"][rows], self._records["poses"][rows] = known, packed[:, 1:]
+        self._untold[rows] = True
 
     def last(self) -> FramePoses:
         """The last one, if there is any."""
