@@ -10,12 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float32
 
 from ffsplat.consistency import SAME_SURFACE
 from ffsplat.stream.map.compiled import lean
 from ffsplat.stream.map.meeting import is_within
-from ffsplat.stream.sight import PosedViews, fall, into_pixels, meets
+from ffsplat.stream.sight import PosedViews, fall, into_pixels, pixel
 
 WINDOW = 10
 """Windows along the longer side of a view, in each of which grey values are correlated."""
@@ -44,21 +43,12 @@ class Resemblance:
     likeness: float
 
 
-def greys(pixels: Float32[np.ndarray, "v h w 3"]) -> Float32[np.ndarray, "v h w"]:
-    """Luma of sRGB colours. Source: ITU-R BT.601."""
-    grey = np.empty(pixels.shape[:-1], np.float32)
-    _write_greys(pixels.reshape(-1, 3), grey.reshape(-1))
-    return grey
-
-
-def compare(
-    views: PosedViews, grey: Float32[np.ndarray, "v h w"], source: int, targets: Sequence[int]
-) -> list[Resemblance]:
-    """Look at the points of view `source` in each of some others; `grey` is of all (`greys`).
+def compare(views: PosedViews, source: int, targets: Sequence[int]) -> list[Resemblance]:
+    """Look at the points of view `source` in each of some others.
 
     Grey values are first blurred by about one pixel, which is how far off a match may be.
     """
-    shape = grey.shape[1:]
+    grey, shape = views.grey, views.grey.shape[1:]
     there, spare = np.empty((2, *shape), np.float32)
     agrees, near = np.empty(shape, bool), np.empty(shape[1])
     line = *np.empty((2, shape[1]), np.float32), near
@@ -76,30 +66,35 @@ def compare(
 
 
 @lean
-def _write_greys(pixels, grey):
-    for i in range(len(grey)):
-        color = np.float32(0.299) * pixels[i, 0] + np.float32(0.587) * pixels[i, 1]
-        grey[i] = color + np.float32(0.114) * pixels[i, 2]
+def _look(depth, error, usable, source, target, into, grey, there, agrees, x, y, near):
+    """Write what another view shows where points fall, and where it sees them; count both."""
+    inside = agreeing = 0
+    for row in range(len(there)):
+        fall(depth[source], into, row, 0, 1, x, y, near)
+        seen, same = _look_along(
+            x, y, near, usable[source, row], error[source, row], depth[target], error[target],
+            usable[target], grey, there[row], agrees[row],
+        )  # fmt: skip
+        inside, agreeing = inside + seen, agreeing + same
+    return inside, agreeing
 
 
 @lean
-def _look(depth, error, usable, source, target, into, grey, there, agrees, x, y, near):
-    """Write what another view shows where points fall, and where it sees them; count both."""
-    own_error, their_error = error[source], error[target]
+def _look_along(x, y, near, usable, error, theirs, their_error, usable_there, grey, there, agrees):
+    h, w = theirs.shape
     inside = agreeing = 0
-    for row in range(there.shape[0]):
-        fall(depth[source], into, row, 0, 1, x, y, near)
-        for column in range(there.shape[1]):
-            seen, a, b, ratio = meets(
-                x[column], y[column], near[column], usable[source, row, column], depth[target],
-                usable[target],
-            )  # fmt: skip
-            there[row, column] = between(grey, a, b)
-            both = own_error[row, column] + their_error[int(b), int(a)]
-            same = seen and is_within(ratio, max(both, np.float32(SAME_SURFACE)))
-            agrees[row, column] = same
-            inside += seen
-            agreeing += same
+    for j in range(len(x)):
+        agrees[j] = False
+        if not (usable[j] and 0 <= x[j] < w and 0 <= y[j] < h):
+            there[j] = grey[0, 0]
+            continue
+        there[j] = between(grey, x[j], y[j])
+        row, column = pixel(y[j]), pixel(x[j])
+        if usable_there[row, column]:
+            tolerance = max(error[j] + their_error[row, column], np.float32(SAME_SURFACE))
+            agrees[j] = is_within(np.float32(theirs[row, column] * near[j]), tolerance)
+            inside += 1
+            agreeing += agrees[j]
     return inside, agreeing
 
 
@@ -109,11 +104,12 @@ def between(grey, x, y):
     h, w = grey.shape
     across = min(max(x - np.float32(0.5), np.float32(0)), np.float32(w - 1))
     down = min(max(y - np.float32(0.5), np.float32(0)), np.float32(h - 1))
-    row, column = min(int(down), h - 2), min(int(across), w - 2)
+    row, column = pixel(min(down, np.float32(h - 2))), pixel(min(across, np.float32(w - 2)))
+    below, right = row + pixel(1), column + pixel(1)
     across, down = across - np.float32(column), down - np.float32(row)
-    above = grey[row, column] + (grey[row, column + 1] - grey[row, column]) * across
-    below = grey[row + 1, column] + (grey[row + 1, column + 1] - grey[row + 1, column]) * across
-    return above + (below - above) * down
+    upper = grey[row, column] + (grey[row, right] - grey[row, column]) * across
+    lower = grey[below, column] + (grey[below, right] - grey[below, column]) * across
+    return upper + (lower - upper) * down
 
 
 @lean

@@ -67,11 +67,11 @@ class Canvas:
         return across, down
 
 
-def gather(pictures: list[Picture]) -> Views:
-    """Views of some pictures of one canvas."""
-    pixels = np.stack([one.pixels for one in pictures]).astype(np.float32) / np.float32(255)
-    return Views(
-        pixels,
+def gather(pictures: list[Picture]) -> tuple[UInt8[np.ndarray, "v h w 3"], Views]:
+    """Colours of some pictures of one canvas (sRGB), and the pictures as views."""
+    colors = np.stack([one.pixels for one in pictures])
+    return colors, Views(
+        colors.astype(np.float32) / np.float32(255),
         np.stack([one.valid for one in pictures]),
         np.stack([one.intrinsics for one in pictures]),
         tuple(one.source for one in pictures),

@@ -2,11 +2,7 @@
 
 from dataclasses import dataclass
 
-import numpy as np
-from jaxtyping import Bool, Float32
-
-from ffsplat.prediction import Prediction
-from ffsplat.stream.alike import compare, greys
+from ffsplat.stream.alike import compare
 from ffsplat.stream.places import PlaceMemory, global_descriptor
 from ffsplat.stream.sight import PosedViews
 
@@ -39,14 +35,8 @@ class LoopEvidence:
         return self.overlap >= OVERLAP and self.agreement >= AGREEMENT and self.likeness >= LIKENESS
 
 
-def confirm_loop(
-    prediction: Prediction,
-    view_old: int,
-    view_new: int,
-    pixels: Float32[np.ndarray, "v h w 3"],
-    valid: Bool[np.ndarray, "v h w"],
-) -> LoopEvidence:
-    """Whether two views of one prediction, on the CPU, see the same place.
+def confirm_loop(views: PosedViews, view_old: int, view_new: int) -> LoopEvidence:
+    """Whether two views of one prediction see the same place.
 
     A network gives any two pictures some pose; what they look like must confirm it (`alike`), in
     both directions. Views that show next to nothing have a likeness of 0.
@@ -56,9 +46,8 @@ def confirm_loop(
     than 15 degrees or a third of the depth 4 were, and of those within 8 degrees and a fifth 83 %
     in rooms and 66 % in the office. The likeness of unrelated views is at most 0.56.
     """
-    views, grey = PosedViews.of(prediction, pixels, valid), greys(pixels)
     pairs = [(view_old, view_new), (view_new, view_old)]
-    found = [compare(views, grey, source, [target])[0] for source, target in pairs]
+    found = [compare(views, source, [target])[0] for source, target in pairs]
     usable = [max(1, int(views.usable[source].sum())) for source, _ in pairs]
     return LoopEvidence(
         overlap=min(one.agreeing / all_of for one, all_of in zip(found, usable, strict=True)),

@@ -8,16 +8,14 @@ of Depth Maps", ICCV 2007; that colours must lie between those around allows for
 little off, as does the clipping of Karis, "High-quality temporal supersampling", SIGGRAPH 2014.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-import torch.nn.functional as F
-from jaxtyping import Bool, Float32
+from jaxtyping import Bool, Float32, UInt8
 
 from ffsplat.consistency import FREE_SPACE
-from ffsplat.prediction import Prediction
 from ffsplat.stream.map.compiled import lean
 from ffsplat.stream.sight import PosedViews, Sight, look
 
@@ -41,62 +39,42 @@ class Moving:
     seen: Bool[np.ndarray, "h w"]
 
 
-def moving_pixels(
-    prediction: Prediction,
-    new_view: int,
-    old_views: Sequence[int],
-    pixels: Float32[np.ndarray, "v h w 3"],
-    valid: Bool[np.ndarray, "v h w"],
-) -> Bool[np.ndarray, "h w"]:
+def find_moving(views: PosedViews, new_view: int, old_views: Sequence[int]) -> Moving:
     """Pixels of a new view that show what no old view of its window saw at their place.
 
-    `pixels` (sRGB) and `valid` are those of the views of the first set, on the CPU. Measured with
-    ffsplat-tiny in windows of four, of places at rest: 0.6 % of the pixels of procedural rooms are
-    called moving, 1 % of two real desks, 5 % of a street, 7 % of a real office; of a disc that is
-    put into each picture of a room elsewhere, 75 % (median of 56).
+    Every THINNED pixel is asked about. Measured with ffsplat-tiny in windows of four, of places at
+    rest: 0.6 % of the pixels of procedural rooms are called moving, 1 % of two real desks, 5 % of a
+    street, 7 % of a real office; of a disc that is put into each picture of a room elsewhere, 75 %
+    (median of 56).
     """
-    return find_moving(PosedViews.of(prediction, pixels, valid), new_view, old_views).moving
-
-
-def moving_share(
-    prediction: Prediction,
-    new_view: int,
-    old_views: Sequence[int],
-    pixels: Float32[np.ndarray, "v h w 3"],
-    valid: Bool[np.ndarray, "v h w"],
-) -> float:
-    """Share of the pixels that old views can tell about which have moved; 0 if there are none."""
-    told = find_moving(PosedViews.of(prediction, pixels, valid), new_view, old_views)
-    return float(told.moving.sum() / max(1, told.seen.sum()))
-
-
-def find_moving(views: PosedViews, new_view: int, old_views: Sequence[int]) -> Moving:
-    """What the old views say of the pixels of the new one; every THINNED pixel is asked about."""
-    h, w = views.depth.shape[1:]
-    pixels = np.rint(255 * views.pixels)
-    own = pixels[new_view, THINNED // 2 :: THINNED, THINNED // 2 :: THINNED]
+    size = views.depth.shape[1:]
+    own = views.colors[new_view, THINNED // 2 :: THINNED, THINNED // 2 :: THINNED]
     against, seen = np.zeros(own.shape[:2], np.int32), np.zeros(own.shape[:2], dtype=bool)
-    reach = max(1, max(h, w) // AROUND)
-    for old in old_views:
-        sight = look(views, new_view, old, THINNED)
-        if sight.agrees.sum() < max(1, WITNESS * sight.inside.sum()):
+    reach = max(1, max(size) // AROUND)
+    for old, sight in zip(old_views, look(views, new_view, old_views, THINNED), strict=True):
+        agrees, image = sight.agrees, views.colors[old]
+        if agrees.sum() < max(1, WITNESS * sight.inside.sum()):
             continue
         # Light and exposure change alike for all that is the same.
-        colors = own - _usual_change(own, pixels[old], sight)
+        colors = own - _usual_change(own, image, agrees, sight)
         _ask(
-            colors, pixels[old], sight.inside, sight.x, sight.y, sight.nearer, sight.tolerance,
-            reach, against, seen,
+            colors, image, sight.inside, sight.x, sight.y, sight.nearer, sight.tolerance, reach,
+            against, seen,
         )  # fmt: skip
-    moving = _majority(against > 0, max(3, max(own.shape) // SPOT | 1))
-    return Moving(_whole(moving, (h, w)), _whole(seen, (h, w)))
+    moving = np.empty_like(seen)
+    _majority(against > 0, max(3, max(moving.shape) // SPOT | 1) // 2, moving)
+    return Moving(_whole(moving, size), _whole(seen, size))
 
 
 def _usual_change(
-    colors: Float32[np.ndarray, "y x 3"], image: Float32[np.ndarray, "h w 3"], sight: Sight
+    colors: UInt8[np.ndarray, "y x 3"],
+    image: UInt8[np.ndarray, "h w 3"],
+    agrees: Bool[np.ndarray, "y x"],
+    sight: Sight,
 ) -> Float32[np.ndarray, "3"]:
     """The median of each channel's change, of whole grey values, where both see one surface."""
     counts = np.zeros((3, 2 * 255 + 1), np.int64)
-    _count_changes(colors, image, sight.agrees, sight.x, sight.y, counts)
+    _count_changes(colors, image, agrees, sight.x, sight.y, counts)
     below = counts.cumsum(axis=1)
     number = below[0, -1]
     low, high = ((below <= rank).sum(axis=1) for rank in ((number - 1) // 2, number // 2))
@@ -111,7 +89,7 @@ def _count_changes(colors, image, agrees, x, y, counts):
             if agrees[i, j]:
                 row, column = int(y[i, j]), int(x[i, j])
                 for k in range(3):
-                    counts[k, 255 + int(colors[i, j, k] - image[row, column, k])] += 1
+                    counts[k, 255 + int(colors[i, j, k]) - int(image[row, column, k])] += 1
 
 
 @lean
@@ -135,7 +113,7 @@ def _is_around(colors, i, j, image, row, column, reach):
     h, w, _ = image.shape
     first, last = max(column - reach, 0), min(column + reach + 1, w)
     for k in range(3):
-        least, most = colors[i, j, k] - TINT, colors[i, j, k] + TINT
+        least, most = math.floor(colors[i, j, k] - TINT), math.ceil(colors[i, j, k] + TINT)
         above = below = False
         for y in range(max(row - reach, 0), min(row + reach + 1, h)):
             for x in range(first, last):
@@ -148,11 +126,21 @@ def _is_around(colors, i, j, image, row, column, reach):
     return True
 
 
-def _majority(marked: Bool[np.ndarray, "y x"], size: int) -> Bool[np.ndarray, "y x"]:
+@lean
+def _majority(marked, reach, most):
     """Marked pixels in whose window most pixels are marked: spots and lines are errors of depth."""
-    given = torch.from_numpy(marked.astype(np.float32))[None, None]
-    share = F.avg_pool2d(given, size, 1, size // 2, count_include_pad=False)[0, 0].numpy()
-    return marked & (share > 0.5)
+    h, w = marked.shape
+    for i in range(h):
+        for j in range(w):
+            most[i, j] = marked[i, j]
+            if not marked[i, j]:
+                continue
+            count = number = 0
+            for y in range(max(i - reach, 0), min(i + reach + 1, h)):
+                for x in range(max(j - reach, 0), min(j + reach + 1, w)):
+                    number += 1
+                    count += marked[y, x]
+            most[i, j] = 2 * count > number
 
 
 def _whole(thinned: Bool[np.ndarray, "y x"], size: tuple[int, int]) -> Bool[np.ndarray, "h w"]:

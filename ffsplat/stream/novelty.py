@@ -7,7 +7,7 @@ import numpy as np
 
 from ffsplat.stream.keyframes import sight_distances
 from ffsplat.stream.map.meeting import Meeting
-from ffsplat.stream.moving import moving_pixels
+from ffsplat.stream.moving import find_moving
 from ffsplat.stream.window import Window
 
 APART = 0.5
@@ -21,9 +21,8 @@ def is_new(window: Window, row: int, meeting: Meeting, rows: Sequence[int], over
     """
     if not rows or meeting.known < overlap:
         return True
-    poses = window.prediction.world_from_camera[0, [row, *rows]].double().numpy()
-    middle = window.middle(row)
-    apart = sight_distances(poses[:1], poses[1:], np.array([middle]))
+    poses, middle = window.posed.world_from_camera, window.middle(row)
+    apart = sight_distances(poses[[row]], poses[list(rows)], np.array([middle]))
     return bool(apart.min() > APART * middle)
 
 
@@ -31,8 +30,6 @@ def at_rest(
     window: Window, row: int, rows: Sequence[int], meeting: Meeting
 ) -> tuple[Meeting, float]:
     """The meeting without pixels of what moved, and how much of the view these are."""
-    moving = moving_pixels(
-        window.prediction, row, list(rows), window.views.pixels, window.views.valid
-    ).ravel()
+    moving = find_moving(window.posed, row, rows).moving.ravel()
     share = float(moving.sum() / max(1, window.views.valid[row].sum()))
     return replace(meeting, kept=meeting.kept & ~moving), share

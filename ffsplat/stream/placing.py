@@ -12,9 +12,8 @@ import numpy as np
 
 from ffsplat.alignment import Similarity
 from ffsplat.chunks.place import FIRST, Placement, place
-from ffsplat.stream.alike import compare, greys
+from ffsplat.stream.alike import compare
 from ffsplat.stream.keyframes import sight_distances
-from ffsplat.stream.sight import PosedViews
 from ffsplat.stream.window import THINNED, Window, found_views, known_views
 
 UNLIKE = 0.78
@@ -58,10 +57,9 @@ class Tie:
 def ties(window: Window, new: int, rows: Sequence[int]) -> list[Tie]:
     """What ties view `new` of a window to those in some rows."""
     rows = list(rows)
-    views = PosedViews.of(window.prediction, window.views.pixels, window.views.valid)
-    middle, poses = window.middle(new), views.world_from_camera
+    middle, poses = window.middle(new), window.posed.world_from_camera
     apart = sight_distances(poses[[new]], poses[rows], np.array([middle]))[0] / middle
-    alike = compare(views, greys(views.pixels), new, rows)
+    alike = compare(window.posed, new, rows)
     return [
         Tie(row, one.likeness, distance)
         for row, one, distance in zip(rows, alike, apart.tolist(), strict=True)
@@ -82,6 +80,6 @@ def lay(window: Window, tied: Sequence[Tie], submaps: Mapping[int, Similarity]) 
         return FIRST
     rows = [one.row for one in tied]
     known = known_views([window.past[row] for row in rows], submaps)
-    found = found_views(window.prediction, rows)
+    found = found_views(window.posed, rows)
     errors = np.array([one.error for one in tied])
     return place(found, known, window.kept[rows][:, *THINNED], errors)

@@ -83,9 +83,7 @@ def prove_loop(
     """The loop from the last keyframe of a window to `row`, a view in the submap `current`."""
     old_row = len(window.past) - 1
     old = window.past[old_row]
-    evidence = confirm_loop(
-        window.prediction, old_row, row, window.views.pixels, window.views.valid
-    )
+    evidence = confirm_loop(window.posed, old_row, row)
     if not evidence.ok:
         return None
     by_old = lay(window, [Tie(old_row, evidence.likeness, apart=0.0)], submaps)

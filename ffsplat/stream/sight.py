@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
-from jaxtyping import Bool, Float32, Float64, Int64
+from jaxtyping import Bool, Float32, Float64, Int64, UInt8
 
 from ffsplat.consistency import SAME_SURFACE
 from ffsplat.prediction import Prediction
@@ -13,12 +14,12 @@ from ffsplat.stream.map.compiled import lean
 
 @dataclass(frozen=True, eq=False)
 class PosedViews:
-    """Pictures with depth and cameras, as arrays: sRGB in [0, 1], z-depth, its expected log error.
+    """Pictures with depth and cameras, as arrays: sRGB, z-depth, its expected log error.
 
     `usable` is False where there is no picture or no depth.
     """
 
-    pixels: Float32[np.ndarray, "v h w 3"]
+    colors: UInt8[np.ndarray, "v h w 3"]
     depth: Float32[np.ndarray, "v h w"]
     depth_error: Float32[np.ndarray, "v h w"]
     usable: Bool[np.ndarray, "v h w"]
@@ -29,19 +30,26 @@ class PosedViews:
     def of(
         cls,
         prediction: Prediction,
-        pixels: Float32[np.ndarray, "v h w 3"],
+        colors: UInt8[np.ndarray, "v h w 3"],
         valid: Bool[np.ndarray, "v h w"],
     ) -> "PosedViews":
         """The views of the first set of a prediction on the CPU."""
         depth = prediction.depth[0].float().numpy()
         return cls(
-            pixels=pixels,
+            colors=colors,
             depth=depth,
             depth_error=prediction.depth_error[0].float().numpy(),
             usable=valid & np.isfinite(depth) & (depth > 0),
             intrinsics=prediction.intrinsics[0].double().numpy(),
             world_from_camera=prediction.world_from_camera[0].double().numpy(),
         )
+
+    @cached_property
+    def grey(self) -> Float32[np.ndarray, "v h w"]:
+        """Luma in [0, 1]. Source: ITU-R BT.601."""
+        grey = np.empty(self.depth.shape, np.float32)
+        _write_grey(self.colors.reshape(-1, 3), grey.reshape(-1))
+        return grey
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,19 +79,20 @@ class Sight:
         return self.y.astype(np.int64), self.x.astype(np.int64)
 
 
-def look(views: PosedViews, source: int, target: int, step: int = 1) -> Sight:
-    """The points of every `step`th pixel, along both axes, of view `source` as `target` sees them.
+def look(views: PosedViews, source: int, targets: Sequence[int], step: int = 1) -> list[Sight]:
+    """The points of every `step`th pixel, along both axes, of view `source` as others see them.
 
     The first of these pixels is at step // 2.
     """
-    (into,) = into_pixels(views, source, [target])
-    shape = views.depth[source, step // 2 :: step, step // 2 :: step].shape
-    x, y, nearer, tolerance = (np.empty(shape, np.float32) for _ in range(4))
-    inside = np.empty(shape, bool)
     maps = views.depth, views.depth_error, views.usable
+    shape = views.depth[source, step // 2 :: step, step // 2 :: step].shape
     near = np.empty(shape[1])
-    _look(*maps, source, target, into, step, inside, x, y, nearer, tolerance, near)
-    return Sight(inside, x, y, nearer, tolerance)
+    found = []
+    for target, into in zip(targets, into_pixels(views, source, targets), strict=True):
+        inside, sight = np.empty(shape, bool), [np.empty(shape, np.float32) for _ in range(4)]
+        _look(*maps, source, target, into, step, inside, *sight, near)
+        found.append(Sight(inside, *sight))
+    return found
 
 
 def into_pixels(views: PosedViews, source: int, targets: Sequence[int]) -> list[tuple[float, ...]]:
@@ -97,6 +106,14 @@ def into_pixels(views: PosedViews, source: int, targets: Sequence[int]) -> list[
     into = views.intrinsics[rows] @ moves[:, :3]
     into[:, :, :3] = into[:, :, :3] @ np.linalg.inv(views.intrinsics[source])
     return [tuple(one) for one in into.reshape(-1, 12).tolist()]
+
+
+@lean
+def _write_grey(colors, grey):
+    for i in range(len(grey)):
+        red, green = np.float32(colors[i, 0]), np.float32(colors[i, 1])
+        luma = np.float32(0.299 / 255) * red + np.float32(0.587 / 255) * green
+        grey[i] = luma + np.float32(0.114 / 255) * np.float32(colors[i, 2])
 
 
 @lean
@@ -120,33 +137,28 @@ def fall(depth, into, row, first, step, x, y, nearness):
 
 
 @lean
-def meets(x, y, nearness, usable, theirs, usable_there):
-    """Whether a point of a pixel falls on depth in another view; x, y, and that over its own.
+def pixel(place):
+    """The row or column that a place, which is not negative, falls on.
 
-    `theirs` and `usable_there` are of the other view. Outside the picture x and y are 0; without
-    depth there the ratio is 1.
+    It has no sign: else each use of it as an index is asked whether it counts from the end.
     """
-    h, w = theirs.shape
-    if not (usable and 0 <= x < w and 0 <= y < h):
-        return False, np.float32(0), np.float32(0), np.float32(1)
-    if not usable_there[int(y), int(x)]:
-        return False, x, y, np.float32(1)
-    return True, x, y, np.float32(theirs[int(y), int(x)] * nearness)
+    return np.uint32(np.int32(place))
 
 
 @lean
 def _look(depth, error, usable, source, target, into, step, inside, x, y, nearer, tolerance, near):
-    own_error, their_error, first = error[source], error[target], step // 2
+    theirs, own_error, their_error = depth[target], error[source], error[target]
+    (h, w), first = theirs.shape, step // 2
     for i in range(inside.shape[0]):
         row = i * step + first
         fall(depth[source], into, row, first, step, x[i], y[i], near)
         for j in range(inside.shape[1]):
             column = j * step + first
-            seen, a, b, ratio = meets(
-                x[i, j], y[i, j], near[j], usable[source, row, column], depth[target],
-                usable[target],
-            )  # fmt: skip
-            inside[i, j], x[i, j], y[i, j] = seen, a, b
-            nearer[i, j] = np.log(ratio) if seen else 0
-            both = own_error[row, column] + their_error[int(b), int(a)]
+            within = 0 <= x[i, j] < w and 0 <= y[i, j] < h
+            if not (within and usable[source, row, column]):
+                within, x[i, j], y[i, j] = False, 0, 0
+            there = pixel(y[i, j]), pixel(x[i, j])
+            inside[i, j] = within and usable[target, there[0], there[1]]
+            nearer[i, j] = np.log(np.float32(theirs[there] * near[j])) if inside[i, j] else 0
+            both = own_error[row, column] + their_error[there]
             tolerance[i, j] = max(both, np.float32(SAME_SURFACE))

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from jaxtyping import Bool, Float32, Float64
+from jaxtyping import Bool, Float, Float32, Float64
 
 from ffsplat.alignment import Similarity
 from ffsplat.chunks.place import FIRST, Placement, Shared
@@ -23,6 +23,7 @@ from ffsplat.stream.keyframes import Keyframe, choose_views, sight_distances
 from ffsplat.stream.map.grid import grid_points
 from ffsplat.stream.map.kept import kept_pixels
 from ffsplat.stream.predictor import Predictor
+from ffsplat.stream.sight import PosedViews
 from ffsplat.types import Views
 
 MIN_OPACITY = 0.005
@@ -71,25 +72,17 @@ def known_views(keyframes: Sequence[Keyframe], submaps: Mapping[int, Similarity]
     return _shared(depth * scales[:, None, None], errors, intrinsics, poses)
 
 
-def found_views(prediction: Prediction, rows: Sequence[int]) -> Shared:
+def found_views(views: PosedViews, rows: Sequence[int]) -> Shared:
     """What a window says of some of its views, in its own world, at every STEP-th pixel."""
     rows = list(rows)
-    depth, errors, intrinsics, poses = (
-        value[0, rows].float().numpy()
-        for value in (
-            prediction.depth[..., THINNED[0], THINNED[1]],
-            prediction.depth_error[..., THINNED[0], THINNED[1]],
-            prediction.intrinsics,
-            prediction.world_from_camera,
-        )
-    )
-    return _shared(depth, errors, intrinsics, poses.astype(np.float64))
+    depth, errors = (one[:, *THINNED][rows] for one in (views.depth, views.depth_error))
+    return _shared(depth, errors, views.intrinsics[rows], views.world_from_camera[rows])
 
 
 def _shared(
     depth: Float32[np.ndarray, "v h w"],
     errors: Float32[np.ndarray, "v h w"],
-    intrinsics: Float32[np.ndarray, "v 3 3"],
+    intrinsics: Float[np.ndarray, "v 3 3"],
     poses: Float64[np.ndarray, "v 4 4"],
 ) -> Shared:
     """Points of thinned depth; `errors` is of log depth, `intrinsics` in pixels of the view."""
@@ -140,13 +133,15 @@ def as_arrival(keyframe: Keyframe) -> Arrival:
 class Window:
     """Some keyframes (`past`, the first rows) and new frames as the network saw them together.
 
-    `kept` are the pixels that may become Gaussians, `placed` is how the window lies in the map,
-    `tied` what is known of the first new frame beside the keyframes: (row, expected error of the
-    pose in radians and over the depth).
+    `posed` is the same as arrays, of keyframes only the pixels in the map; `kept` are the pixels
+    that may become Gaussians, `placed` is how the window lies in the map, `tied` what is known of
+    the first new frame beside the keyframes: (row, expected error of the pose in radians and over
+    the depth).
     """
 
     prediction: Prediction
     views: Views
+    posed: PosedViews
     past: tuple[Keyframe, ...]
     kept: Bool[np.ndarray, "v h w"]
     placed: Placement
@@ -155,7 +150,7 @@ class Window:
 
     def local_pose(self, row: int) -> Float64[np.ndarray, "4 4"]:
         """The pose of a view in the window's own world."""
-        return self.prediction.world_from_camera[0, row].double().numpy()
+        return self.posed.world_from_camera[row]
 
     def pose(self, row: int) -> Float64[np.ndarray, "4 4"]:
         """The pose of a view in the world of the map."""
@@ -169,7 +164,7 @@ class Window:
     def middle(self, row: int) -> float:
         """The median depth of a view, in the window's own unit."""
         if row not in self._middles:
-            depth = self.prediction.depth[0, row].numpy()[self.kept[row]]
+            depth = self.posed.depth[row][self.kept[row]]
             self._middles[row] = median(depth) if len(depth) else 1.0
         return self._middles[row]
 
@@ -198,7 +193,7 @@ def see(
     `anew` asks for the Gaussians of keyframes too, as if they were new.
     """
     pictures = [as_picture(one) for one in past] + [one.picture for one in arrivals]
-    views = gather(pictures)
+    colors, views = gather(pictures)
     clock.stop("place")
     prediction = predictor.predict(views, 0 if anew else len(past))
     clock.stop("network")
@@ -208,7 +203,8 @@ def see(
     known = [one.valid[None] for one in past]
     # The network sees whole photos; the map compares only what it may hold of its keyframes.
     views = replace(views, valid=np.concatenate([*known, valid]))
-    return Window(prediction, views, tuple(past), np.concatenate([*known, fresh]), FIRST)
+    posed = PosedViews.of(prediction, colors, views.valid)
+    return Window(prediction, views, posed, tuple(past), np.concatenate([*known, fresh]), FIRST)
 
 
 def is_finite(prediction: Prediction, first: int = 0) -> bool:

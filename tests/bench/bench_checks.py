@@ -19,18 +19,19 @@ from ffsplat.stream.graph import sim3
 from ffsplat.stream.graph.edges import PoseError
 from ffsplat.stream.graph.graph import PoseGraph
 from ffsplat.stream.loops import PlaceMemory, confirm_loop
-from ffsplat.stream.moving import moving_pixels
+from ffsplat.stream.moving import find_moving
 from ffsplat.stream.quality import FrameCheck
+from ffsplat.stream.sight import PosedViews
 from tests.bench.bench_query import milliseconds
 
 VIEWS, HEIGHT, WIDTH = 6, 96, 128
 ERROR = PoseError(0.02, 0.02, 0.02)
 
 
-def window() -> tuple[Prediction, np.ndarray, np.ndarray]:
+def window() -> PosedViews:
     """Views of a picture on a wall, each a little to the right of the one before."""
     random = np.random.default_rng(0)
-    wall = random.random((HEIGHT, WIDTH + 8 * VIEWS, 3), dtype=np.float32)
+    wall = random.integers(0, 256, (HEIGHT, WIDTH + 8 * VIEWS, 3), np.uint8)
     pixels = np.stack([wall[:, 8 * view : 8 * view + WIDTH] for view in range(VIEWS)])
     depth = torch.full((1, VIEWS, HEIGHT, WIDTH), 2.0)
     poses = torch.eye(4).repeat(1, VIEWS, 1, 1)
@@ -42,10 +43,10 @@ def window() -> tuple[Prediction, np.ndarray, np.ndarray]:
         world_from_camera=poses, intrinsics=lens.repeat(1, VIEWS, 1, 1),
         offsets=torch.zeros(*depth.shape, 2), scales=torch.ones(*depth.shape, 3),
         quaternions_wxyz=torch.zeros(*depth.shape, 4), opacities=torch.ones_like(depth),
-        colors=torch.from_numpy(pixels)[None], whole_logits=none, part_logits=none, instances=none,
-        descriptors=none, token_descriptors=none,
+        colors=torch.from_numpy(pixels / 255)[None], whole_logits=none, part_logits=none,
+        instances=none, descriptors=none, token_descriptors=none,
     )  # fmt: skip
-    return said, pixels, np.ones(pixels.shape[:3], dtype=bool)
+    return PosedViews.of(said, pixels, np.ones(pixels.shape[:3], dtype=bool))
 
 
 def round_trip(submaps: int, loops: int) -> PoseGraph:
@@ -77,11 +78,10 @@ def main() -> None:
         check = FrameCheck()
         median, _ = milliseconds(lambda c=check, p=pictures: c.judge(next(p)))
         print(f"frame check, {width} x {height}: {median:.2f} ms")
-    said, pixels, valid = window()
-    old = list(range(VIEWS - 1))
-    median, _ = milliseconds(lambda: moving_pixels(said, VIEWS - 1, old, pixels, valid))
+    views, old = window(), list(range(VIEWS - 1))
+    median, _ = milliseconds(lambda: find_moving(views, VIEWS - 1, old))
     print(f"moving pixels, {len(old)} old views: {median:.1f} ms")
-    median, _ = milliseconds(lambda: confirm_loop(said, 0, 1, pixels, valid))
+    median, _ = milliseconds(lambda: confirm_loop(views, 0, 1))
     print(f"proof of a loop: {median:.1f} ms")
     memory = PlaceMemory(256)
     places = random.normal(size=(256, 256)).astype(np.float32)

@@ -10,6 +10,7 @@ from fakes import fake_prediction
 from jaxtyping import Bool, Float32
 
 from ffsplat.prediction import Prediction
+from ffsplat.stream.sight import PosedViews
 
 HEIGHT, WIDTH, FOCAL = 72, 96, 80.0
 SURE = 0.01
@@ -28,6 +29,12 @@ def box_views(poses: torch.Tensor, seeds: tuple[int, ...] | int = 0) -> Shot:
         intrinsics=intrinsics, world_from_camera=poses[None],
     )  # fmt: skip
     return prediction, pixels, np.ones(pixels.shape[:3], dtype=bool)
+
+
+def posed(shot: Shot) -> PosedViews:
+    """The views as a window holds them."""
+    prediction, pixels, valid = shot
+    return PosedViews.of(prediction, np.rint(255 * pixels).astype(np.uint8), valid)
 
 
 def with_disc(shot: Shot, view: int, center: tuple[float, float], radius: float) -> np.ndarray:

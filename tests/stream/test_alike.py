@@ -1,15 +1,15 @@
 """How alike views are, against the same done step by step with filters of scipy."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from boxroom import cameras
 from scipy.ndimage import map_coordinates, uniform_filter
 
-from ffsplat.stream.alike import CONTRAST, FILLED, WINDOW, between, compare, greys
-from ffsplat.stream.sight import PosedViews, look
-from tests.stream.boxviews import HEIGHT, WIDTH, box_views
-
-LUMA = np.array([0.299, 0.587, 0.114])
+from ffsplat.stream.alike import CONTRAST, FILLED, WINDOW, between, compare
+from ffsplat.stream.sight import look
+from tests.stream.boxviews import HEIGHT, WIDTH, box_views, posed
 
 
 def mean(values, size):
@@ -20,8 +20,7 @@ def mean(values, size):
 
 def expected(views, source, target):
     """The weighted mean of correlations, filter by filter."""
-    sight = look(views, source, target)
-    grey = views.pixels.astype(float) @ LUMA
+    (sight,), grey = look(views, source, [target]), views.grey.astype(float)
     places = [np.clip(sight.y - 0.5, 0, HEIGHT - 1), np.clip(sight.x - 0.5, 0, WIDTH - 1)]
     there = map_coordinates(grey[target], places, order=1, mode="nearest")
     one, other = (mean(mean(values, 3), 3) for values in (grey[source], there))
@@ -43,21 +42,19 @@ def expected(views, source, target):
 
 @pytest.mark.parametrize("seeds", [0, (0, 7)])
 def test_likeness_is_that_of_filters(seeds):
-    views = PosedViews.of(*box_views(cameras(2, seed=1)[0], seeds))
+    views = posed(box_views(cameras(2, seed=1)[0], seeds))
     views.depth[0, 20:40, 30:60] *= 1.5
-    sight = look(views, 0, 1)
-    found = compare(views, greys(views.pixels), 0, [1])[0]
+    (sight,), (found,) = look(views, 0, [1]), compare(views, 0, [1])
     assert (found.inside, found.agreeing) == (sight.inside.sum(), sight.agrees.sum())
     assert 0.3 < found.agreeing / found.inside < 0.95
     assert found.likeness == pytest.approx(expected(views, 0, 1), abs=1e-3)
 
 
 def test_a_view_is_like_itself_and_nothing_where_nothing_is_shown():
-    views = PosedViews.of(*box_views(cameras(2, seed=1)[0]))
-    grey = greys(views.pixels)
-    np.testing.assert_allclose(grey, views.pixels @ LUMA.astype(np.float32), atol=1e-6)
-    assert compare(views, grey, 0, [0])[0].likeness == pytest.approx(1, abs=1e-4)
-    assert compare(views, np.full_like(grey, 0.5), 0, [1])[0].likeness == 0
+    views = posed(box_views(cameras(2, seed=1)[0]))
+    assert compare(views, 0, [0])[0].likeness == pytest.approx(1, abs=1e-4)
+    plain = replace(views, colors=np.full_like(views.colors, 127))
+    assert compare(plain, 0, [1])[0].likeness == 0
 
 
 def test_sampling_is_linear_between_pixels_and_constant_outside():

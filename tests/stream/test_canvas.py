@@ -14,7 +14,7 @@ def picture(height, width, seed=0):
 
 def test_a_picture_becomes_the_view_that_infer_makes_of_it():
     image = picture(120, 160)
-    ours = gather([Canvas(64, 8).fit(image)])
+    _, ours = gather([Canvas(64, 8).fit(image)])
     theirs = load_views([image], resolution=64, patch=8).views
     np.testing.assert_array_equal(ours.pixels, theirs.pixels)
     np.testing.assert_array_equal(ours.valid, theirs.valid)

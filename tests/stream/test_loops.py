@@ -8,13 +8,13 @@ from ffsplat.api import load
 from ffsplat.images import load_views
 from ffsplat.stream.loops import LIKENESS, LoopEvidence, confirm_loop
 from tests.bench.walk import render_walk
-from tests.stream.boxviews import box_views, turned, with_disc
+from tests.stream.boxviews import box_views, posed, turned, with_disc
 
 POSES = cameras(2, seed=1)[0]
 
 
 def test_two_exact_views_of_one_place_are_a_loop():
-    found = confirm_loop(box_views(POSES)[0], 0, 1, *box_views(POSES)[1:])
+    found = confirm_loop(posed(box_views(POSES)), 0, 1)
     assert found.ok
     assert found.overlap > 0.6
     assert found.agreement > 0.95
@@ -22,46 +22,46 @@ def test_two_exact_views_of_one_place_are_a_loop():
 
 
 def test_the_same_geometry_in_other_colours_is_none():
-    found = confirm_loop(*_order(box_views(POSES, seeds=(0, 7))))
+    found = confirm_loop(posed(box_views(POSES, seeds=(0, 7))), 0, 1)
     assert found.overlap > 0.6
     assert abs(found.likeness) < 0.3
     assert not found.ok
 
 
 def test_light_and_exposure_do_not_matter():
-    prediction, pixels, valid = box_views(POSES)
-    exact = confirm_loop(prediction, 0, 1, pixels, valid)
-    pixels[1] = 0.1 + 0.4 * pixels[1]
-    assert confirm_loop(prediction, 0, 1, pixels, valid).likeness == pytest.approx(
-        exact.likeness, abs=0.02
-    )
+    shot = box_views(POSES)
+    exact = confirm_loop(posed(shot), 0, 1)
+    shot[1][1] = 0.1 + 0.4 * shot[1][1]
+    found = confirm_loop(posed(shot), 0, 1)
+    assert found.likeness == pytest.approx(exact.likeness, abs=0.02)
 
 
 def test_plain_walls_prove_nothing():
-    prediction, pixels, valid = box_views(POSES)
-    pixels[:] = 0.5 + 0.002 * pixels
-    found = confirm_loop(prediction, 0, 1, pixels, valid)
+    shot = box_views(POSES)
+    shot[1][:] = 0.5 + 0.02 * shot[1]
+    found = confirm_loop(posed(shot), 0, 1)
     assert found.likeness == 0
     assert not found.ok
 
 
 def test_a_plain_picture_is_not_like_a_painted_one():
-    prediction, pixels, valid = box_views(POSES)
-    pixels[1] = 0.5
-    assert abs(confirm_loop(prediction, 0, 1, pixels, valid).likeness) < 0.1
+    shot = box_views(POSES)
+    shot[1][1] = 0.5
+    assert abs(confirm_loop(posed(shot), 0, 1).likeness) < 0.1
 
 
 def test_a_pose_that_is_off_is_no_loop():
-    prediction, pixels, valid = box_views(POSES)
-    found = [confirm_loop(turned(prediction, 1, a), 0, 1, pixels, valid) for a in (0.0, 0.02, 0.2)]
+    prediction, *shown = box_views(POSES)
+    off = [posed((turned(prediction, 1, radians), *shown)) for radians in (0.0, 0.02, 0.2)]
+    found = [confirm_loop(views, 0, 1) for views in off]
     assert found[0].likeness > found[1].likeness + 0.1 > found[2].likeness + 0.3
     assert [one.ok for one in found] == [True, True, False]
 
 
 def test_depth_that_disagrees_is_no_loop():
-    prediction, pixels, valid = box_views(POSES)
-    prediction.depth[0, 1] *= 1.3
-    found = confirm_loop(prediction, 0, 1, pixels, valid)
+    shot = box_views(POSES)
+    shot[0].depth[0, 1] *= 1.3
+    found = confirm_loop(posed(shot), 0, 1)
     assert found.agreement < 0.2
     assert not found.ok
 
@@ -69,13 +69,13 @@ def test_depth_that_disagrees_is_no_loop():
 def test_something_that_came_since_does_not_hide_a_loop():
     shot = box_views(POSES)
     with_disc(shot, 1, (48, 36), 12)
-    assert confirm_loop(*_order(shot)).ok
+    assert confirm_loop(posed(shot), 0, 1).ok
 
 
 def test_views_back_to_back_are_none():
     poses = torch.eye(4).repeat(2, 1, 1)
     poses[1, 0, 0] = poses[1, 2, 2] = -1
-    assert confirm_loop(*_order(box_views(poses))) == LoopEvidence(0.0, 0.0, 0.0)
+    assert confirm_loop(posed(box_views(poses)), 0, 1) == LoopEvidence(0.0, 0.0, 0.0)
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +88,7 @@ def evidence(model, images) -> LoopEvidence:
     views = load_views(images).views
     with torch.inference_mode():
         said = model.place_cameras(model.predict(views), views, refine=True)
-    return confirm_loop(said, 0, 1, views.pixels, views.valid)
+    return confirm_loop(posed((said, views.pixels, views.valid)), 0, 1)
 
 
 def test_a_network_is_believed_of_neighbours_and_not_of_two_rooms(model):
@@ -111,8 +111,3 @@ def test_a_network_is_believed_of_real_revisits_and_not_of_other_corners(model, 
     apart = [(i, j) for i in range(0, 45, 9) for j in range(i + 4, 45, 9) if (i, j) not in shared]
     assert sum(evidence(model, [photos[i], photos[j]]).ok for i, j in near) >= 3
     assert not any(evidence(model, [photos[i], photos[j]]).ok for i, j in apart[:8])
-
-
-def _order(shot):
-    prediction, pixels, valid = shot
-    return prediction, 0, 1, pixels, valid

@@ -9,17 +9,16 @@ from scipy.ndimage import maximum_filter, minimum_filter, uniform_filter
 from ffsplat.api import load
 from ffsplat.consistency import FREE_SPACE
 from ffsplat.images import load_views
-from ffsplat.stream.moving import AROUND, TINT, find_moving, moving_pixels, moving_share
+from ffsplat.stream.moving import AROUND, TINT, find_moving
 from ffsplat.stream.sight import PosedViews, look
 from tests.bench.walk import render_walk
-from tests.stream.boxviews import box_views, turned, with_disc
+from tests.stream.boxviews import box_views, posed, turned, with_disc
 
 POSES = cameras(4, seed=2, turn=0.08, move=0.15)[0]
 
 
 def found(shot, view: int = 3) -> np.ndarray:
-    prediction, pixels, valid = shot
-    return moving_pixels(prediction, view, [i for i in range(4) if i != view], pixels, valid)
+    return find_moving(posed(shot), view, [i for i in range(4) if i != view]).moving
 
 
 def test_nothing_moves_in_a_box_at_rest():
@@ -62,36 +61,38 @@ def test_light_that_changes_for_all_moves_nothing():
     assert found(shot).mean() < 0.02
 
 
-def test_the_share_counts_only_what_others_can_see():
+def test_a_large_thing_is_found_and_nothing_that_others_cannot_see():
     shot = box_views(POSES)
     disc = with_disc(shot, 3, (48, 36), 36)
-    prediction, pixels, valid = shot
-    share = moving_share(prediction, 3, [0, 1, 2], pixels, valid)
+    told = find_moving(posed(shot), 3, [0, 1, 2])
     assert disc.mean() > 0.55
-    assert share > 0.5
+    assert told.moving.sum() > 0.5 * told.seen.sum()
     poses = torch.eye(4).repeat(2, 1, 1)
     poses[1, 0, 0] = poses[1, 2, 2] = -1
-    prediction, pixels, valid = box_views(poses)
-    assert moving_share(prediction, 1, [0], pixels, valid) == 0
-    assert moving_share(prediction, 1, [], pixels, valid) == 0
+    alone = posed(box_views(poses))
+    for others in ([0], []):
+        told = find_moving(alone, 1, others)
+        assert not told.moving.any()
+        assert not told.seen.any()
 
 
 def test_views_that_do_not_fit_are_no_witnesses():
     prediction, pixels, valid = box_views(POSES)
     prediction.depth[0, :3] *= 2
-    assert not moving_pixels(turned(prediction, 3, 0.3), 3, [0, 1, 2], pixels, valid).any()
+    assert not found((turned(prediction, 3, 0.3), pixels, valid)).any()
 
 
 def test_padding_never_moves():
-    prediction, pixels, valid = box_views(POSES)
+    shot = box_views(POSES)
+    _, pixels, valid = shot
     valid[3, :, 60:] = False
     pixels[3, :, 60:] = 0
-    assert not moving_pixels(prediction, 3, [0, 1, 2], pixels, valid)[:, 60:].any()
+    assert not found(shot)[:, 60:].any()
 
 
 def test_masks_have_the_size_of_the_views_even_where_it_is_odd():
     shot = box_views(POSES)
-    whole = PosedViews.of(*shot)
+    whole = posed(shot)
     cut = {f.name: getattr(whole, f.name)[:, :71, :95] for f in fields(PosedViews)[:4]}
     told = find_moving(replace(whole, **cut), 3, [0, 1, 2])
     assert told.moving.shape == told.seen.shape == (71, 95)
@@ -119,7 +120,7 @@ def test_a_network_tells_a_thing_from_a_room_at_rest(room, with_thing):
         views = load_views(list(window)).views
         with torch.inference_mode():
             said = model.place_cameras(model.predict(views), views, refine=True)
-        moving = moving_pixels(said, 3, [0, 1, 2], views.pixels, views.valid)
+        moving = found((said, views.pixels, views.valid))
         inside.append(moving[discs[3]].mean())
         outside.append(moving[~discs[3]].mean())
     assert (np.median(inside) > 0.5) == with_thing
@@ -132,11 +133,10 @@ def test_it_is_told_by_the_colours_around_each_place(with_thing):
     if with_thing:
         with_disc(shot, 3, (45, 40), 14)
     shot[1][3] = np.clip(shot[1][3] * 0.8 + 0.1, 0, 1)
-    views = PosedViews.of(*shot)
-    pixels = np.rint(255 * views.pixels)
+    views = posed(shot)
+    pixels = views.colors.astype(float)
     against = np.zeros((36, 48))
-    for old in range(3):
-        sight = look(views, 3, old, 2)
+    for old, sight in enumerate(look(views, 3, range(3), 2)):
         change = (pixels[3, 1::2, 1::2] - pixels[old][sight.pixel])[sight.agrees]
         colors = pixels[3, 1::2, 1::2] - np.median(change, axis=0)
         known = []

@@ -16,7 +16,7 @@ from ffsplat.stream.submaps import FRAME
 from ffsplat.stream.trajectory import matrices
 from ffsplat.stream.window import Arrival, Window
 from ffsplat.types import Views
-from tests.stream.boxviews import box_views, turned
+from tests.stream.boxviews import box_views, posed, turned
 from tests.stream.stub import Faults, StubPredictor
 from tests.walks import preview_walk
 
@@ -27,9 +27,9 @@ SMALL = MapperSettings(max_splats=60_000, max_keyframes=40, max_submaps=30, max_
 def window(radians=0.0, seeds=0):
     """Three views of a room, the second of them turned away from where it is."""
     prediction, pixels, valid = box_views(POSES, seeds)
-    intrinsics = np.full((3, 3, 3), np.nan, np.float32)
-    views = Views(pixels, valid, intrinsics, ())
-    return Window(turned(prediction, 1, radians), views, (), valid, FIRST)
+    prediction = turned(prediction, 1, radians)
+    views = Views(pixels, valid, np.full((3, 3, 3), np.nan, np.float32), ())
+    return Window(prediction, views, posed((prediction, pixels, valid)), (), valid, FIRST)
 
 
 def test_views_of_one_place_tie_and_others_do_not():

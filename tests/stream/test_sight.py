@@ -3,13 +3,13 @@ import torch
 from boxroom import cameras
 
 from ffsplat.geometry import invert_rigid, project, transform_points, unproject
-from ffsplat.stream.sight import PosedViews, look
-from tests.stream.boxviews import HEIGHT, WIDTH, box_views, with_disc
+from ffsplat.stream.sight import look
+from tests.stream.boxviews import HEIGHT, WIDTH, box_views, posed, with_disc
 
 
 def test_points_fall_where_they_are_projected_to():
-    prediction, pixels, valid = box_views(cameras(2, seed=1)[0])
-    sight = look(PosedViews.of(prediction, pixels, valid), 0, 1)
+    shot = box_views(cameras(2, seed=1)[0])
+    (sight,), prediction = look(posed(shot), 0, [1]), shot[0]
     points = unproject(prediction.depth[0, 0], prediction.intrinsics[0, 0]).flatten(0, 1)
     local = transform_points(
         invert_rigid(prediction.world_from_camera[0, 1]),
@@ -23,8 +23,7 @@ def test_points_fall_where_they_are_projected_to():
 
 
 def test_exact_views_agree_in_depth():
-    shot = box_views(cameras(2, seed=1)[0])
-    sight = look(PosedViews.of(*shot), 0, 1)
+    (sight,) = look(posed(box_views(cameras(2, seed=1)[0])), 0, [1])
     assert sight.inside.mean() > 0.6
     # Where walls meet, the pixel that a point falls on may lie on the other wall.
     assert sight.agrees.sum() > 0.95 * sight.inside.sum()
@@ -33,20 +32,21 @@ def test_exact_views_agree_in_depth():
 def test_a_thing_before_the_wall_stands_in_free_space_and_hides_what_is_behind():
     shot = box_views(cameras(2, seed=1)[0])
     disc = with_disc(shot, 0, (48, 36), 10)
-    views = PosedViews.of(*shot)
-    there = look(views, 0, 1)
+    views = posed(shot)
+    (there,) = look(views, 0, [1])
     assert (there.nearer[disc & there.inside] > 0.4).all()
-    back = look(views, 1, 0)
+    (back,) = look(views, 1, [0])
     hidden = back.inside & disc[back.pixel]
     assert hidden.any()
     assert (back.nearer[hidden] < -0.3).all()
 
 
 def test_what_is_not_usable_is_neither_looked_from_nor_at():
-    prediction, pixels, valid = box_views(cameras(2, seed=1)[0])
+    shot = box_views(cameras(2, seed=1)[0])
+    prediction, _, valid = shot
     prediction.depth[0, 0, :10] = torch.nan
     valid[1, :, :20] = False
-    sight = look(PosedViews.of(prediction, pixels, valid), 0, 1)
+    (sight,) = look(posed(shot), 0, [1])
     assert not sight.inside[:10].any()
     assert not (sight.inside & (sight.x < 20)).any()
     assert np.isfinite(sight.nearer).all()
@@ -55,13 +55,19 @@ def test_what_is_not_usable_is_neither_looked_from_nor_at():
 def test_views_back_to_back_see_nothing_of_each_other():
     poses = torch.eye(4).repeat(2, 1, 1)
     poses[1, 0, 0] = poses[1, 2, 2] = -1
-    assert not look(PosedViews.of(*box_views(poses)), 0, 1).inside.any()
+    assert not look(posed(box_views(poses)), 0, [1])[0].inside.any()
 
 
 def test_every_third_pixel_says_what_it_says_among_all():
-    views = PosedViews.of(*box_views(cameras(2, seed=1)[0]))
-    whole, thinned = look(views, 0, 1), look(views, 0, 1, 3)
+    views = posed(box_views(cameras(3, seed=1)[0]))
+    (_, whole), (thinned,) = look(views, 0, [2, 1]), look(views, 0, [1], 3)
     for name in ("inside", "x", "y", "nearer", "tolerance"):
         np.testing.assert_allclose(
             getattr(thinned, name), getattr(whole, name)[1::3, 1::3], atol=1e-5
         )
+
+
+def test_grey_is_luma():
+    views = posed(box_views(cameras(2, seed=1)[0]))
+    expected = views.colors / 255 @ np.array([0.299, 0.587, 0.114])
+    np.testing.assert_allclose(views.grey, expected, atol=1e-6)

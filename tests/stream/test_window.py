@@ -24,6 +24,7 @@ from ffsplat.stream.window import (
     see,
     world_poses,
 )
+from tests.stream.boxviews import posed
 from tests.stream.stub import Faults, StubPredictor
 from tests.stream.test_stub import frames, views_of, walk
 
@@ -59,8 +60,9 @@ def test_poses_in_the_world_are_those_of_each_submap_applied():
 
 
 def test_what_a_window_says_is_what_a_pass_says_at_some_pixels():
-    prediction, _ = said()
-    found, expected = found_views(prediction, [2, 0]), shared_views(prediction, [2, 0])
+    prediction, views = said()
+    shown = posed((prediction, views.pixels, views.valid))
+    found, expected = found_views(shown, [2, 0]), shared_views(prediction, [2, 0])
     some = slice(STEP // 2, None, STEP)
     np.testing.assert_allclose(found.points, expected.points[:, some, some], rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(found.errors, expected.errors[:, some, some], rtol=1e-5)
@@ -94,7 +96,8 @@ def test_one_keyframe_tells_how_a_window_lies_by_its_pose_and_its_depths():
     poses = prediction.world_from_camera.clone()
     poses[0, 0] = torch.from_numpy(unit.inverse().poses(world_poses([one], own))[0])
     prediction = replace(prediction, depth=depth, world_from_camera=poses)
-    window = Window(prediction, views, (one,), np.ones(views.valid.shape, bool), FIRST)
+    shown = posed((prediction, views.pixels, views.valid))
+    window = Window(prediction, views, shown, (one,), np.ones(views.valid.shape, bool), FIRST)
     found = by_one(window, 0, own)
     assert found.scale == pytest.approx(unit.scale, rel=1e-5)
     np.testing.assert_allclose(found.rotation, unit.rotation, atol=1e-5)

@@ -44,58 +44,78 @@ def meet(
     poses = prediction.world_from_camera[0].double().numpy()
     intrinsics = prediction.intrinsics[0].double().numpy()
     rows = np.array(others, np.int64)
-    cameras = intrinsics[rows] @ (np.linalg.inv(poses[rows]) @ poses[new])[:, :3]
+    into = intrinsics[rows] @ (np.linalg.inv(poses[rows]) @ poses[new])[:, :3]
+    into[:, :, :3] = into[:, :, :3] @ np.linalg.inv(intrinsics[new])
     stays, pixels = np.empty(own.shape, bool), np.empty((len(rows), *own.shape), np.int64)
     confidence = np.exp(error / np.float32(-ERROR_SCALE))
     known = _meet(
-        own, depth, error, confidence, kept, prediction.offsets[0, last].float().numpy(),
-        np.linalg.inv(intrinsics[new]), cameras, new, rows, stays, pixels,
+        own, depth, error, confidence, kept, prediction.offsets[0, last].float().numpy(), into,
+        new, rows, stays, pixels, np.empty((5, own.shape[1])), np.empty(own.shape[1], bool),
     )  # fmt: skip
     return Meeting(stays.ravel(), pixels.reshape(len(rows), own.size), known)
 
 
 @lean
 def _meet(
-    own, depth, error, confidence, kept, offsets, from_pixel, cameras, new, others, stays, pixels
+    own, depth, error, confidence, kept, offsets, into, new, others, stays, pixels, line, known
 ):
-    h, w = own.shape
+    """Row by row, each row with one other view after the other."""
+    x, y, there, support, veto = line
     staying = agreeing = 0
-    for row in range(h):
-        for column in range(w):
-            stays[row, column] = kept[new, row, column]
-            pixels[:, row, column] = -1
-            if not stays[row, column]:
-                continue
-            u, v = column + 0.5 + offsets[row, column, 0], row + 0.5 + offsets[row, column, 1]
-            z = own[row, column]
-            x = (from_pixel[0, 0] * u + from_pixel[0, 1] * v + from_pixel[0, 2]) * z
-            y = (from_pixel[1, 0] * u + from_pixel[1, 1] * v + from_pixel[1, 2]) * z
-            support, veto, known = confidence[new, row, column], 0.0, False
-            for slot in range(len(others)):
-                camera, other = cameras[slot], others[slot]
-                there = camera[2, 0] * x + camera[2, 1] * y + camera[2, 2] * z + camera[2, 3]
-                if not there > 0:
-                    continue
-                a = (camera[0, 0] * x + camera[0, 1] * y + camera[0, 2] * z + camera[0, 3]) / there
-                b = (camera[1, 0] * x + camera[1, 1] * y + camera[1, 2] * z + camera[1, 3]) / there
-                seen, usable = depth[other], kept[other]
-                if not (0 <= a < w and 0 <= b < h) or not usable[int(b), int(a)]:
-                    continue
-                i, j = int(b), int(a)
-                both = error[new, row, column] + error[other, i, j]
-                ratio = np.float32(seen[i, j] / there)
-                if is_within(ratio, max(both, SAME_SURFACE)):
-                    support += confidence[other, i, j]
-                    pixels[slot, row, column] = i * w + j
-                    known = True
-                elif ratio > 1 and looks_through(seen, usable, i, j, there, both):
-                    veto += confidence[other, i, j]
-            if veto > VETO * support:
-                stays[row, column] = False
-                continue
-            staying += 1
-            agreeing += known
+    for row in range(len(own)):
+        for j in range(len(x)):
+            support[j], veto[j], known[j] = confidence[new, row, j], 0.0, False
+        for slot in range(len(others)):
+            other = others[slot]
+            _fall(own[row], offsets[row], into[slot], row, x, y, there)
+            _look(
+                x, y, there, kept[new, row], error[new, row], depth[other], error[other],
+                confidence[other], kept[other], pixels[slot, row], support, veto, known,
+            )  # fmt: skip
+        for j in range(len(x)):
+            stays[row, j] = kept[new, row, j] and not veto[j] > VETO * support[j]
+            staying += stays[row, j]
+            agreeing += stays[row, j] and known[j]
     return agreeing / max(staying, 1)
+
+
+@lean
+def _fall(own, offsets, into, row, x, y, there):
+    """Where the points of one row fall in another view, and their depth there."""
+    a0, a1, a2, a3 = into[0]
+    b0, b1, b2, b3 = into[1]
+    c0, c1, c2, c3 = into[2]
+    for j in range(len(x)):
+        z = own[j]
+        u, v = z * (j + 0.5 + offsets[j, 0]), z * (row + 0.5 + offsets[j, 1])
+        depth = c0 * u + c1 * v + c2 * z + c3
+        near = 1 / depth
+        there[j] = depth
+        x[j] = (a0 * u + a1 * v + a2 * z + a3) * near
+        y[j] = (b0 * u + b1 * v + b2 * z + b3) * near
+
+
+@lean
+def _look(
+    x, y, there, asked, error, depth, their_error, confidence, kept, pixels, support, veto, known
+):
+    """Add what another view says of the points of one row that fall into it, if they are asked."""
+    h, w = depth.shape
+    for j in range(len(x)):
+        pixels[j] = -1
+        if not (asked[j] and there[j] > 0 and 0 <= x[j] < w and 0 <= y[j] < h):
+            continue
+        row, column = np.uint32(np.int32(y[j])), np.uint32(np.int32(x[j]))
+        if not kept[row, column]:
+            continue
+        both = error[j] + their_error[row, column]
+        ratio = np.float32(depth[row, column] / there[j])
+        if is_within(ratio, max(both, SAME_SURFACE)):
+            support[j] += confidence[row, column]
+            pixels[j] = np.int64(row) * w + np.int64(column)
+            known[j] = True
+        elif ratio > 1 and looks_through(depth, kept, int(row), int(column), there[j], both):
+            veto[j] += confidence[row, column]
 
 
 @lean
