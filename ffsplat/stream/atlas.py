@@ -112,14 +112,14 @@ class Atlas:
         self.latest = None
         self.memory.add(keyframe.number, keyframe.descriptor)
         self._forget()
+        if ties:  # first, as the next frame waits for it, if it comes at once
+            self.submaps.smooth()
         self._map.begin(
             Joining(
                 window, row, meeting, keyframe, tuple(others), world_from_window,
                 codebook, meaning, self.now,
             )
         )  # fmt: skip
-        if ties:
-            self.submaps.smooth()
         return keyframe
 
     @property

@@ -33,9 +33,17 @@ class Beside(Generic[T]):
         self._id = 0
 
     def begin(self, work: Callable[[T], object]) -> None:
-        """Do this with the thing when what was begun before is done."""
-        thing = self.done()
-        self._work = self.submit(lambda: work(thing))
+        """Do this with the thing when what was begun before is done, or has failed."""
+        before = self._work
+
+        def go() -> None:
+            try:
+                if before is not None:
+                    before.result()  # it is done: pieces come in their order
+            finally:
+                work(self.undone)
+
+        self._work = self.submit(go)
 
     def submit(self, work: Callable[[], R]) -> Future[R]:
         """Do what has nothing to do with the thing, after what was begun before."""

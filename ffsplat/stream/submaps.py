@@ -265,7 +265,8 @@ class Submaps:
         submaps = {number: pose for number, pose in poses.items() if number < FRAME}
         self.poses |= submaps
         self.frames |= {number: pose for number, pose in poses.items() if number >= FRAME}
-        self.splats().move_submaps(list(submaps), list(submaps.values()))
+        # A frame that is to be placed does not wait for what the last one left to do.
+        self._beside.begin(lambda splats: splats.move_submaps(list(submaps), [*submaps.values()]))
         self.graph.set_poses(poses)
         self.epoch += 1
         self.on_move()

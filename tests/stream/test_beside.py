@@ -24,11 +24,22 @@ def test_whoever_looks_finds_all_work_done_in_its_order():
 def test_what_fails_is_told_once_to_the_next_who_looks():
     beside = Beside([])
     beside.begin(lambda seen: 1 / len(seen))
+    beside.begin(lambda seen: seen.append(1))
     with pytest.raises(ZeroDivisionError):
-        beside.begin(lambda seen: seen.append(1))
-    assert beside.done() == []
+        beside.done()
+    assert beside.done() == [1]
     beside.begin(lambda seen: seen.append(2))
-    assert beside.done() == [2]
+    assert beside.done() == [1, 2]
+
+
+def test_nobody_waits_to_begin_more():
+    go, beside = threading.Event(), Beside([])
+    beside.begin(lambda seen: go.wait())
+    for number in range(3):
+        beside.begin(lambda seen, number=number: seen.append(number))
+    assert beside.undone == []
+    go.set()
+    assert beside.done() == [0, 1, 2]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere threads have no cores to choose")
