@@ -26,7 +26,7 @@ from ffsplat.stream.given import is_intrinsics, is_pose
 from ffsplat.stream.keyframes import Keyframe
 from ffsplat.stream.map import SplatMap
 from ffsplat.stream.map.meeting import Meeting, meet
-from ffsplat.stream.novelty import at_rest, is_new
+from ffsplat.stream.novelty import is_new, news_of
 from ffsplat.stream.outlet import Outlet, scene_of
 from ffsplat.stream.placing import DOUBT, Tie, lay, surest, ties
 from ffsplat.stream.predictor import Predictor
@@ -275,23 +275,20 @@ class Mapper:
         rows = list(range(len(known)))
         verdicts = []
         for row, arrival in enumerate(arrivals, first):
-            meeting = meet(window.prediction, window.kept, row, rows)
-            new = is_new(window, row, meeting, rows, self.settings.overlap)
-            if new:
-                meeting, share = at_rest(window, row, rows, meeting)
-                if share > MOVING and not self.settings.believe:
-                    verdicts.append(_timed(Verdict(arrival.number, "moving"), clock))
-                    continue
+            news = news_of(window, row, rows, self.settings.overlap)
+            if news.moving > MOVING and not self.settings.believe:
+                verdicts.append(_timed(Verdict(arrival.number, "moving"), clock))
+                continue
             similarity = self._similarity(window, row, arrival, known)
-            verdict = self._verdict(window, row, arrival, new, similarity, clock)
+            verdict = self._verdict(window, row, arrival, news.new, similarity, clock)
             tell(verdict)
-            if new:
+            if news.new:
                 rows.append(row)
-                known.append(self._insert(window, row, arrival, meeting, known, similarity))
+                known.append(self._insert(window, row, arrival, news.meeting, known, similarity))
             else:
                 self.atlas.track(window, row, arrival, similarity, self.anchored)
             self._record(window, row, arrival, verdict)
-            if new:
+            if news.new:
                 self._correct(known)
             verdicts.append(_timed(verdict, clock))
         self.revisits.settle(self.atlas)
