@@ -1,5 +1,7 @@
 """Medians of many values a frame, without what NumPy's own spend on axes, kinds and NaNs."""
 
+from functools import partial
+
 import numpy as np
 from jaxtyping import Float, Float64
 
@@ -26,7 +28,7 @@ def weighted_median(values: Float[np.ndarray, " n"], weights: Float64[np.ndarray
     return float(_weighted_median(values, weights))
 
 
-@exactly_compiled
+@partial(exactly_compiled, nogil=False)  # it takes less than to get the interpreter back
 def _weighted_median(values, weights):
     half, below = weights.sum() / 2, 0.0
     first, last = 0, len(values) - 1

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64
@@ -149,12 +150,15 @@ def _judge(
     return Placement(similarity, 1 - contrary, median(apart))
 
 
+_brief = partial(exactly_compiled, nogil=False)  # a frame does not wait to go on
+
+
 def _flat(array: np.ndarray) -> np.ndarray:
     """All values one after the other, of the one kind that the kernels are compiled for."""
     return np.require(array, requirements=["C", "W"]).reshape(-1)
 
 
-@exactly_compiled
+@_brief
 def _write_pairs(valid, found, known, rows):
     """Write the indices of pixels that are valid and have two depths; how many there are."""
     count = 0
@@ -165,7 +169,7 @@ def _write_pairs(valid, found, known, rows):
     return count
 
 
-@exactly_compiled
+@_brief
 def _write_apart(
     points, targets, depth, errors, known_errors, rows, counted, scale, turn, move, apart
 ):

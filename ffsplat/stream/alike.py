@@ -50,19 +50,32 @@ def compare(views: PosedViews, source: int, targets: Sequence[int]) -> list[Rese
     """
     grey, shape = views.grey, views.grey.shape[1:]
     there, spare = np.empty((2, *shape), np.float32)
-    agrees, near = np.empty(shape, bool), np.empty(shape[1])
-    line = *np.empty((2, shape[1]), np.float32), near
-    maps = views.depth, views.depth_error, views.usable
+    agrees, line = np.empty(shape, bool), np.empty((2, shape[1]), np.float32)
+    near, sums = np.empty(shape[1]), np.empty((SUMS, shape[1]))
     own = grey[source].copy()
     _blur(own, spare)
     reach = max(3, max(shape) // WINDOW | 1) // 2
-    found = []
-    for target, into in zip(targets, into_pixels(views, source, targets), strict=True):
-        inside, agreeing = _look(*maps, source, target, into, grey[target], there, agrees, *line)
-        _blur(there, spare)
-        alike = _correlate(own, there, agrees, reach, np.zeros((SUMS, shape[1])))
-        found.append(Resemblance(inside, agreeing, alike))
-    return found
+    maps = views.depth, views.depth_error, views.usable, grey, own
+    return [
+        Resemblance(
+            *_resemble(*maps, source, target, into, reach, there, spare, agrees, line, near, sums)
+        )
+        for target, into in zip(targets, into_pixels(views, source, targets), strict=True)
+    ]
+
+
+@lean
+def _resemble(
+    depth, error, usable, grey, own, source, target, into, reach, there, spare, agrees, line, near,
+    sums,
+):  # fmt: skip
+    """The values of a `Resemblance`; `own` is the source's grey, blurred, the rest room."""
+    inside, agreeing = _look(
+        depth, error, usable, source, target, into, grey[target], there, agrees, line[0], line[1],
+        near,
+    )  # fmt: skip
+    _blur(there, spare)
+    return inside, agreeing, _correlate(own, there, agrees, reach, sums)
 
 
 @lean
@@ -140,9 +153,10 @@ def _average_three(values, spare):
 def _correlate(one, other, compared, reach, sums):
     """Mean correlation of windows around the pixels that are compared, by their contrast.
 
-    A window goes `reach` pixels to all sides; `sums` are zeros, a column of SUMS for each of w.
+    A window goes `reach` pixels to all sides; `sums` is room for SUMS of each column.
     """
     h, w = one.shape
+    sums[:] = 0
     total = weight = 0.0
     used = 0
     for i in range(-reach, h):

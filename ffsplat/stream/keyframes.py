@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float16, Float32, Float64, Int32, Int64, UInt8
 
-from ffsplat.stream.map.compiled import lean
+from ffsplat.stream.map.compiled import brief, lean
 from ffsplat.types import ViewSource
 
 
@@ -99,7 +99,7 @@ def sight_distances(
     return apart
 
 
-@lean
+@brief
 def _write_distances(a, b, middle, apart):
     for i in range(len(a)):
         m = middle[i]

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, UInt8
 
 from ffsplat.consistency import FREE_SPACE
-from ffsplat.stream.map.compiled import lean
+from ffsplat.stream.map.compiled import brief, lean
 from ffsplat.stream.sight import PosedViews, Sight, look
 
 AROUND = 40
@@ -81,7 +81,7 @@ def _usual_change(
     return ((low + high) / 2 - 255).astype(np.float32)
 
 
-@lean
+@brief
 def _count_changes(colors, image, agrees, x, y, counts):
     """Count how often each channel changes by how much; no change is in the middle."""
     for i in range(agrees.shape[0]):
@@ -92,7 +92,7 @@ def _count_changes(colors, image, agrees, x, y, counts):
                     counts[k, 255 + int(colors[i, j, k]) - int(image[row, column, k])] += 1
 
 
-@lean
+@brief
 def _ask(colors, image, inside, x, y, nearer, tolerance, reach, against, seen):
     """Add what one old view says of each pixel: 1 that it knows no such thing, -1 that it does."""
     for i in range(inside.shape[0]):
@@ -126,7 +126,7 @@ def _is_around(colors, i, j, image, row, column, reach):
     return True
 
 
-@lean
+@brief
 def _majority(marked, reach, most):
     """Marked pixels in whose window most pixels are marked: spots and lines are errors of depth."""
     h, w = marked.shape

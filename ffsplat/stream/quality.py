@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float32, Float64, UInt8
 
 from ffsplat.stream.frame import Dropped
-from ffsplat.stream.map.compiled import lean
+from ffsplat.stream.map.compiled import brief
 
 SIDE = 128
 """Pixels of the longer side of the small picture: at least this, and less than twice as many."""
@@ -116,7 +116,7 @@ def sharpness(grey: Float32[np.ndarray, "h w"]) -> Float64[np.ndarray, "2"]:
     return np.array([down, across])  # 1 is the square of one grey value
 
 
-@lean
+@brief
 def _add_differences(grey):
     """Sums of squared differences of neighbours and of pixels FAR apart, down, then across."""
     h, w = grey.shape
@@ -158,7 +158,7 @@ def cell_means(grey: Float32[np.ndarray, "h w"], factor: int) -> Float32[np.ndar
     return cells
 
 
-@lean
+@brief
 def _write_luma(pixels, grey):
     for i in range(len(grey)):
         red, green, blue = np.int32(pixels[i, 0]), np.int32(pixels[i, 1]), np.int32(pixels[i, 2])
@@ -166,7 +166,7 @@ def _write_luma(pixels, grey):
         grey[i] = np.float32((luma + np.int32(32768)) >> np.int32(16))
 
 
-@lean
+@brief
 def _write_means(grey, down, across, cells):
     for i in range(cells.shape[0]):
         for j in range(cells.shape[1]):
@@ -177,7 +177,7 @@ def _write_means(grey, down, across, cells):
             cells[i, j] = total / (down * across)
 
 
-@lean
+@brief
 def _differing(cells):
     """How many cells differ by more than STEP from the mean of both beside them: down, across."""
     h, w = cells.shape

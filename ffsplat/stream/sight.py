@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float32, Float64, Int64, UInt8
 
 from ffsplat.consistency import SAME_SURFACE
 from ffsplat.prediction import Prediction
-from ffsplat.stream.map.compiled import lean
+from ffsplat.stream.map.compiled import brief, lean
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,7 +108,7 @@ def into_pixels(views: PosedViews, source: int, targets: Sequence[int]) -> list[
     return [tuple(one) for one in into.reshape(-1, 12).tolist()]
 
 
-@lean
+@brief
 def _write_grey(colors, grey):
     for i in range(len(grey)):
         red, green = np.float32(colors[i, 0]), np.float32(colors[i, 1])
@@ -145,7 +145,7 @@ def pixel(place):
     return np.uint32(np.int32(place))
 
 
-@lean
+@brief
 def _look(depth, error, usable, source, target, into, step, inside, x, y, nearer, tolerance, near):
     theirs, own_error, their_error = depth[target], error[source], error[target]
     (h, w), first = theirs.shape, step // 2

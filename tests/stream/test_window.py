@@ -17,6 +17,7 @@ from ffsplat.stream.settings import MapperSettings
 from ffsplat.stream.window import (
     STEP,
     Window,
+    are_finite,
     as_arrival,
     by_one,
     found_views,
@@ -158,3 +159,13 @@ def test_the_network_sees_whole_photos_of_keyframes_and_the_map_what_it_may_hold
     assert sent[0].valid.all()
     np.testing.assert_array_equal(window.views.valid, [one.valid, keyframes[0].inside])
     np.testing.assert_array_equal(window.kept[0], one.valid)
+
+
+@pytest.mark.parametrize("value", [np.nan, -np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("place", [0, 6, 99])
+def test_numbers_that_are_not_finite_are_found_wherever_they_are(value, place):
+    numbers = np.random.default_rng(0).standard_normal(100).astype(np.float32)
+    numbers[[3, 50, 51]] = [np.finfo(np.float32).max, np.finfo(np.float32).tiny / 2, 0]
+    assert are_finite(numbers.view(np.int32))
+    numbers[place] = value
+    assert not are_finite(numbers.view(np.int32))

@@ -2,10 +2,10 @@
 
 import math
 
-from ffsplat.stream.map.compiled import lean
+from ffsplat.stream.map.compiled import brief
 
 
-@lean
+@brief
 def grid_points(depth, errors, lenses, poses, step, points, distances):
     """Write the points of depth maps of every `step`th pixel, the first one at step // 2.
 

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float32
 from ffsplat.geometric import ERROR_SCALE
 from ffsplat.prediction import Prediction
 from ffsplat.pruning import EDGE_SLOPE, SKY_CONFIDENCE, SKY_DISTANCE
-from ffsplat.stream.map.compiled import lean
+from ffsplat.stream.map.compiled import brief, lean
 
 
 def kept_pixels(
@@ -50,7 +50,7 @@ def _ranked(values: Float32[np.ndarray, " n"], upper: bool) -> float:
     return float(np.partition(values, rank)[rank])
 
 
-@lean
+@brief
 def keep(depth, centres, errors, opacities, valid, edges, far, unsure, min_opacity, kept):
     """All but the limit of confidence. `edges` (v, 2) is the ratio of depths of neighbours, across
     and down, from which one of them may be a flying pixel.

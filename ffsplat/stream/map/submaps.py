@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64, UInt16
 
 from ffsplat.alignment import Similarity
-from ffsplat.stream.map.compiled import lean
+from ffsplat.stream.map.compiled import brief
 from ffsplat.stream.map.shape import quaternion
 from ffsplat.stream.map.table import MAX_SUBMAPS
 from ffsplat.stream.turns import rotation_of
@@ -122,7 +122,7 @@ class SubmapPoses:
         write_matrices(self.poses, rows, self.into_world, self.into_local)
 
 
-@lean
+@brief
 def pack_turns(rotations, packed):
     """Write the quaternion of each rotation to its columns."""
     for i in range(len(packed)):
@@ -131,7 +131,7 @@ def pack_turns(rotations, packed):
             packed[i, 1 + k] = turn[k]
 
 
-@lean
+@brief
 def write_matrices(poses, numbers, into_world, into_local):
     """Write the 3x4 matrices of some poses and of their inverses."""
     for number in numbers:
