@@ -90,9 +90,9 @@ class PlaceMemory:
         if self._mean is None or not self._places:
             return {}
         table = _unit(np.stack(list(self._places.values())) - self._mean)
-        return dict(
-            zip(self._places, (table @ _unit(descriptor - self._mean)).tolist(), strict=True)
-        )
+        # No BLAS: its idle threads would spin for a while, on a core that the stream needs.
+        alike = np.einsum("nd,d->n", table, _unit(descriptor - self._mean))
+        return dict(zip(self._places, alike.tolist(), strict=True))
 
     def candidates(
         self, descriptor: Float32[np.ndarray, " d"], excluded: Collection[int], count: int

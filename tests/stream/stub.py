@@ -89,7 +89,9 @@ class StubPredictor:
 
     def look_up(self, images: Float32[np.ndarray, "v h w 3"]) -> Int64[np.ndarray, " v"]:
         """The place that each picture shows, -1 for none."""
-        likeness = small_versions(images) @ self._known.T
+        # By torch, in as many threads as it may have: idle ones of NumPy's would spin for a while.
+        small, known = torch.from_numpy(small_versions(images)), torch.from_numpy(self._known)
+        likeness = (small @ known.T).numpy()
         return np.where(likeness.max(1) > ALIKE, likeness.argmax(1), -1)
 
     def predict(self, views: Views, placed: int = 0) -> Prediction:
