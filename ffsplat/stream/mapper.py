@@ -21,6 +21,7 @@ from ffsplat.stream.atlas import Atlas
 from ffsplat.stream.canvas import Canvas
 from ffsplat.stream.clock import Clock
 from ffsplat.stream.delta import FramePoses, MapDelta
+from ffsplat.stream.doubt import look_again
 from ffsplat.stream.frame import Dropped, Verdict
 from ffsplat.stream.given import is_intrinsics, is_pose
 from ffsplat.stream.keyframes import Keyframe
@@ -186,7 +187,7 @@ class Mapper:
         first = len(window.past)
         tied = ties(window, first, range(first - (self.revisits.candidate is not None)))
         if surest(tied) > DOUBT and first > 1 and not self._starting():
-            window, tied = self._pair(window, tied, arrivals, clock)
+            window, tied = self._look_again(window, tied, arrivals, clock)
         self.placed = lay(window, tied, self.atlas.submaps.places)
         sure = () if self._starting() else tuple((one.row, one.error) for one in tied)
         window = replace(window, placed=self.placed, tied=sure)
@@ -204,17 +205,18 @@ class Mapper:
         """Whether one window still sees all keyframes."""
         return self.atlas is None or len(self.atlas.keyframes) < self.settings.window - 1
 
-    def _pair(
+    def _look_again(
         self, window: Window, tied: list[Tie], arrivals: Sequence[Arrival], clock: Clock
     ) -> tuple[Window, list[Tie]]:
-        """New frames beside the last one alone: views of something else only confuse a network."""
+        """New frames beside one view at a time; see `doubt.look_again`."""
         assert self.atlas is not None
-        before = self.atlas.doubtful or self.atlas.last_placed()
-        pair = see(self.predictor, [before], arrivals, self.settings.min_confidence, clock)
-        if not is_finite(pair.prediction):
-            return window, tied
-        self.revisits.candidate = None
-        return pair, ties(pair, 1, [0])
+        least = self.settings.min_confidence
+        found, tied = look_again(
+            self.atlas, window, tied, lambda one: see(self.predictor, [one], arrivals, least, clock)
+        )
+        if found is not window:
+            self.revisits.candidate = None
+        return found, tied
 
     def _start(self, window: Window, arrivals: Sequence[Arrival], clock: Clock) -> list[Verdict]:
         """As long as there are few keyframes, one window sees them all: the map is made anew."""
