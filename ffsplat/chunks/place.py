@@ -1,17 +1,16 @@
 """Where a pass lies in the map: by the views that it shares with the pass before it."""
 
 import math
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property, partial
 
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64
 
 from ffsplat.alignment import Similarity, camera_similarity
 from ffsplat.compiled import exactly_compiled
-from ffsplat.geometry import transform_points, unproject
-from ffsplat.medians import median, weighted_median
-from ffsplat.prediction import Prediction
+from ffsplat.medians import weighted_median
 
 AGREE = 0.2
 """Two passes agree on a pixel if they place it within this share of its depth."""
@@ -27,51 +26,42 @@ JUDGED = 4096
 class Shared:
     """What one pass says of views that another sees too, in a world of its own.
 
-    `errors` is the expected distance of each of the `points` from the truth, `depth` its depth; all
-    three are in one unit, as are the `poses` (world_from_camera).
+    `errors` is the expected error of the log of `depth`; `lenses` are (fx, fy, cx, cy) in pixels of
+    these maps, `poses` world_from_camera.
     """
 
-    points: Float32[np.ndarray, "v h w 3"]
     depth: Float32[np.ndarray, "v h w"]
     errors: Float32[np.ndarray, "v h w"]
+    lenses: Float64[np.ndarray, "v 4"]
     poses: Float64[np.ndarray, "v 4 4"]
 
-    def moved(self, by: Similarity) -> "Shared":
-        """The same after a change of the world."""
-        scale = np.float32(by.scale)
-        return Shared(
-            by.points(self.points), scale * self.depth, scale * self.errors, by.poses(self.poses)
-        )
+    def points(self) -> tuple[Float32[np.ndarray, "v h w 3"], Float32[np.ndarray, "v h w"]]:
+        """Where the pixels are in the world, and the expected distance of each from the truth."""
+        points, distances = np.empty((*self.depth.shape, 3), np.float32), np.empty_like(self.depth)
+        _write_points(self.depth, self.errors, self.lenses, self.poses, points, distances)
+        return points, distances
 
 
 @dataclass(frozen=True, eq=False)
 class Placement:
-    """How a pass lies in the map, and how well it fits there.
-
-    `agreement` is the share of shared pixels, by confidence, that lie within AGREE of their depth
-    from where the map has them; `seam` the median distance from there, over depth.
-    """
+    """How a pass lies in the map."""
 
     similarity: Similarity
-    agreement: float
-    seam: float
     error: float = 0.0
     """What may be expected of the turn, in radians, and of the place over the depth."""
+    judge: Callable[[], float] = lambda: 1.0
+    """What tells `agreement`: a frame is placed without it."""
+
+    @cached_property
+    def agreement(self) -> float:
+        """How well it fits there: the share of shared pixels, by confidence, that lie within AGREE
+        of their depth from where the map has them.
+        """
+        return self.judge()
 
 
-FIRST = Placement(Similarity.identity(), 1.0, 0.0)
+FIRST = Placement(Similarity.identity())
 """The first pass is where the map begins."""
-
-
-def shared_views(prediction: Prediction, rows: list[int]) -> Shared:
-    """What a prediction says of these of its views, in its own world."""
-    depth = prediction.depth[0, rows].float()
-    poses = prediction.world_from_camera[0, rows].float()
-    local = unproject(depth, prediction.intrinsics[0, rows].float())
-    world = transform_points(poses, local.flatten(1, 2)).reshape(local.shape)
-    errors = local.norm(dim=-1) * prediction.depth_error[0, rows].float()
-    numpy = (value.cpu().numpy() for value in (world, depth, errors, poses.double()))
-    return Shared(*numpy)
 
 
 def place(
@@ -85,7 +75,7 @@ def place(
     `errors` is what may be expected of each camera, in radians and over the depth (TURN_ERROR,
     unless given): they count by its inverse, not its square, for cameras of one pass err together;
     one that contradicts the surest by more than both may err counts less, as Cauchy has it. The
-    ratio is a median by the same weights, and how well the points agree is told.
+    ratio is a median by the same weights.
 
     A network tells turns better than depths: on walks through rooms with ffsplat-tiny they keep the
     direction as well as a robust fit to 8192 points does, in a tenth of the time.
@@ -96,8 +86,10 @@ def place(
     counted = weights[rows // valid[0].size]
     ratio = _ratio(found, known, rows, counted)
     similarity = camera_similarity(found.poses, known.poses, ratio, weights)
-    judged = _judge(similarity, found, known, rows, counted)
-    return replace(judged, error=float(1 / np.sqrt((weights / errors).sum())))
+    error = float(1 / np.sqrt((weights / errors).sum()))
+    return Placement(
+        similarity, error, partial(_agreement, similarity, found, known, rows, counted)
+    )
 
 
 def _weights(
@@ -131,23 +123,21 @@ def _pairs(
     return np.ascontiguousarray(rows[: count : max(1, count // JUDGED)])
 
 
-def _judge(
+def _agreement(
     similarity: Similarity,
     found: Shared,
     known: Shared,
     rows: Int64[np.ndarray, " n"],
     counted: Float64[np.ndarray, " n"],
-) -> Placement:
+) -> float:
     if not len(rows):
-        return Placement(similarity, 0.0, np.inf)
+        return 0.0
+    (points, errors), (targets, known_errors) = found.points(), known.points()
     turn = tuple((similarity.scale * similarity.rotation).ravel().tolist())
-    apart = np.empty(len(rows), np.float32)
-    contrary = _write_apart(
-        _flat(found.points), _flat(known.points), _flat(known.depth), _flat(found.errors),
-        _flat(known.errors), rows, counted, similarity.scale, turn,
-        tuple(similarity.translation.tolist()), apart,
+    return 1 - _contrary(
+        _flat(points), _flat(targets), _flat(known.depth), _flat(errors), _flat(known_errors), rows,
+        counted, similarity.scale, turn, tuple(similarity.translation.tolist()),
     )  # fmt: skip
-    return Placement(similarity, 1 - contrary, median(apart))
 
 
 _brief = partial(exactly_compiled, nogil=False)  # a frame does not wait to go on
@@ -170,10 +160,23 @@ def _write_pairs(valid, found, known, rows):
 
 
 @_brief
-def _write_apart(
-    points, targets, depth, errors, known_errors, rows, counted, scale, turn, move, apart
-):
-    """Write how far points end from their targets, over depth; the share that does not agree.
+def _write_points(depth, errors, lenses, poses, points, distances):
+    for view in range(len(depth)):
+        fx, fy, cx, cy = lenses[view]
+        pose = poses[view]
+        for i in range(depth.shape[1]):
+            for j in range(depth.shape[2]):
+                z = depth[view, i, j]
+                x, y = (j + 0.5 - cx) / fx * z, (i + 0.5 - cy) / fy * z
+                for k in range(3):
+                    across = pose[k, 0] * x + pose[k, 1] * y + pose[k, 2] * z
+                    points[view, i, j, k] = across + pose[k, 3]
+                distances[view, i, j] = math.sqrt(x * x + y * y + z * z) * errors[view, i, j]
+
+
+@_brief
+def _contrary(points, targets, depth, errors, known_errors, rows, counted, scale, turn, move):
+    """The share of points that end far from their targets, over depth.
 
     Pairs weigh as much as their expected error is small, at least a hundredth of the depth.
     """
@@ -185,9 +188,8 @@ def _write_apart(
         for k in range(3):
             there = turn[3 * k] * x + turn[3 * k + 1] * y + turn[3 * k + 2] * z + move[k]
             square += (there - targets[3 * row + k]) ** 2
-        apart[i] = math.sqrt(square) / depth[row]
         error = math.hypot(known_errors[row], scale * errors[row])
         weight = counted[i] * (depth[row] / max(error, 0.01 * depth[row])) ** 2
         total += weight
-        contrary += weight if apart[i] >= AGREE else 0.0
+        contrary += weight if math.sqrt(square) >= AGREE * depth[row] else 0.0
     return contrary / total

@@ -20,7 +20,6 @@ from ffsplat.stream.clock import Clock
 from ffsplat.stream.given import through
 from ffsplat.stream.keyframes import Keyframe, choose_views, sight_distances
 from ffsplat.stream.map.compiled import brief
-from ffsplat.stream.map.grid import grid_points
 from ffsplat.stream.map.kept import kept_pixels
 from ffsplat.stream.predictor import Predictor
 from ffsplat.stream.sight import PosedViews
@@ -85,11 +84,10 @@ def _shared(
     intrinsics: Float[np.ndarray, "v 3 3"],
     poses: Float64[np.ndarray, "v 4 4"],
 ) -> Shared:
-    """Points of thinned depth; `errors` is of log depth, `intrinsics` in pixels of the view."""
+    """With lenses of the thinned maps; `intrinsics` is in pixels of the whole view."""
     lenses = intrinsics[:, [0, 1, 0, 1], [0, 1, 2, 2]].astype(np.float64, order="C")
-    points, distances = np.empty((*depth.shape, 3), np.float32), np.empty_like(depth)
-    grid_points(depth, errors, lenses, poses, STEP, points, distances)
-    return Shared(points, depth, distances, poses)
+    lenses[:, 2:] -= (STEP // 2 + 0.5) - STEP / 2  # how far pixels are from the middle of STEP
+    return Shared(depth, errors, lenses / STEP, poses)
 
 
 def near_keyframes(

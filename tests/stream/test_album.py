@@ -45,7 +45,7 @@ def test_the_size_can_be_bounded():
 
 def test_photos_that_do_not_fit_are_named_together():
     done, views = album()
-    poor = Placement(FIRST.similarity, 0.2, 0.3)
+    poor = Placement(FIRST.similarity, judge=lambda: 0.2)
     rest = (FIRST,) * (len(views) - 6)
     doubtful = replace(done, placements=(FIRST, poor, poor, FIRST, FIRST, poor, *rest))
     told = doubtful.warnings(views)

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from ffsplat.alignment import Similarity
-from ffsplat.chunks.place import FIRST, shared_views
-from ffsplat.geometry import rotation_from_vector
+from ffsplat.chunks.place import FIRST
+from ffsplat.geometry import rotation_from_vector, transform_points, unproject
 from ffsplat.pruning import keep_pixels
 from ffsplat.stream.clock import Clock
 from ffsplat.stream.map.kept import kept_pixels
@@ -63,20 +63,23 @@ def test_poses_in_the_world_are_those_of_each_submap_applied():
 def test_what_a_window_says_is_what_a_pass_says_at_some_pixels():
     prediction, views = said()
     shown = posed((prediction, views.pixels, views.valid))
-    found, expected = found_views(shown, [2, 0]), shared_views(prediction, [2, 0])
-    some = slice(STEP // 2, None, STEP)
-    np.testing.assert_allclose(found.points, expected.points[:, some, some], rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(found.errors, expected.errors[:, some, some], rtol=1e-5)
-    np.testing.assert_array_equal(found.depth, expected.depth[:, some, some])
-    np.testing.assert_array_equal(found.poses, expected.poses)
+    found, some = found_views(shown, [2, 0]), slice(STEP // 2, None, STEP)
+    depth, poses = prediction.depth[0, [2, 0]], prediction.world_from_camera[0, [2, 0]]
+    local = unproject(depth, prediction.intrinsics[0, [2, 0]])
+    expected = transform_points(poses, local.flatten(1, 2)).reshape(local.shape)[:, some, some]
+    points, distances = found.points()
+    np.testing.assert_allclose(points, expected.numpy(), rtol=1e-5, atol=1e-5)
+    errors = local.norm(dim=-1) * prediction.depth_error[0, [2, 0]]
+    np.testing.assert_allclose(distances, errors[:, some, some].numpy(), rtol=1e-5)
+    np.testing.assert_array_equal(found.depth, depth[:, some, some])
+    np.testing.assert_array_equal(found.poses, poses.double())
 
 
 def test_what_the_map_knows_of_keyframes_lies_before_their_cameras():
     keyframes, submaps = some_keyframes()
     known = known_views(keyframes, submaps)
-    for one, pose, points, depth in zip(
-        keyframes, known.poses, known.points, known.depth, strict=True
-    ):
+    every = zip(keyframes, known.poses, known.points()[0], known.depth, strict=True)
+    for one, pose, points, depth in every:
         local = (points - pose[:3, 3]) @ pose[:3, :3]
         np.testing.assert_allclose(local[..., 2], depth, rtol=1e-4)
         pixels = local / local[..., 2:] @ one.intrinsics.T
