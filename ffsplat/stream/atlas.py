@@ -123,6 +123,11 @@ class Atlas:
         return keyframe
 
     @property
+    def settled(self) -> bool:
+        """Whether nothing is on its way into the map."""
+        return self._map.idle
+
+    @property
     def splats(self) -> SplatMap:
         """The Gaussians, when all keyframes are in."""
         return self._map.done()

@@ -51,6 +51,11 @@ class Beside(Generic[T]):
             leave_core(self._id)
         return self._thread.submit(work)
 
+    @property
+    def idle(self) -> bool:
+        """Whether nobody would wait for the thing."""
+        return self._work is None or self._work.done()
+
     def done(self) -> T:
         """The thing, when nothing is done to it any more. Raises what the work raised, once."""
         work, self._work = self._work, None

@@ -281,7 +281,8 @@ class Mapper:
             if news.moving > MOVING and not self.settings.believe:
                 verdicts.append(_timed(Verdict(arrival.number, "moving"), clock))
                 continue
-            similarity = self._similarity(window, row, arrival, known)
+            given = arrival.given if self.anchored else None
+            similarity = where_given(window, row, given, known)
             verdict = self._verdict(window, row, arrival, news.new, similarity, clock)
             tell(verdict)
             if news.new:
@@ -302,14 +303,6 @@ class Mapper:
         self.anchored = self.anchored or take_senders_world(self.atlas)
         if self.settings.loops and not self.anchored:
             self.revisits.choose(self.atlas, known)
-
-    def _similarity(
-        self, window: Window, row: int, arrival: Arrival, known: Sequence[Keyframe]
-    ) -> Similarity:
-        """How a view lies in the world: as its window does, or where its sender says."""
-        if not self.anchored or arrival.given is None:
-            return window.placed.similarity
-        return where_given(window, row, arrival.given, known)
 
     def _insert(
         self,
@@ -362,6 +355,11 @@ class Mapper:
         self.finish()
         metric = self.predictor.metric or self.anchored
         return scene_of(self.atlas, self.codebook, metric, dict(self.predictor.provenance))
+
+    @property
+    def settled(self) -> bool:
+        """Whether `take_delta` would not wait for what is on its way into the map."""
+        return self.atlas is None or self.atlas.settled
 
     def take_delta(self) -> MapDelta | None:
         """All that changed since the last call, None if nothing did."""

@@ -163,9 +163,14 @@ def _sender_from_map(atlas: Atlas, posed: Sequence[Keyframe]) -> Similarity | No
 
 
 def where_given(
-    window: Window, row: int, given: Float64[np.ndarray, "4 4"], known: Sequence[Keyframe]
+    window: Window, row: int, given: Float64[np.ndarray, "4 4"] | None, known: Sequence[Keyframe]
 ) -> Similarity:
-    """How a view with a given pose lies in the world: exactly there, at the scale of its window."""
+    """How a view lies in the world: exactly where it is said to be, at the scale of its window.
+
+    As its window does, if nothing is said.
+    """
+    if given is None:
+        return window.placed.similarity
     posed = [i for i, one in enumerate(known[: len(window.past)]) if one.given is not None]
     found = np.stack([window.local_pose(i) for i in [*posed, row]])
     there = np.concatenate([_given([known[i] for i in posed]), given[None]])

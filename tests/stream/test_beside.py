@@ -38,8 +38,10 @@ def test_nobody_waits_to_begin_more():
     for number in range(3):
         beside.begin(lambda seen, number=number: seen.append(number))
     assert beside.undone == []
+    assert not beside.idle
     go.set()
     assert beside.done() == [0, 1, 2]
+    assert beside.idle
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere threads have no cores to choose")

@@ -13,10 +13,17 @@ log = logging.getLogger(__name__)
 
 Subscriber = Callable[[MapDelta], None]
 
+PATIENCE = 5
+"""Times the pause between deltas for which one waits for a mapper that is at work beside."""
+GLANCE_S = 0.002
+"""Seconds after which it is looked at again."""
+
 
 class Publisher:
     """Gives subscribers what changed, at most every so many seconds; changes in between join.
 
+    A mapper that is not `settled` would let the thread wait, and with it the next frame: the delta
+    waits instead, for a while.
     `subscribe` may be called from any thread, everything else from the one that runs the mapper.
     While nobody subscribes the changes stay in the mapper, so the first subscriber gets them all.
     """
@@ -66,7 +73,13 @@ class Publisher:
     @property
     def wait_s(self) -> float | None:
         """Seconds until the next delta may go out; None if there is nothing to give, or nobody."""
-        return max(0.0, self._last + self._every_s - time.monotonic()) if self.pending else None
+        if not self.pending:
+            return None
+        late = time.monotonic() - self._last - self._every_s
+        busy = not getattr(self._mapper, "settled", True)
+        if busy and 0 <= late < PATIENCE * self._every_s:
+            return GLANCE_S
+        return max(0.0, -late)
 
     @property
     def due(self) -> bool:

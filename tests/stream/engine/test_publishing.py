@@ -4,6 +4,7 @@ import threading
 import time
 
 from ffsplat.stream.engine.engine import Engine
+from ffsplat.stream.engine.publishing import GLANCE_S, PATIENCE, Publisher
 from tests.stream.engine.busy import WAIT, busy
 from tests.stream.mappers import StandIn, frame
 
@@ -43,6 +44,26 @@ def test_the_last_changes_go_out_though_no_frame_follows(run):
         engine.offer(frame(number))
     assert came.acquire(timeout=WAIT)
     assert came.acquire(timeout=WAIT)
+
+
+def test_a_delta_waits_for_a_mapper_at_work_beside_but_not_for_ever():
+    mapper, came = StandIn(changed=True), []
+    mapper.settled = False
+    publisher = Publisher(mapper, every_s=0.05)
+    publisher.subscribe(came.append)
+    publisher.publish()
+    mapper.changed = True
+    publisher.note_change()
+    time.sleep(0.06)
+    assert publisher.wait_s == GLANCE_S
+    assert not publisher.due
+    mapper.settled = True
+    assert publisher.due
+    mapper.settled = False
+    time.sleep(0.05 * PATIENCE)
+    assert publisher.due
+    publisher.publish()
+    assert len(came) == 2
 
 
 def test_a_map_that_was_saved_is_there_before_any_frame(run):
