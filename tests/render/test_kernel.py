@@ -11,12 +11,13 @@ def test_a_kernel_that_cannot_be_cached_still_computes(monkeypatch):
         tried.append(True)
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
+    tried = []
+    monkeypatch.setattr(IndexDataCacheFile, "save", full)
+    monkeypatch.setattr(IndexDataCacheFile, "load", lambda *_: None)
+
     @kernel.compiled
     def twice(number):
         return 2 * number
 
-    tried = []
-    monkeypatch.setattr(IndexDataCacheFile, "save", full)
-    monkeypatch.setattr(IndexDataCacheFile, "load", lambda *_: None)
     assert twice(21) == 42
     assert tried == [True]

@@ -191,15 +191,20 @@ COLUMNS: Mapping[str, tuple[str, str]] = {
 
 
 def markdown(results: Sequence[Result]) -> str:
-    """A table with one line a footage and way, then the means over all rooms by way."""
+    """A table with one line a footage and way, then means by way: over rooms, and over all times
+    that a sequence was begun.
+    """
     titles = [title for title, _ in COLUMNS.values()]
     lines = [f"| footage | way | {' | '.join(titles)} |", "|---" * (2 + len(titles)) + "|"]
     lines += [line(one.footage, one.way, asdict(one)) for one in results]
-    rooms = [one for one in results if one.footage.startswith("room ")]
-    for way in dict.fromkeys(one.way for one in rooms):
-        mine = [asdict(one) for one in rooms if one.way == way]
-        means = {name: float(np.mean([one[name] for one in mine])) for name in COLUMNS}
-        lines.append(line(f"mean of {len(mine)} rooms", way, means))
+    alike: dict[tuple[str, str], list[Result]] = {}
+    for one in results:
+        kind = "rooms" if one.footage.startswith("room ") else one.footage.partition(", ")[0]
+        alike.setdefault((kind, one.way), []).append(one)
+    for (kind, way), some in alike.items():
+        if kind == "rooms" or len(some) > 1:
+            means = {name: float(np.mean([vars(one)[name] for one in some])) for name in COLUMNS}
+            lines.append(line(f"mean of {len(some)} {kind}", way, means))
     return "\n".join(lines)
 
 
@@ -220,15 +225,20 @@ def sequences(
     frames: int | None,
     stride: int,
     sets: Sequence[str],
+    starts: int,
 ) -> Iterator[Footage]:
-    """The footage that was asked for; sets that are not there are left out."""
+    """The footage that was asked for; sets that are not there are left out.
+
+    Each set is begun `starts` times, both ways round (`Footage.begun`), once as it is with none.
+    """
     for seed in islice(open_rooms(split, first), rooms):
         yield walk_footage(seed, frames, stride=stride)
     folder = Path(os.environ.get("FFSPLAT_DATA", "../shared/data"))
     for name in sets:
         if (folder / name).is_dir():
-            config = model.config
-            yield folder_footage(folder / name, config.resolution, config.patch, SETS.get(name, 1))
+            size = model.config.resolution, model.config.patch
+            footage = folder_footage(folder / name, *size, SETS.get(name, 1))
+            yield from footage.begun(starts) if starts else [footage]
 
 
 @click.command()
@@ -239,6 +249,7 @@ def sequences(
 @click.option("--frames", type=int, help="Frames of a walk; by default a little over one loop.")
 @click.option("--stride", default=1, show_default=True, help="Of a walk, each so-many-th frame.")
 @click.option("--sets", default=",".join(SETS), help="Real sequences, by comma.")
+@click.option("--starts", default=0, help="Begin those so often, a frame later, both ways round.")
 @click.option(
     "--ways",
     default="one pass,chain,mapper,mapper + poses",
@@ -247,14 +258,14 @@ def sequences(
 )
 @click.option("--set", "options", multiple=True, help="A setting of the mapper: window=8.")
 @click.option("--out", type=click.Path(path_type=Path), help="Write all results as JSON.")
-def main(name, rooms, split, first, frames, stride, sets, ways, options, out) -> None:
+def main(name, rooms, split, first, frames, stride, sets, starts, ways, options, out) -> None:
     """Map footage in several ways and print what each is worth."""
     model = load(name, device="cpu")
     pairs = (one.split("=", 1) for one in options)
     settings = MapperSettings(**{key: json.loads(value) for key, value in pairs})
     results = []
     chosen = list(filter(None, sets.split(",")))
-    for footage in sequences(model, rooms, split, first, frames, stride, chosen):
+    for footage in sequences(model, rooms, split, first, frames, stride, chosen, starts):
         for way in ways.split(","):
             result = measure(way, WAYS[way](model, footage, settings), footage)
             click.echo(f"{line(footage.name, way, asdict(result))} {dict(result.counts)}", err=True)

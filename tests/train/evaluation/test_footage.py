@@ -34,6 +34,22 @@ def test_frames_are_given_or_held_back():
         np.testing.assert_array_equal(np.diff(footage.held), every)
 
 
+def test_footage_is_begun_later_and_walked_back():
+    names = []
+    for footage, rows in zip(
+        walk().begun(2),
+        (range(30), range(1, 30), range(29, -1, -1), range(28, -1, -1)),
+        strict=True,
+    ):
+        names.append(footage.name.partition(", ")[2])
+        np.testing.assert_array_equal(footage.images, walk().images[rows])
+        np.testing.assert_array_equal(footage.depth, walk().depth[rows])
+        np.testing.assert_array_equal(footage.world_from_camera, walk().world_from_camera[rows])
+        assert (np.diff(footage.times_ns) > 0).all()
+        assert len(footage.given) + len(footage.held) == len(rows)
+    assert names == ["from 0", "from 1", "back from 0", "back from 1"]
+
+
 def test_open_rooms_are_found_in_the_order_of_their_seeds():
     rooms = open_rooms("preview", 2)
     first, second = next(rooms), next(rooms)

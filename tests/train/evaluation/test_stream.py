@@ -30,13 +30,16 @@ def test_what_was_not_measured_is_empty():
     assert "nan" not in line("room 7", "chain", vars(replace(RESULT, miou=math.nan)))
 
 
-def test_rooms_are_averaged_by_way_and_others_are_not():
+def test_rooms_and_what_was_begun_again_are_averaged_by_way_and_others_are_not():
     results = [
         RESULT, replace(RESULT, footage="room 8", ate=0.1),
         replace(RESULT, way="mapper", ate=0.2), replace(RESULT, footage="office", ate=9.0),
+        replace(RESULT, footage="desk, from 0"),
+        replace(RESULT, footage="desk, back from 0", ate=1.5),
     ]  # fmt: skip
     means = [row for row in markdown(results).splitlines() if "mean of" in row]
-    assert len(means) == 2
+    assert len(means) == 3
+    assert "| mean of 2 desk | chain | 100% | 1.000 |" in means[2]
     assert "| mean of 2 rooms | chain | 100% | 0.300 |" in means[0]
     assert "| mean of 1 rooms | mapper | 100% | 0.200 |" in means[1]
 
