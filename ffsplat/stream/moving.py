@@ -10,7 +10,6 @@ little off, as does the clipping of Karis, "High-quality temporal supersampling"
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float32, UInt8
@@ -31,15 +30,9 @@ THINNED = 2
 """Pixels along both axes of which one is asked about: it stands for the others."""
 
 
-@dataclass(frozen=True, eq=False)
-class Moving:
-    """Which pixels of a view have moved, of those that another view can see."""
-
-    moving: Bool[np.ndarray, "h w"]
-    seen: Bool[np.ndarray, "h w"]
-
-
-def find_moving(views: PosedViews, new_view: int, old_views: Sequence[int]) -> Moving:
+def find_moving(
+    views: PosedViews, new_view: int, old_views: Sequence[int]
+) -> Bool[np.ndarray, "h w"]:
     """Pixels of a new view that show what no old view of its window saw at their place.
 
     Every THINNED pixel is asked about. Measured with ffsplat-tiny in windows of four, of places at
@@ -49,7 +42,7 @@ def find_moving(views: PosedViews, new_view: int, old_views: Sequence[int]) -> M
     """
     size = views.depth.shape[1:]
     own = views.colors[new_view, THINNED // 2 :: THINNED, THINNED // 2 :: THINNED]
-    against, seen = np.zeros(own.shape[:2], np.int32), np.zeros(own.shape[:2], dtype=bool)
+    against = np.zeros(own.shape[:2], np.int32)
     reach = max(1, max(size) // AROUND)
     for old, sight in zip(old_views, look(views, new_view, old_views, THINNED), strict=True):
         agrees, image = sight.agrees, views.colors[old]
@@ -59,11 +52,11 @@ def find_moving(views: PosedViews, new_view: int, old_views: Sequence[int]) -> M
         colors = own - _usual_change(own, image, agrees, sight)
         _ask(
             colors, image, sight.inside, sight.x, sight.y, sight.nearer, sight.tolerance, reach,
-            against, seen,
+            against,
         )  # fmt: skip
-    moving = np.empty_like(seen)
+    moving = np.empty(against.shape, bool)
     _majority(against > 0, max(3, max(moving.shape) // SPOT | 1) // 2, moving)
-    return Moving(_whole(moving, size), _whole(seen, size))
+    return _whole(moving, size)
 
 
 def _usual_change(
@@ -93,13 +86,12 @@ def _count_changes(colors, image, agrees, x, y, counts):
 
 
 @brief
-def _ask(colors, image, inside, x, y, nearer, tolerance, reach, against, seen):
+def _ask(colors, image, inside, x, y, nearer, tolerance, reach, against):
     """Add what one old view says of each pixel: 1 that it knows no such thing, -1 that it does."""
     for i in range(inside.shape[0]):
         for j in range(inside.shape[1]):
             if not inside[i, j] or nearer[i, j] <= -tolerance[i, j]:
                 continue
-            seen[i, j] = True
             # A point in free space is wrong anyway, in depth if it did not move.
             free = nearer[i, j] > max(tolerance[i, j], FREE_SPACE)
             row, column = int(y[i, j]), int(x[i, j])

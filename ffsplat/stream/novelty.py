@@ -51,6 +51,6 @@ def at_rest(
     window: Window, row: int, rows: Sequence[int], meeting: Meeting
 ) -> tuple[Meeting, float]:
     """The meeting without pixels of what moved, and how much of the view these are."""
-    moving = find_moving(window.posed, row, rows).moving.ravel()
+    moving = find_moving(window.posed, row, rows).ravel()
     share = float(moving.sum() / max(1, window.views.valid[row].sum()))
     return replace(meeting, kept=meeting.kept & ~moving), share
