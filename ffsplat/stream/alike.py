@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from ffsplat.consistency import SAME_SURFACE
-from ffsplat.stream.map.compiled import lean
+from ffsplat.stream.map.compiled import lean, pixel
 from ffsplat.stream.map.meeting import is_within
-from ffsplat.stream.sight import PosedViews, fall, into_pixels, pixel
+from ffsplat.stream.sight import PosedViews, fall, into_pixels
 
 WINDOW = 10
 """Windows along the longer side of a view, in each of which grey values are correlated."""
@@ -94,6 +94,7 @@ def _look(depth, error, usable, source, target, into, grey, there, agrees, x, y,
 
 @lean
 def _look_along(x, y, near, usable, error, theirs, their_error, usable_there, grey, there, agrees):
+    """The same for the points of one row, which fall at `x`, `y`, `near` over their depth there."""
     h, w = theirs.shape
     inside = agreeing = 0
     for j in range(len(x)):

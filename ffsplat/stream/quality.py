@@ -160,6 +160,7 @@ def cell_means(grey: Float32[np.ndarray, "h w"], factor: int) -> Float32[np.ndar
 
 @brief
 def _write_luma(pixels, grey):
+    """Luma as Pillow has it: by weights of 16 bits, rounded."""
     for i in range(len(grey)):
         red, green, blue = np.int32(pixels[i, 0]), np.int32(pixels[i, 1]), np.int32(pixels[i, 2])
         luma = np.int32(19595) * red + np.int32(38470) * green + np.int32(7471) * blue

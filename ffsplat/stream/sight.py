@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from jaxtyping import Bool, Float32, Float64, Int64, UInt8
+from jaxtyping import Bool, Float32, Float64, UInt8
 
 from ffsplat.consistency import SAME_SURFACE
 from ffsplat.prediction import Prediction
-from ffsplat.stream.map.compiled import brief, lean
+from ffsplat.stream.map.compiled import brief, lean, pixel
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,11 +73,6 @@ class Sight:
         """Where both see the same surface."""
         return self.inside & (np.abs(self.nearer) <= self.tolerance)
 
-    @property
-    def pixel(self) -> tuple[Int64[np.ndarray, "h w"], Int64[np.ndarray, "h w"]]:
-        """Row and column of the pixels that the points fall on; 0 where they fall on none."""
-        return self.y.astype(np.int64), self.x.astype(np.int64)
-
 
 def look(views: PosedViews, source: int, targets: Sequence[int], step: int = 1) -> list[Sight]:
     """The points of every `step`th pixel, along both axes, of view `source` as others see them.
@@ -134,15 +129,6 @@ def fall(depth, into, row, first, step, x, y, nearness):
         nearness[j] = near
         x[j] = np.float32(a * near) if there > 0 else np.float32(-1)
         y[j] = np.float32(b * near)
-
-
-@lean
-def pixel(place):
-    """The row or column that a place, which is not negative, falls on.
-
-    It has no sign: else each use of it as an index is asked whether it counts from the end.
-    """
-    return np.uint32(np.int32(place))
 
 
 @brief

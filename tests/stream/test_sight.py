@@ -36,7 +36,7 @@ def test_a_thing_before_the_wall_stands_in_free_space_and_hides_what_is_behind()
     (there,) = look(views, 0, [1])
     assert (there.nearer[disc & there.inside] > 0.4).all()
     (back,) = look(views, 1, [0])
-    hidden = back.inside & disc[back.pixel]
+    hidden = back.inside & disc[back.y.astype(int), back.x.astype(int)]
     assert hidden.any()
     assert (back.nearer[hidden] < -0.3).all()
 

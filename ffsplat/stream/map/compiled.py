@@ -1,5 +1,7 @@
 """How the kernels of a map are compiled: exactly, and without counting references to arrays."""
 
+import numpy as np
+
 from ffsplat.render.kernel import exactly_compiled
 
 
@@ -21,3 +23,12 @@ def brief(function):
     A frame that lets go of it waits, when threads beside it run Python, to get it back.
     """
     return lean(function, nogil=False)
+
+
+@lean
+def pixel(place):
+    """The row or column that a place, which is not negative, falls on.
+
+    It has no sign: else each use of it as an index is asked whether it counts from the end.
+    """
+    return np.uint32(np.int32(place))

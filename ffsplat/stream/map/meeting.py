@@ -16,7 +16,7 @@ from ffsplat.consistency import FREE_SPACE, SAME_SURFACE, VETO
 from ffsplat.geometric import ERROR_SCALE
 from ffsplat.prediction import Prediction
 from ffsplat.stream.map.carve import nearest_around
-from ffsplat.stream.map.compiled import lean
+from ffsplat.stream.map.compiled import lean, pixel
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,7 +105,7 @@ def _look(
         pixels[j] = -1
         if not (asked[j] and there[j] > 0 and 0 <= x[j] < w and 0 <= y[j] < h):
             continue
-        row, column = np.uint32(np.int32(y[j])), np.uint32(np.int32(x[j]))
+        row, column = pixel(y[j]), pixel(x[j])
         if not kept[row, column]:
             continue
         both = error[j] + their_error[row, column]
