@@ -9,24 +9,23 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float32
-from torch import Tensor
+from jaxtyping import Float32
 
 from ffsplat import __version__, codes
 from ffsplat.chunks import Placement, free_memory, views_per_pass
 from ffsplat.chunks.place import FIRST
 from ffsplat.codebook import code_gram
 from ffsplat.config import ModelConfig
-from ffsplat.device import Dtype, choose_device, choose_dtype, memory_errors
+from ffsplat.device import Dtype, choose_device, choose_dtype, memory_errors, on_cpu
 from ffsplat.errors import ImageError, UsageError
 from ffsplat.hub import load_checkpoint, push_checkpoint, resolve
 from ffsplat.hub.licenses import require_text_license
 from ffsplat.images import ImageInput, LoadedViews, Skipped, load_views
 from ffsplat.merge import confidences, to_scene, with_known_intrinsics
 from ffsplat.model import FFSplat
-from ffsplat.nn.trunk import Alone
+from ffsplat.one_pass import OnePass
 from ffsplat.prediction import Prediction
-from ffsplat.predictor import ModelPredictor, on_cpu, timed
+from ffsplat.predictor import ModelPredictor, timed
 from ffsplat.refine import refine_cameras
 from ffsplat.remembered import ViewMemory
 from ffsplat.semantics.dense import DenseClip
@@ -96,6 +95,7 @@ class Model:
         self.device = choose_device(device)
         self.dtype = choose_dtype(dtype, self.device)
         self.network = network.eval().to(self.device)
+        self._pass = OnePass(self.network, self.device, self.dtype != torch.float32)
         self.codebook = codebook
         self.dense, self.masks = dense, masks
         self.provenance = dict(provenance or {})
@@ -190,7 +190,7 @@ class Model:
         with timed(seconds, "network"):
             prediction = self.predict(views)
         with timed(seconds, "cameras"):
-            prediction = on_cpu(self.place_cameras(prediction, views, refine))
+            prediction = self.place_cameras(prediction, views, refine)
         meaning = None
         if vocabulary is not None:
             with timed(seconds, "meaning"):
@@ -245,12 +245,17 @@ class Model:
         return views_per_pass(self.config, views.valid.shape, free_memory(self.device))
 
     def place_cameras(self, prediction: Prediction, views: Views, refine: bool) -> Prediction:
-        """Cameras with the focal lengths that photos tell, and refined by the network's matches."""
-        prediction = with_known_intrinsics(prediction, views)
+        """A prediction as `predict` gives it, on the CPU.
+
+        Cameras have the focal lengths that photos tell, and are refined by the network's matches.
+        """
+        placed = with_known_intrinsics(on_cpu(prediction), views)
         if not refine:
-            return prediction
-        known = torch.from_numpy(views.intrinsics[None, :, 0, 0]).isfinite().to(self.device)
-        return refine_cameras(prediction, self._valid(views), known)
+            return placed
+        known = torch.from_numpy(views.intrinsics[None, :, 0, 0]).isfinite()
+        there = replace(prediction, intrinsics=placed.intrinsics.to(prediction.intrinsics))
+        valid = self._pass.valid(views)
+        return refine_cameras(placed, valid, known, lambda *_: self._pass.matches(there, valid))
 
     def stream(self, settings: MapperSettings | None = None, **options: Any) -> "Mapper":
         """A mapper for a camera's frames, by this model; `options` are those of its settings."""
@@ -270,30 +275,10 @@ class Model:
         _log.info(
             "%d views of %d x %d pixels, %s, %s", count, width, height, self.device, self.dtype
         )
-        images = torch.from_numpy(views.pixels).movedim(-1, 1)[None].to(self.device)
-        reduced = self.dtype != torch.float32
-        with (
-            torch.inference_mode(),
-            torch.autocast(self.device.type, torch.bfloat16, enabled=reduced),
-        ):
-            alone = None
-            if memory is not None:
-                alone = memory.recall(views, lambda row: self._alone(images, views, row))
-            prediction = self.network(images, self._valid(views), alone=alone, placed=placed)
+        prediction = self._pass.predict(views, placed, memory)
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         return prediction
-
-    def _alone(self, images: Float[Tensor, "1 v 3 h w"], views: Views, row: int) -> Alone:
-        """What the network makes of one of the views by itself."""
-        valid = self._valid(views)
-        one = slice(row, row + 1)
-        valid = None if valid is None else valid[:, one]
-        return self.network.encode_alone(images[:, one], valid, reference=row == 0)
-
-    def _valid(self, views: Views) -> Bool[Tensor, "1 v h w"] | None:
-        """Which pixels are a photo's own; None where all are, which spares the masking."""
-        return None if views.valid.all() else torch.from_numpy(views.valid)[None].to(self.device)
 
 
 @dataclass(frozen=True, eq=False)

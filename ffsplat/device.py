@@ -2,15 +2,20 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 
 from ffsplat.errors import MemoryLimit, UsageError
 
 Dtype = Literal["auto", "float32", "bfloat16"]
+Record = TypeVar("Record", bound=Any)
+
+LOCKED_BYTES = 1 << 26
+"""Copied at most through memory that is locked in place, which the system never gets back."""
 
 
 def choose_device(name: str) -> torch.device:
@@ -51,6 +56,17 @@ def _cpu_has_bfloat16() -> bool:
     except OSError:
         return False
     return not {"avx512_bf16", "amx_bf16"}.isdisjoint(flags)
+
+
+def on_cpu(record: Record) -> Record:
+    """The same dataclass with its tensors on the CPU; a GPU is waited for once, not for each."""
+    tensors = {name: one for name, one in vars(record).items() if isinstance(one, torch.Tensor)}
+    gpus = {one.device for one in tensors.values() if one.is_cuda}
+    at_once = sum(one.nbytes for one in tensors.values()) <= LOCKED_BYTES and bool(gpus)
+    moved = {name: one.to("cpu", non_blocking=at_once) for name, one in tensors.items()}
+    for gpu in gpus:
+        torch.cuda.current_stream(gpu).synchronize()
+    return replace(record, **moved)
 
 
 @contextmanager

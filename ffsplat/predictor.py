@@ -3,7 +3,6 @@
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -50,7 +49,7 @@ class ModelPredictor:
             with timed(self._seconds, "network"):
                 said = model.predict(views, placed, self._memory)
             with timed(self._seconds, "cameras"):
-                return on_cpu(model.place_cameras(said, views, self._refine))
+                return model.place_cameras(said, views, self._refine)
 
     def label(self, prediction: Prediction, views: Views) -> PixelMeaning | None:
         """What dense features say of these views, if there is a network for them."""
@@ -89,9 +88,3 @@ def timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
     start = time.perf_counter()
     yield
     seconds[stage] = seconds.get(stage, 0.0) + time.perf_counter() - start
-
-
-def on_cpu(prediction: Prediction) -> Prediction:
-    """The same prediction with its tensors on the CPU."""
-    present = {key: value for key, value in vars(prediction).items() if value is not None}
-    return replace(prediction, **{key: value.cpu() for key, value in present.items()})

@@ -215,7 +215,7 @@ def test_transparent_photos_are_refused(model):
 
 
 def test_photos_from_one_place_bring_a_warning(model, network, monkeypatch):
-    def still(prediction, valid, known):
+    def still(prediction, *_):
         pose = torch.eye(4).expand_as(prediction.world_from_camera)
         return replace(prediction, world_from_camera=pose)
 

@@ -13,7 +13,7 @@ ORDER = [
     "errors", "types", "compiled", "medians", "device", "weights",
     "geometry", "alignment", "exif", "decode", "images", "config", "prediction", "geometric",
     "codes", "codebook", "color_names", "clip", "embeddings", "text",
-    "nn", "model", "refine", "remembered",
+    "nn", "model", "refine", "remembered", "captured", "one_pass",
     "voxels", "instances", "semantics", "consistency", "pruning", "fusion", "merge",
     "hits", "grouping", "query", "render", "io", "evaluation", "formats",
     "zoo", "hub", "chunks", "edit", "stream", "predictor", "page", "view", "api", "cli", "__main__",

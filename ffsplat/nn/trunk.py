@@ -133,7 +133,7 @@ class Trunk(nn.Module):
         grid, seen = (h // self.config.patch, w // self.config.patch), self._seen(valid)
         tokens, skips = alone or self.encode_alone(images, valid)
         tokens, matches, taps, places = self._attend(tokens, grid, seen, camera_tokens)
-        return Encoded(tokens, skips, matches, taps, places, _sizes(seen))
+        return Encoded(tokens, skips, matches, taps, places, self._sizes(seen))
 
     def encode_alone(
         self,
@@ -148,7 +148,9 @@ class Trunk(nn.Module):
         grid, skips = self.stem(images.flatten(0, 1), flat_valid)
         seen = self._seen(valid)
         roles = _roles(v, images.device, reference)
-        tokens = self._embed(grid.flatten(2).mT.unflatten(0, (b, v)), size, _sizes(seen), roles)
+        tokens = self._embed(
+            grid.flatten(2).mT.unflatten(0, (b, v)), size, self._sizes(seen), roles
+        )
         within, _ = self._rotary(size, tokens)
         mask = None if seen is None else self._admitted(seen).reshape(b * v, 1, 1, -1)
         for index, block in enumerate(self.blocks[: self._blocks_alone]):
@@ -168,6 +170,12 @@ class Trunk(nn.Module):
         """The patches that are a photo's own."""
         patch = self.config.patch
         return None if valid is None else valid[..., ::patch, ::patch]
+
+    def _sizes(self, seen: Bool[Tensor, "b v y x"] | None) -> Sizes | None:
+        """Those of photos that are not the canvas's, where they matter; a GPU is waited for."""
+        if seen is None or isinstance(self.position, SinePosition):
+            return None
+        return photo_sizes(seen.flatten(0, 1))
 
     def _admitted(self, seen: Bool[Tensor, "b v y x"]) -> Bool[Tensor, "b v m"]:
         """The tokens that others may look at."""
@@ -266,7 +274,3 @@ class Trunk(nn.Module):
 def _roles(views: int, device: torch.device, reference: bool = True) -> Int64[Tensor, " v"]:
     """0 for the reference view, if it is the first of these, 1 for all others."""
     return (torch.arange(views, device=device) + (not reference)).clamp(max=1)
-
-
-def _sizes(seen: Bool[Tensor, "b v y x"] | None) -> Sizes | None:
-    return None if seen is None else photo_sizes(seen.flatten(0, 1))

@@ -24,8 +24,6 @@ MOVING = 1.5
 a gripper, a frame or dirt moves with the camera, and says falsely that nothing turned."""
 LIKENESSES = 1 << 25
 """Pairs of cells that are compared at once."""
-AROUND = [(y, x) for y in (-1, 0, 1) for x in (-1, 0, 1)]
-"""A cell and its neighbours, as rows and columns from it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,22 +51,35 @@ def find_matches(prediction: Prediction, valid: Bool[Tensor, "b v h w"] | None) 
     Confidence is the probability of the 3x3 neighbourhood to the fourth power, 0 where the
     match does not come back to within 1.5 cells. The `MATCHES` best of a pair are kept.
     """
-    descriptors = prediction.descriptors
+    return match_views(
+        prediction.descriptors, prediction.depth, prediction.depth_error, prediction.intrinsics,
+        valid,
+    )  # fmt: skip
+
+
+def match_views(
+    descriptors: Float[Tensor, "b v m n c"],
+    depth_map: Float[Tensor, "b v h w"],
+    depth_error: Float[Tensor, "b v h w"],
+    intrinsics: Float[Tensor, "b v 3 3"],
+    valid: Bool[Tensor, "b v h w"] | None,
+) -> Matches:
+    """`find_matches` of what it reads; for up to PARTNERS + 1 views no GPU is waited for."""
     b, v, _, columns, _ = descriptors.shape
-    stride = prediction.depth.shape[-1] // columns
-    centres, depth = _cells(prediction, stride)
-    error = F.avg_pool2d(prediction.depth_error.flatten(0, 1), stride).reshape(depth.shape)
-    points = rays(centres.expand(b, v, -1, 2), prediction.intrinsics) * depth[..., None]
+    stride = depth_map.shape[-1] // columns
+    centres, depth = _cells(depth_map, stride)
+    error = F.avg_pool2d(depth_error.flatten(0, 1), stride).reshape(depth.shape)
+    points = rays(centres.expand(b, v, -1, 2), intrinsics) * depth[..., None]
     cells = None
     if valid is not None:
         cells = valid[..., stride // 2 :: stride, stride // 2 :: stride].flatten(2)
     flat = descriptors.flatten(2, 3)
     found, ends = [], []
-    for i, j in _pairs(flat).T.split(max(1, LIKENESSES // (b * flat.shape[2] ** 2)), dim=1):
+    for i, j in _pairs(flat).split(max(1, LIKENESSES // (b * flat.shape[2] ** 2)), dim=1):
         for one, other, best, place, confidence in _compare(flat, cells, i, j, columns):
             moved = place - centres / stride
             confidence = confidence * _of_the_scene(moved, confidence)
-            places = rays(place * stride, prediction.intrinsics[:, other])[..., :2]
+            places = rays(place * stride, intrinsics[:, other])[..., :2]
             log_depth = depth[:, other].log().gather(2, best)
             rest = torch.stack([log_depth, error[:, one], confidence], dim=-1)
             found.append(torch.cat([points[:, one], places, rest], dim=-1))
@@ -78,7 +89,7 @@ def find_matches(prediction: Prediction, valid: Bool[Tensor, "b v h w"] | None) 
     matches = matches.gather(2, best[..., None].expand(*best.shape, 8)).double()
     points, places, rest = matches.split([3, 2, 3], dim=-1)
     log_depth, error, confidence = rest.unbind(-1)
-    cell = stride / prediction.intrinsics[..., 0, 0].double().mean(1)
+    cell = stride / intrinsics[..., 0, 0].double().mean(1)
     source, target = torch.cat(ends, dim=1)
     return Matches(source, target, points, places, log_depth, error, confidence, cell)
 
@@ -158,25 +169,27 @@ def _interior(cell: Int[Tensor, "*b n"], rows: int, columns: int) -> Bool[Tensor
     return (row > 0) & (row < rows - 1) & (column > 0) & (column < columns - 1)
 
 
-def _cells(prediction: Prediction, stride: int) -> tuple[Tensor, Tensor]:
+def _cells(depth: Float[Tensor, "b v h w"], stride: int) -> tuple[Tensor, Tensor]:
     """Centres of the descriptor cells in pixels (n, 2), and the z-depth there (b, v, n)."""
-    height, width = prediction.depth.shape[-2:]
-    centres = pixel_grid(height // stride, width // stride, prediction.depth) * stride
-    middle = prediction.depth.log()[..., None, :, :].flatten(0, 1)
+    height, width = depth.shape[-2:]
+    centres = pixel_grid(height // stride, width // stride, depth) * stride
+    middle = depth.log()[..., None, :, :].flatten(0, 1)
     # The centre of an even cell is a pixel corner: the mean of the four pixels around it.
     around = F.avg_pool2d(middle[..., stride // 2 - 1 :, stride // 2 - 1 :], 2, stride)
-    return centres.reshape(-1, 2), around.exp().flatten(1).unflatten(0, prediction.depth.shape[:2])
+    return centres.reshape(-1, 2), around.exp().flatten(1).unflatten(0, depth.shape[:2])
 
 
-def _pairs(descriptors: Float[Tensor, "b v n c"]) -> Int[Tensor, "q 2"]:
+def _pairs(descriptors: Float[Tensor, "b v n c"]) -> Int[Tensor, "2 q"]:
     """Pairs of views to match: the reference with all, each view with those most like it."""
     v = descriptors.shape[1]
+    if v <= PARTNERS + 1:
+        return torch.triu_indices(v, v, 1, device=descriptors.device)
     likeness = F.normalize(descriptors.mean(2), dim=-1)
     likeness = (likeness @ likeness.mT).mean(0).fill_diagonal_(-2)
     chosen = torch.zeros(v, v, dtype=torch.bool, device=descriptors.device)
-    chosen.scatter_(1, likeness.topk(min(PARTNERS, v - 1), dim=1).indices, True)
+    chosen.scatter_(1, likeness.topk(PARTNERS, dim=1).indices, True)
     chosen[0] = True
-    return (chosen | chosen.T).triu(1).nonzero()
+    return (chosen | chosen.T).triu(1).nonzero().T
 
 
 def _soft_place(
@@ -186,8 +199,9 @@ def _soft_place(
 
     With it comes the block's probability.
     """
-    around = torch.tensor(AROUND, device=best.device)
-    y, x = (best // columns)[..., None] + around[:, 0], (best % columns)[..., None] + around[:, 1]
+    nine = torch.arange(9, device=best.device)  # a cell and its neighbours, row by row
+    y = (best // columns)[..., None] + nine // 3 - 1
+    x = (best % columns)[..., None] + nine % 3 - 1
     inside = (y >= 0) & (y < rows) & (x >= 0) & (x < columns)
     index = y.clamp(0, rows - 1) * columns + x.clamp(0, columns - 1)
     whole = likeness.sum(-1).clamp(min=1e-12)

@@ -65,14 +65,13 @@ class Sightings:
 
     @classmethod
     def of(cls, matches: Matches, row: int) -> "Sightings":
-        """Those of one set."""
+        """Those of one set; the matches are on the CPU."""
         points, places = (
-            np.ascontiguousarray(part[row].mT.cpu().numpy())
-            for part in (matches.points, matches.places)
+            np.ascontiguousarray(part[row].mT.numpy()) for part in (matches.points, matches.places)
         )
         rest = (matches.log_depth, matches.error, matches.confidence)
-        log_depth, error, confidence = (part[row].cpu().numpy() for part in rest)
-        source, target = matches.source.cpu().numpy(), matches.target.cpu().numpy()
+        log_depth, error, confidence = (part[row].numpy() for part in rest)
+        source, target = matches.source.numpy(), matches.target.numpy()
         cell = float(matches.cell[row])
         return cls(source, target, points, places, log_depth, error, confidence, cell)
 

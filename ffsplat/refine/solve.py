@@ -12,6 +12,7 @@ with w the match confidence times a Cauchy weight (Hartley & Zisserman, 2nd ed.,
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -19,8 +20,9 @@ import torch
 from jaxtyping import Bool, Float64
 from torch import Tensor
 
+from ffsplat.device import on_cpu
 from ffsplat.prediction import Prediction
-from ffsplat.refine.matches import find_matches
+from ffsplat.refine.matches import Matches, find_matches
 from ffsplat.refine.residuals import CameraState, Sightings, normal_equations
 
 ITERATIONS = 8
@@ -43,16 +45,17 @@ def refine_cameras(
     prediction: Prediction,
     valid: Bool[Tensor, "b v h w"] | None = None,
     known: Bool[Tensor, "b v"] | None = None,
+    find: Callable[[Prediction, Bool[Tensor, "b v h w"] | None], Matches] = find_matches,
 ) -> Prediction:
     """The same prediction with better `world_from_camera` and `intrinsics`.
 
     `valid` is False on padding, `known` is True where the intrinsics are exact. The size of a
-    Gaussian follows that of its pixel. One view alone is returned as it is, and so are views of a
-    network that does not describe them.
+    Gaussian follows that of its pixel. `find` finds the matches, on any device. One view alone is
+    returned as it is, and so are views of a network that does not describe them.
     """
     if prediction.depth.shape[1] < 2 or not prediction.descriptors.shape[-1]:
         return prediction
-    matches = find_matches(prediction, valid)
+    matches = on_cpu(find(prediction, valid))
     starts = prediction.world_from_camera.double().cpu().numpy()
     refined = [
         _refine(

@@ -4,7 +4,7 @@ import torch
 from described import SIZE, exact_prediction
 
 from ffsplat.refine import matches as module
-from ffsplat.refine.matches import _greatest, find_matches
+from ffsplat.refine.matches import PARTNERS, _greatest, _pairs, find_matches
 
 
 def test_matches_lie_where_geometry_says():
@@ -43,6 +43,17 @@ def test_pairs_that_are_compared_a_few_at_a_time_match_alike(monkeypatch):
     for name in ("points", "places", "confidence"):
         expected, found = getattr(together, name), getattr(one_by_one, name)[:, order]
         torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_few_views_are_matched_with_all_and_of_many_each_with_those_most_like_it(monkeypatch):
+    flat = torch.randn(1, PARTNERS + 1, 5, 8, generator=torch.Generator().manual_seed(0))
+    assert _pairs(flat).T.tolist() == [[i, j] for i in range(7) for j in range(i + 1, 7)]
+    monkeypatch.setattr(module, "PARTNERS", 2)
+    mean = torch.nn.functional.normalize(flat[0].mean(1), dim=-1)
+    expected = {(0, j) for j in range(1, 7)}
+    for i, row in enumerate((mean @ mean.T).fill_diagonal_(-2)):
+        expected |= {(min(i, j), max(i, j)) for j in row.topk(2).indices.tolist()}
+    assert [tuple(pair) for pair in _pairs(flat).T.tolist()] == sorted(expected)
 
 
 def test_the_greatest_of_rows_and_columns_are_those_that_torch_finds():
