@@ -1,7 +1,9 @@
 """All that a mapper remembers: Gaussians, submaps, keyframes, places and the way, each bounded."""
 
 import math
+from collections import deque
 from collections.abc import Sequence
+from concurrent.futures import Future, wait
 from dataclasses import replace
 
 import numpy as np
@@ -31,8 +33,7 @@ from ffsplat.stream.window import (
     Window,
     as_arrival,
     by_one,
-    near_keyframes,
-    world_poses,
+    near_rows,
 )
 from ffsplat.types import NO_ID, Codebook
 
@@ -50,6 +51,9 @@ office are half a metre apart, the way is off by 0.67 m so and by 0.71 m with al
 BESIDE = 2
 """Keyframes that see best what a new frame does, and are in its window however far they are."""
 
+JOINING = 2
+"""Keyframes that may be on their way into the map at a time, each with its window."""
+
 SPARED = 8
 """Latest keyframes, which the next frames need, that are never forgotten."""
 
@@ -65,6 +69,7 @@ class Atlas:
         """Begin with a map; `graph` is that of its submaps, if it has any."""
         self.settings = settings
         self._map = Beside(splats)
+        self._joining: deque[Future] = deque()  # keyframes on their way into the map
         self.stamp = splats.clock
         """The map's time when the pixels of all keyframes are in."""
         self.submaps = Submaps(self._map, graph)
@@ -97,7 +102,7 @@ class Atlas:
         `others` are the keyframes that `meeting` compared it with, in that order. `anchored` says
         that given poses are those of the world.
         """
-        self.now, self.stamp = self.now + 1, self.splats.clock + 1
+        self.now, self.stamp = self.now + 1, self.stamp + 1
         pose = world_from_window.poses(window.local_pose(row)[None])[0]
         depth = world_from_window.scale * window.middle(row)
         for one in others:
@@ -114,12 +119,13 @@ class Atlas:
         self._forget()
         if ties:  # first, as the next frame waits for it, if it comes at once
             self.submaps.smooth()
-        self._map.begin(
-            Joining(
-                window, row, meeting, keyframe, tuple(others), world_from_window,
-                codebook, meaning, self.now,
-            )
+        while len(self._joining) >= JOINING:
+            wait([self._joining.popleft()])
+        joining = Joining(
+            window, row, meeting, keyframe, tuple(others), world_from_window,
+            codebook, meaning, self.now,
         )  # fmt: skip
+        self._joining.append(self._map.begin(joining))
         return keyframe
 
     @property
@@ -212,13 +218,15 @@ class Atlas:
     def _find_near(
         self, pose: Float64[np.ndarray, "4 4"], count: int, but: int | None
     ) -> list[Keyframe]:
-        submaps = self.submaps.poses
-        every = [one for one in self.keyframes if one.number != but]
-        best = near_keyframes(pose, every, submaps, count)
-        middle = np.array([one.middle * submaps[one.submap].scale for one in best])
-        apart = sight_distances(world_poses(best, submaps), pose[None], middle)[:, 0]
-        far = apart > FAR * middle
-        return [one for row, one in enumerate(best) if row < BESIDE or not far[row]]
+        poses, middle = self.keyframes.in_world(self.submaps.lies)
+        numbers = self.keyframes.standing.number
+        if but is not None:
+            others = numbers != but
+            numbers, poses, middle = numbers[others], poses[others], middle[others]
+        best, apart = near_rows(pose, poses, middle, count)
+        far = apart > FAR * middle[best]
+        far[:BESIDE] = False
+        return [self.keyframes[number] for number in numbers[best[~far]].tolist()]
 
     def last_placed(self) -> Keyframe:
         """The frame that was placed last."""
@@ -260,7 +268,7 @@ class Atlas:
 
     def drop_submap(self, number: int) -> None:
         """Forget a submap with its keyframes and Gaussians; its part of the way is kept."""
-        gone = self.keyframes.of_submap(number)
+        gone = self.keyframes.of_submaps(number)
         for keyframe in gone:
             self.memory.remove(keyframe)
         self.keyframes.remove(gone)
@@ -314,7 +322,7 @@ class Atlas:
         one submap never moves again beside the rest of it: it must be sure where it is.
         """
         submaps, current = self.submaps, self.submaps.current
-        full = len(self.keyframes.of_submap(current)) >= self.settings.keyframes_a_submap
+        full = len(self.keyframes.of_submaps(current)) >= self.settings.keyframes_a_submap
         loose = bool(tied) and min((e for n, e in tied if n == current), default=np.inf) > RIGID
         if current in submaps.poses and not full and not loose:
             submaps.last_seen[current] = self.now
@@ -363,9 +371,8 @@ class Atlas:
         """Let the keyframe go that the others replace best, if there are too many."""
         if len(self.keyframes) <= self.keyframes.most:
             return
-        every = list(self.keyframes)
-        poses = world_poses(every, self.submaps.poses)
-        middle = np.array([one.middle * self.submaps.poses[one.submap].scale for one in every])
-        gone = every[most_redundant(sight_distances(poses, poses, middle), SPARED)].number
+        poses, middle = self.keyframes.in_world(self.submaps.lies)
+        row = most_redundant(sight_distances(poses, poses, middle), SPARED)
+        gone = int(self.keyframes.standing.number[row])
         self.keyframes.remove([gone])
         self.memory.remove(gone)

@@ -32,7 +32,7 @@ class Beside(Generic[T]):
         self._work: Future | None = None
         self._id = 0
 
-    def begin(self, work: Callable[[T], object]) -> None:
+    def begin(self, work: Callable[[T], object]) -> Future:
         """Do this with the thing when what was begun before is done, or has failed."""
         before = self._work
 
@@ -44,6 +44,7 @@ class Beside(Generic[T]):
                 work(self.undone)
 
         self._work = self.submit(go)
+        return self._work
 
     def submit(self, work: Callable[[], R]) -> Future[R]:
         """Do what has nothing to do with the thing, after what was begun before."""

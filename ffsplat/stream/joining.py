@@ -42,6 +42,7 @@ class Joining:
 
         Nothing but the map and the `places` of the keyframe changes.
         """
+        splats.clock = self.keyframe.stamp - 1  # as it is, unless a keyframe before failed
         kept, submap = self.meeting.kept, self.keyframe.submap
         near = dict.fromkeys(one.submap for one in self.others if one.submap != submap)
         said = take_prediction(self.window.prediction, [self.row])

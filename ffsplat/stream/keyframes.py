@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float16, Float32, Float64, Int32, Int64, UInt8
@@ -42,6 +43,15 @@ class Keyframe:
     given: Float64[np.ndarray, "4 4"] | None = None
 
 
+class Standing(NamedTuple):
+    """Where keyframes stand: a row for each, of what `Keyframe` has under these names."""
+
+    number: Int64[np.ndarray, " n"]
+    submap: Int64[np.ndarray, " n"]
+    submap_from_camera: Float64[np.ndarray, "n 4 4"]
+    middle: Float64[np.ndarray, " n"]
+
+
 class Keyframes:
     """At most `most` keyframes by number, in the order in which they came."""
 
@@ -50,6 +60,11 @@ class Keyframes:
         self.changes = 0
         """How often one was added or forgotten."""
         self._all: dict[int, Keyframe] = {}
+        room = most + 1  # that one more, until one is forgotten
+        self._rows = Standing(
+            np.zeros(room, np.int64), np.zeros(room, np.int64), np.zeros((room, 4, 4)),
+            np.zeros(room),
+        )  # fmt: skip
 
     def __len__(self) -> int:
         return len(self._all)
@@ -64,23 +79,66 @@ class Keyframes:
         return self._all[number]
 
     def add(self, keyframe: Keyframe) -> None:
-        """Remember a keyframe."""
+        """Remember a keyframe; one of a number that is there stands in its place."""
+        row = len(self)
+        if keyframe.number in self._all:
+            row = int(np.flatnonzero(self.standing.number == keyframe.number)[0])
         self.changes += 1
         self._all[keyframe.number] = keyframe
+        for name, values in self._rows._asdict().items():
+            values[row] = getattr(keyframe, name)
 
     def remove(self, numbers: Iterable[int]) -> None:
         """Forget some."""
         self.changes += 1
+        before = self.standing
         for number in numbers:
             del self._all[number]
+        stay = [number in self._all for number in before.number.tolist()]
+        for values, some in zip(self._rows, before, strict=True):
+            values[: len(self)] = some[stay]
 
-    def of_submap(self, submap: int) -> list[int]:
-        """Numbers of the keyframes of a submap."""
-        return [one.number for one in self if one.submap == submap]
+    @property
+    def standing(self) -> Standing:
+        """Where they stand, in their order."""
+        return Standing(*(values[: len(self)] for values in self._rows))
+
+    def in_world(
+        self, lies: Float64[np.ndarray, "s 13"]
+    ) -> tuple[Float64[np.ndarray, "n 4 4"], Float64[np.ndarray, " n"]]:
+        """world_from_camera of each, and its median depth in the unit of the world.
+
+        `lies` is where submaps lie, by number (`Submaps.lies`).
+        """
+        poses, middle = np.empty((len(self), 4, 4)), np.empty(len(self))
+        _write_world(*self.standing[1:], lies, poses, middle)
+        return poses, middle
+
+    def of_submaps(self, *submaps: int) -> list[int]:
+        """Numbers of the keyframes of some submaps."""
+        numbers, own = self.standing[:2]
+        return numbers[np.isin(own, submaps)].tolist()
 
     def last(self, count: int) -> list[int]:
         """Numbers of those that came last, the latest first."""
         return list(self._all)[: -count - 1 : -1]
+
+
+@brief
+def _write_world(submap, poses, middle, lies, world, depth):
+    """Write poses and depths as they are in the world."""
+    for i in range(len(submap)):
+        lie, pose = lies[submap[i]], poses[i]
+        scale = lie[0]
+        for row in range(3):
+            for column in range(4):
+                value = 0.0
+                for k in range(3):
+                    value += lie[1 + 3 * row + k] * pose[k, column]
+                world[i, row, column] = value if column < 3 else scale * value + lie[10 + row]
+        for column in range(4):
+            world[i, 3, column] = pose[3, column]
+        depth[i] = middle[i] * scale
 
 
 def sight_distances(

@@ -53,7 +53,8 @@ class PlaceMemory:
         if max_places < 1:
             raise ValueError(f"max_places must be at least 1, not {max_places}")
         self.max_places = max_places
-        self._places: dict[int, Float32[np.ndarray, " d"]] = {}
+        self._places: dict[int, None] = {}
+        self._table = np.zeros((0, 0), np.float32)  # a row for each, in their order
         self._mean: Float32[np.ndarray, " d"] | None = None
         self._seen = 0
         self._near: deque[float] = deque(maxlen=REMEMBERED)
@@ -63,16 +64,26 @@ class PlaceMemory:
 
     def add(self, key: int, descriptor: Float32[np.ndarray, " d"]) -> None:
         """Remember a place; a number that is there already is described anew."""
-        self._places[key] = descriptor
-        if len(self._places) > self.max_places:
-            del self._places[next(iter(self._places))]
+        if key not in self._places:
+            if len(self._places) == self.max_places:
+                self.remove(next(iter(self._places)))
+            if not self._table.size:
+                self._table = np.zeros((self.max_places, len(descriptor)), np.float32)
+            self._places[key] = None
+        self._table[self._row(key)] = descriptor
         self._seen = min(self._seen + 1, SLOWEST)
         mean = descriptor if self._mean is None else self._mean
         self._mean = mean + (descriptor - mean) / np.float32(self._seen)
 
     def remove(self, key: int) -> None:
         """Forget a place, if it is remembered."""
-        self._places.pop(key, None)
+        if key in self._places:
+            row, after = self._row(key), len(self._places)
+            self._table[row : after - 1] = self._table[row + 1 : after]
+            del self._places[key]
+
+    def _row(self, key: int) -> int:
+        return list(self._places).index(key)
 
     def state(self) -> dict[str, np.ndarray]:
         """What was learnt of likeness, as arrays; the places themselves are for the caller."""
@@ -89,7 +100,7 @@ class PlaceMemory:
         """How alike each place is to what is described, in [-1, 1]; 0 at random."""
         if self._mean is None or not self._places:
             return {}
-        table = _unit(np.stack(list(self._places.values())) - self._mean)
+        table = _unit(self._table[: len(self._places)] - self._mean)
         # No BLAS: its idle threads would spin for a while, on a core that the stream needs.
         alike = np.einsum("nd,d->n", table, _unit(descriptor - self._mean))
         return dict(zip(self._places, alike.tolist(), strict=True))

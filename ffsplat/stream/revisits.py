@@ -49,10 +49,8 @@ class Revisits:
         self.pause = max(0, self.pause - 1)
         if self.pause:
             return
-        newest = window[-1]
-        recent = {newest.submap, *(one.submap for one in window)}
-        near = {one.number for one in atlas.keyframes if one.submap in recent}
-        found = atlas.memory.candidates(newest.descriptor, near, 1)
+        near = atlas.keyframes.of_submaps(*(one.submap for one in window))
+        found = atlas.memory.candidates(window[-1].descriptor, near, 1)
         self.candidate = found[0][0] if found else None
 
     def close(self, atlas: Atlas, window: Window, row: int) -> None:

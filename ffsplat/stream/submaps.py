@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
+from itertools import count
 from typing import TypeVar
 
 import numpy as np
@@ -83,12 +84,17 @@ class Submaps:
     """World poses of the submaps of one map, with their pose graph."""
 
     def __init__(self, beside: Beside[SplatMap], graph: PoseGraph | None = None):
-        """Submaps of a map; the thread beside, too, fits the graph."""
-        self.splats = beside.done
+        """Submaps of a map; the thread beside, too, fits the graph.
+
+        What they do to the map is done beside: a frame waits for none of it.
+        """
         self._beside = beside
         self.graph = PoseGraph(MOST_EDGES) if graph is None else graph
         nodes = self.graph.poses
-        self.poses: dict[int, Similarity] = {n: nodes[n] for n in nodes if n < FRAME}
+        self.poses: dict[int, Similarity] = {}
+        self.lies: Float64[np.ndarray, "s 13"] = np.zeros((0, 13))
+        """The same as numbers, by row: scale, rotation by rows, translation."""
+        self._put({n: nodes[n] for n in nodes if n < FRAME})
         self.frames: dict[int, Similarity] = {n: nodes[n] for n in nodes if n >= FRAME}
         """Where the latest frames that are in no submap stand, by their nodes."""
         self.on_move: Callable[[], None] = lambda: None
@@ -140,11 +146,15 @@ class Submaps:
         """Begin a submap at a camera, in the unit of the world.
 
         It is tied to the current one where it stands, unless `tied` says that `tie` will be called
-        for it. `depth` is the median one there; `given` says that the pose was.
+        for it. `depth` is the median one there; `given` says that the pose was. Raises ValueError
+        for a pose that is not finite.
         """
+        if not np.isfinite(world_from_camera).all():
+            raise ValueError("a submap begins at a finite pose")
         pose = Similarity(1.0, world_from_camera[:3, :3].copy(), world_from_camera[:3, 3].copy())
-        number = self.splats().add_submap(pose)
+        number = next(free for free in count() if free not in self.poses)  # as the map has it
         self.graph.add_node(number, pose)
+        self._beside.begin(lambda splats: splats.add_submap(pose))
         if self.current in self.poses and not tied:
             before = self.poses[self.current]
             turn = max(LEAST_TURN, float(np.sqrt(self.drift)))
@@ -152,14 +162,14 @@ class Submaps:
             self.graph.add_edge(self.current, number, before.inverse() @ pose, error)
         if given:
             self.graph.add_prior(number, pose, _error(GIVEN, depth))
-        self.poses[number] = pose
+        self._put({number: pose})
         self.last_seen[number] = now
         self.current, self.drift = number, 0.0
         return number
 
     def drop(self, number: int) -> None:
         """Forget a submap and all its Gaussians; its neighbours stay tied to each other."""
-        self.splats().remove_submap(number)
+        self._beside.begin(lambda splats: splats.remove_submap(number))
         self.graph.remove_node(number)
         if self.correction is not None:
             self.correction.fit.forget(number)
@@ -263,13 +273,24 @@ class Submaps:
     def adopt(self, poses: Mapping[int, Similarity]) -> None:
         """Put submaps, and frames, elsewhere; this is a new epoch."""
         submaps = {number: pose for number, pose in poses.items() if number < FRAME}
-        self.poses |= submaps
+        self._put(submaps)
         self.frames |= {number: pose for number, pose in poses.items() if number >= FRAME}
         # A frame that is to be placed does not wait for what the last one left to do.
         self._beside.begin(lambda splats: splats.move_submaps(list(submaps), [*submaps.values()]))
         self.graph.set_poses(poses)
         self.epoch += 1
         self.on_move()
+
+    def _put(self, poses: Mapping[int, Similarity]) -> None:
+        """Note where some submaps lie."""
+        self.poses |= poses
+        short = max(poses, default=-1) + 1 - len(self.lies)
+        if short > 0:
+            self.lies = np.concatenate([self.lies, np.zeros((short, 13))])
+        rows, every = list(poses), list(poses.values())
+        self.lies[rows, 0] = [one.scale for one in every]
+        self.lies[rows, 1:10] = np.array([one.rotation for one in every]).reshape(-1, 9)
+        self.lies[rows, 10:] = np.array([one.translation for one in every]).reshape(-1, 3)
 
 
 def _turned(turn: float, depth: float) -> PoseError:

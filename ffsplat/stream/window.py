@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Float64
+from jaxtyping import Bool, Float, Float32, Float64, Int64
 
 from ffsplat.alignment import Similarity
 from ffsplat.chunks.place import FIRST, Placement, Shared
@@ -90,26 +90,24 @@ def _shared(
     return Shared(depth, errors, lenses / STEP, poses)
 
 
-def near_keyframes(
+def near_rows(
     pose: Float64[np.ndarray, "4 4"],
-    keyframes: Sequence[Keyframe],
-    submaps: Mapping[int, Similarity],
+    poses: Float64[np.ndarray, "n 4 4"],
+    middle: Float64[np.ndarray, " n"],
     count: int,
-) -> list[Keyframe]:
-    """Up to `count` keyframes that see best what a camera at `pose` (world) sees, the best first.
+) -> tuple[Int64[np.ndarray, " m"], Float64[np.ndarray, " m"]]:
+    """Up to `count` cameras that see best what one at `pose` sees, the best first; how far each is.
 
-    The views of a window should overlap with the new frame and still see it from several places.
+    `poses` are theirs, `middle` their median depths, `sight_distances` tell how far. The views of a
+    window should overlap with the new frame and still see it from several places.
     """
-    if not keyframes:
-        return []
-    poses = world_poses(keyframes, submaps)
-    middle = np.array([one.middle * submaps[one.submap].scale for one in keyframes])
+    if not len(poses):
+        return np.zeros(0, np.int64), np.zeros(0)
     apart = sight_distances(poses, pose[None], middle)[:, 0]
     rows = np.argsort(apart, kind="stable")[: 4 * count]
     between = sight_distances(poses[rows], poses[rows], middle[rows])
-    spread = SPREAD * float(np.median(middle[rows]))
-    chosen = rows[choose_views(apart[rows], between, count, spread)].tolist()
-    return [keyframes[row] for row in chosen]
+    chosen = rows[choose_views(apart[rows], between, count, SPREAD * median(middle[rows]))]
+    return chosen, apart[chosen]
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,8 +1,12 @@
 """Which keyframes are near, which say the same, and which goes."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from ffsplat.alignment import Similarity
+from ffsplat.stream.graph import sim3
 from ffsplat.stream.keyframes import (
     Keyframe,
     Keyframes,
@@ -11,6 +15,7 @@ from ffsplat.stream.keyframes import (
     places_of,
     sight_distances,
 )
+from ffsplat.stream.window import world_poses
 from ffsplat.types import ViewSource
 
 
@@ -67,10 +72,37 @@ def test_keyframes_stay_in_their_order():
         frames.add(keyframe(number, submap=number % 2))
     assert [one.number for one in frames] == [3, 7, 9]
     assert frames.last(2) == [9, 7]
-    assert frames.of_submap(1) == [3, 7, 9]
+    assert frames.of_submaps(1) == [3, 7, 9]
     frames.remove([7])
     assert 7 not in frames
     assert len(frames) == 2
+    assert frames.of_submaps(0, 1) == [3, 9]
+
+
+def test_where_they_stand_follows_what_comes_moves_and_goes():
+    rng, frames = np.random.default_rng(0), Keyframes(8)
+    lies = {
+        n: Similarity(rng.uniform(0.5, 2), random_turn(rng), rng.normal(size=3)) for n in range(4)
+    }
+    for step in range(60):
+        number = int(rng.integers(12))
+        if number in frames and step % 2:
+            frames.remove([number])
+        elif number in frames or len(frames) < 8:
+            stand = np.eye(4)
+            stand[:3, :3], stand[:3, 3] = random_turn(rng), rng.normal(size=3)
+            one = keyframe(number, int(rng.integers(4)))
+            frames.add(replace(one, submap_from_camera=stand, middle=rng.uniform(1, 2)))
+        poses, middle = frames.in_world(sim3.rows(lies.values()))
+        every = list(frames)
+        np.testing.assert_allclose(poses, world_poses(every, lies), atol=1e-12)
+        np.testing.assert_allclose(middle, [one.middle * lies[one.submap].scale for one in every])
+        assert frames.standing.number.tolist() == [one.number for one in every]
+        assert frames.of_submaps(1, 3) == [one.number for one in every if one.submap in (1, 3)]
+
+
+def random_turn(rng):
+    return np.linalg.qr(rng.normal(size=(3, 3)))[0]
 
 
 def test_places_of_pixels():

@@ -13,10 +13,14 @@ COUNT = 12
 
 
 @pytest.fixture
-def submaps() -> Submaps:
+def splats() -> Beside[SplatMap]:
+    return Beside(SplatMap(MapperSettings(max_splats=8, max_submaps=COUNT + 2), 1.0))
+
+
+@pytest.fixture
+def submaps(splats) -> Submaps:
     """Submaps once round a circle that shrinks, so that the last is beside the first only truly."""
-    splats = SplatMap(MapperSettings(max_splats=8, max_submaps=COUNT + 2), 1.0)
-    made = Submaps(Beside(splats))
+    made = Submaps(splats)
     truth, pose = circle(COUNT), circle(COUNT)[0]
     for number in range(COUNT):
         if number:
@@ -42,7 +46,7 @@ def close(submaps: Submaps) -> bool:
     return submaps.close_loop(Loop(0, COUNT - 1, moved, 1.0, 1.0, submaps.epoch))
 
 
-def test_a_correction_is_what_the_graph_finds_step_by_step(submaps):
+def test_a_correction_is_what_the_graph_finds_step_by_step(submaps, splats):
     before, submaps.stride = dict(submaps.poses), 2
     assert close(submaps)
     expected = submaps.graph.optimize(fixed={0})
@@ -58,7 +62,7 @@ def test_a_correction_is_what_the_graph_finds_step_by_step(submaps):
     assert_same(dict(submaps.graph.poses), expected, 0.0)
     for number, pose in expected.items():
         np.testing.assert_allclose(
-            submaps.splats().submap_pose(number).translation, pose.translation, atol=1e-12
+            splats.done().submap_pose(number).translation, pose.translation, atol=1e-12
         )
 
 

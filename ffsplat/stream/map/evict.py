@@ -51,6 +51,17 @@ def priorities(places, now, block, blocks, priority):
 
 
 @lean
+def find_inside(keys, submap, inside):
+    """Write the places that hold something of a submap, rising; how many there are."""
+    count = 0
+    for place in range(len(keys)):
+        if keys[place] >> 48 == submap:
+            inside[count] = place
+            count += 1
+    return count
+
+
+@lean
 def free_places(table, places, numbers):
     """Free some places that are taken; the next one to be taken again is the last."""
     slots, occupants = table

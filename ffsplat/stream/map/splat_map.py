@@ -10,7 +10,7 @@ from ffsplat.alignment import Similarity
 from ffsplat.stream.delta import SplatRows
 from ffsplat.stream.map.carve import AMOUNT, carve_places
 from ffsplat.stream.map.changes import Changes, rows_of, take_changes
-from ffsplat.stream.map.evict import BATCH, free_places, least
+from ffsplat.stream.map.evict import BATCH, find_inside, free_places, least
 from ffsplat.stream.map.fuse import find_places, find_valid, join_meanings, join_shapes, take_places
 from ffsplat.stream.map.instances import match_instances
 from ffsplat.stream.map.observed import Batch, Observed
@@ -86,8 +86,9 @@ class SplatMap:
         self._free_all_of(number)
 
     def _free_all_of(self, number: int) -> None:
-        inside = np.flatnonzero(self._places.keys >> 48 == number)
-        free_places(self._table, self._places, inside)
+        inside = np.empty(len(self._places.keys), np.int64)
+        count = find_inside(self._places.keys, number, inside)
+        free_places(self._table, self._places, inside[:count])
 
     def fuse(
         self, observed: Observed, submap: int, near: Sequence[int], now: int
