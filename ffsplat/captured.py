@@ -18,8 +18,6 @@ _log = logging.getLogger(__name__)
 
 MOST = 16
 """Kinds of input that are known; a stream has some ten of them, most of them while it starts."""
-WARM_UPS = 3
-"""Calls before a capture, in which libraries choose their kernels and take what they need."""
 
 Outputs = dict[str, Tensor]
 Recorder = Callable[[Callable[[], Outputs]], tuple[Outputs, Callable[[], object]]]
@@ -51,8 +49,7 @@ class CudaRecorder:
         self._stream.wait_stream(current)
         with torch.cuda.device(self._device):
             with torch.cuda.stream(self._stream):
-                for _ in range(WARM_UPS):
-                    run()
+                run()  # libraries take what they need on a stream, which a capture forbids
             current.wait_stream(self._stream)
             # Other threads may go on with what a capture forbids.
             with torch.cuda.graph(

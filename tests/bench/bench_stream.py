@@ -111,13 +111,14 @@ def jpegs(walk: Walk, count: int = 300) -> list[bytes]:
 @click.option("--hz", default=30.0, show_default=True)
 @click.option("--seconds", default=20.0, show_default=True, help="Of JPEGs; 0 leaves them out.")
 @click.option("--threads", default=1, show_default=True, help="Of the network.")
-def main(frames: int, stub: bool, hz: float, seconds: float, threads: int) -> None:
+@click.option("--device", default="cpu", show_default=True, help="Of the network.")
+def main(frames: int, stub: bool, hz: float, seconds: float, threads: int, device: str) -> None:
     """Print what frames cost by their number, then what is beyond the network."""
     torch.set_num_threads(threads)
     walk = endless_walk(SPLITS["preview"][ROOM])
     exact = StubPredictor(walk.places, FAULTS)
     if frames:
-        mapper = Mapper(exact) if stub else load("ffsplat-tiny", device="cpu").stream()
+        mapper = Mapper(exact) if stub else load("ffsplat-tiny", device=device).stream()
         print(f"{frames} frames of a room, {len(walk)} to a loop, {'stub' if stub else 'network'}")
         report(list(costs(mapper, walk, frames)))
         print(", ".join(f"{name} {value:g}" for name, value in mapper.statistics().items()))
