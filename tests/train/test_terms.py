@@ -11,9 +11,10 @@ from data.clip import UNKNOWN
 from ffsplat.config import ModelConfig
 from ffsplat.model import FFSplat
 from ffsplat.prediction import Prediction
+from train import losses
 from train.batches import Batch, batch_from_pool
 from train.losses import FeatureNetwork
-from train.terms import TERMS, Step
+from train.terms import TERMS, Step, direct
 
 CONFIG = ModelConfig(
     width=24, heads=2, view_blocks=1, cross_blocks=2, match_block=2, decoder=(16, 12, 8),
@@ -112,6 +113,19 @@ def test_units_do_not_matter(network, batch):
         torch.testing.assert_close(TERMS[name](near), TERMS[name](other), atol=1e-4, rtol=1e-3)
     assert TERMS["scale"](near) > 0
     assert TERMS["scale"](other) == 0
+
+
+@pytest.mark.parametrize(("most", "cells"), [(10**6, 64), (90, 15)])
+def test_many_views_share_the_matches_of_a_set(network, batch, monkeypatch, most, cells):
+    """Three views make six pairs; each has 64 cells, or as many as all may have together."""
+    asked = []
+    true = losses.match_loss
+    monkeypatch.setattr(direct, "SAMPLED_MATCHES", most)
+    monkeypatch.setattr(losses, "match_loss", lambda *a: asked.append(a) or true(*a))
+    TERMS["match"](Step(network(batch.images), batch, 0))
+    (_, places, _, source, _, _, which), = asked  # fmt: skip
+    assert (len(source), len(which)) == (6, cells)
+    assert places.shape[1:3] == (6, cells)
 
 
 def test_steps_without_an_unseen_view_render_nothing(network, batch):
