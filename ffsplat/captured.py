@@ -70,8 +70,7 @@ class Captured:
     """
 
     def __init__(self, function: Callable[..., Outputs], record: Recorder, most: int = MOST):
-        self.plain = function
-        self._record, self._most = record, most
+        self._function, self._record, self._most = function, record, most
         self._known: OrderedDict[Hashable, Recording | None] = OrderedDict()
         self._lock = Lock()
         # Kept, as its traceback keeps the graph of a failed capture, which torch goes on to ask.
@@ -86,13 +85,13 @@ class Captured:
         """What the function says; where it cannot be recorded it is called, from then on always."""
         with self._lock:
             recording = self._recording(tensors, settings)
-            if recording is None:
-                return self.plain(*tensors, **settings)
-            for static, given in zip(recording.inputs, tensors, strict=True):
-                if static is not None and given is not None:
-                    static.copy_(given)
-            recording.replay()
-            return {name: value.clone() for name, value in recording.outputs.items()}
+            if recording is not None:
+                for static, given in zip(recording.inputs, tensors, strict=True):
+                    if static is not None and given is not None:
+                        static.copy_(given)
+                recording.replay()
+                return {name: value.clone() for name, value in recording.outputs.items()}
+        return self._function(*tensors, **settings)
 
     def _recording(
         self, tensors: Sequence[Tensor | None], settings: Mapping[str, Hashable]
@@ -113,7 +112,7 @@ class Captured:
     ) -> Recording | None:
         inputs = tuple(None if one is None else one.clone() for one in tensors)
         try:
-            outputs, replay = self._record(partial(self.plain, *inputs, **settings))
+            outputs, replay = self._record(partial(self._function, *inputs, **settings))
         except RuntimeError as error:
             _log.warning("a GPU's work cannot be recorded, and is slower without: %s", error)
             self._error = error
