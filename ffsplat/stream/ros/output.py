@@ -121,18 +121,17 @@ class MapMessages:
         return Output(TF_STATIC, messages.transforms([stamped]), time_ns)
 
     def picture(self, frame: Frame) -> Iterator[Output]:
-        """The picture as it came, and its intrinsics if they came with it."""
+        """The picture as it came; its intrinsics, if they came with it, go before it."""
         at, optical = frame.time_ns, self.names.optical
+        if frame.intrinsics is not None:
+            with suppress(ImageError):  # the picture is no picture: the engine says so
+                size = picture_size(frame.image)
+                info = messages.camera_info(frame.intrinsics, *size, optical, at)
+                yield Output(INFO, info, at)
         if isinstance(frame.image, bytes):
             yield Output(COMPRESSED, messages.compressed_image(frame.image, optical, at), at)
         else:
             yield Output(PICTURE, messages.image(frame.image, optical, at), at)
-        if frame.intrinsics is None:
-            return
-        with suppress(ImageError):  # the picture is no picture: the engine says so
-            size = picture_size(frame.image)
-            info = messages.camera_info(frame.intrinsics, *size, optical, at)
-            yield Output(INFO, info, at)
 
     def placed(self, frame: Frame, verdict: Verdict) -> Iterator[Output]:
         """Where the camera of a frame stands, if it was placed."""

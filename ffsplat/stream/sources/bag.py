@@ -18,8 +18,8 @@ class BagSource(Source):
 
     `topic` is that of the pictures, needed if there are several besides depth. `camera_info_topic`
     None takes the one beside it. Poses are those of tf in `fixed_frame` (None: map, else odom, else
-    the root of the tree); `poses` False leaves them out. Static ones hold from the start, whenever
-    they were recorded. Times are the stamps of the pictures, else
+    the root of the tree); `poses` False leaves them out. Static ones, and the first intrinsics,
+    hold from the start, whenever they were recorded. Times are the stamps of the pictures, else
     when they were recorded, in the order of the recording. Raises StreamError if the file cannot be
     read or has no such topic; what is damaged inside is skipped and counted in `skipped`.
     """
@@ -45,7 +45,8 @@ class BagSource(Source):
             raise
         tf = [name for name, kind in self._bag.topics.items() if kind == TF] if poses else []
         self._static = {name for name in tf if name.endswith("tf_static")}
-        self._wanted = {self.topic, *tf, *([info] if info else [])}
+        self._infos = {info} if info else set()
+        self._wanted = {self.topic, *tf, *self._infos}
         rectified = is_rectified(self.topic)
         self._feed = CameraFeed(fixed_frame, bool(tf), rectified=rectified, name=self.topic)
         self.skipped = self._feed.skipped
@@ -54,7 +55,7 @@ class BagSource(Source):
         """The frames. Raises StreamError where the recording cannot be read any further."""
         self._busy = True
         try:
-            self._take_static()
+            self._take_early()
             for message in self._bag.messages(self._wanted):
                 if self._closed:
                     return
@@ -70,13 +71,17 @@ class BagSource(Source):
             self._busy = False
             self.close()
 
-    def _take_static(self) -> None:
-        """Take the static transforms, which may have been recorded late."""
+    def _take_early(self) -> None:
+        """Take what holds from the start, though it may have been recorded after the pictures."""
         with suppress(StreamError):  # whatever it is, the whole recording tells
             for message in self._bag.messages(self._static):
                 if self._closed:
                     return
                 self._feed.add_transforms(message.read(), static=True)
+        with suppress(StreamError):
+            for message in self._bag.messages(self._infos):
+                self._feed.add_camera_info(message.read())
+                return
 
     def _take(self, message: BagMessage) -> None:
         try:

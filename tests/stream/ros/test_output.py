@@ -69,7 +69,7 @@ def test_odometry_is_corrected_so_that_the_camera_stands_where_the_map_has_it():
 def test_pictures_go_out_as_they_came_and_intrinsics_with_them():
     maker = MapMessages()
     topics = [output.topic for output in maker.picture(Frame(PIXELS, S, 0, None, K))]
-    assert topics == [PICTURE, INFO]
+    assert topics == [INFO, PICTURE]  # so that the first picture has them when this is played
     topics = [output.topic for output in maker.picture(Frame(b"\xff\xd8damaged", S, 0, None, K))]
     assert topics == [COMPRESSED]
 

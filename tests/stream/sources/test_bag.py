@@ -212,6 +212,18 @@ def test_a_static_transform_holds_whenever_it_was_recorded(tmp_path):
     np.testing.assert_allclose(poses[0], known[0])
 
 
+def test_the_first_intrinsics_hold_for_a_picture_that_was_recorded_before_them(tmp_path):
+    wide = [[30, 0, 2.5], [0, 30, 1.5], [0, 0, 1]]
+    messages = []
+    for i, matrix in enumerate([K, wide]):
+        messages.append(("/cam/image_raw", i * S, image(PIXELS[i], 4, 6, time_ns=i * S + 1)))
+        info = camera_info(matrix, 6, 4, time_ns=i * S + 1)
+        messages.append(("/cam/camera_info", i * S + 5, info))
+    messages.append(("/cam/image_raw", 3 * S, image(PIXELS[2], 4, 6, time_ns=3 * S)))
+    for path in (write_ros2(tmp_path / "two", messages), write_ros1(tmp_path / "a.bag", messages)):
+        assert [f.intrinsics[0, 0] for f in BagSource(path)] == [50, 50, 30]
+
+
 def test_a_recording_that_breaks_off_before_anything_is_refused(tmp_path):
     path = write_mcap(tmp_path / "a.mcap", robot(), chunk_size=1 << 20)
     path.write_bytes(path.read_bytes()[:60])
