@@ -38,8 +38,8 @@ def time_of(time_ns: int) -> Any:
 
 
 def header(frame: str, time_ns: int) -> Any:
-    """A std_msgs/Header."""
-    return make("std_msgs/msg/Header", stamp=time_of(time_ns), frame_id=frame)
+    """A std_msgs/Header. A stamp of 0 says in ROS that there is none: 0 is written as 1 ns."""
+    return make("std_msgs/msg/Header", stamp=time_of(time_ns or 1), frame_id=frame)
 
 
 def compressed_image(picture: bytes, frame: str, time_ns: int) -> Any:
@@ -149,7 +149,7 @@ def markers(
         middle = (hit.minimum.astype(np.float64) + hit.maximum) / 2
         pose[:3, 3] = map_from_world[:3, :3] @ middle + map_from_world[:3, 3]
         made.append(_marker(frame, time_ns, 2 * i, _CUBE, _ADD, pose, size, _HIT_COLOR))
-        above, letters = np.eye(4), size.max() / 5
+        above, letters = np.eye(4), size.max() / 10
         above[:3, 3] = pose[:3, 3]
         above[2, 3] += np.abs(map_from_world[2, :3]) @ size / 2 + letters
         text = f"{hit.name} {hit.score:.2f}"

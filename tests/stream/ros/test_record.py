@@ -77,8 +77,17 @@ def test_it_plays_as_a_source_with_pictures_intrinsics_and_poses(tmp_path):
     assert [f.time_ns for f in frames] == [(i + 1) * S for i in range(6)]
     for i, frame in enumerate(frames):
         np.testing.assert_allclose(frame.pose, MAP_FROM_WORLD @ pose(i), atol=1e-12)
-    # intrinsics follow the first picture that they came with
-    np.testing.assert_array_equal(frames[1].intrinsics, INTRINSICS)
+        np.testing.assert_array_equal(frame.intrinsics, INTRINSICS)
+
+
+def test_a_clock_that_begins_at_0_is_played_from_there(tmp_path):
+    recorder = Recorder(tmp_path / "out.mcap")
+    for i in range(3):
+        recorder.on_frame(Frame(jpeg(i), i * S, i), Verdict(i, "tracked", pose(i)))
+    recorder.close()
+    frames = list(BagSource(tmp_path / "out.mcap"))
+    assert [f.time_ns for f in frames] == [1, S, 2 * S]
+    assert all(f.pose is not None for f in frames)
 
 
 def test_other_readers_see_all_topics(tmp_path):
