@@ -113,7 +113,7 @@ class _RosbagsBag(Bag):
         from rosbags.rosbag2 import Reader as Reader2
 
         self._path = path
-        self._ros1 = path.suffix.lower() == ".bag"
+        self._ros1 = path.name.lower().endswith((".bag", ".bag.active"))
         with _readable(path):
             self._reader: Any = (Reader1 if self._ros1 else Reader2)(path)
             self._reader.open()

@@ -67,7 +67,7 @@ class TransformBuffer:
         """Transforms that were not finite, had no rotation, or were one frame too many."""
 
     def add(self, transforms: Sequence[Any], static: bool) -> None:
-        """Take the transforms of a TFMessage (of rosbags, rclpy or ROS 1: the fields count)."""
+        """Take the transforms of a TFMessage (of rosbags or rclpy: the fields count)."""
         for stamped in transforms:
             parent, child = _clean(stamped.header.frame_id), _clean(stamped.child_frame_id)
             sample = _sample(stamped.transform)

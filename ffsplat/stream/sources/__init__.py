@@ -18,7 +18,7 @@ KNOWN = (
 )
 
 _VIDEOS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".mts", ".mpg", ".mpeg", ".ogv")
-_BAGS = (".bag", ".mcap", ".db3")
+_BAGS = (".bag", ".bag.active", ".mcap", ".db3")
 _CONNECTIONS = ("rtsp", "rtsps", "http", "https", "ros2", "zenoh")
 
 
@@ -85,7 +85,7 @@ def _open(text: str, fps: int | float | None, topic: str | None) -> Source:
     if not text or "\0" in text:
         raise UsageError("that is no source of frames", f"give {KNOWN}")
     path = Path(text)
-    if path.suffix.lower() in _BAGS or (path / "metadata.yaml").is_file():
+    if path.name.lower().endswith(_BAGS) or (path / "metadata.yaml").is_file():
         _refuse(text, fps=fps)
         return _open_bag(path, topic)
     _refuse(text, topic=topic)

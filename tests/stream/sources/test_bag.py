@@ -14,6 +14,7 @@ from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
 from ffsplat.errors import FFSplatError, StreamError
 from ffsplat.stream.ros.store import definition, ros2_types, to_cdr
+from ffsplat.stream.sources import open_source
 from ffsplat.stream.sources.bag import BagSource
 
 S = 10**9
@@ -229,6 +230,15 @@ def test_a_recording_that_breaks_off_before_anything_is_refused(tmp_path):
     path.write_bytes(path.read_bytes()[:60])
     with pytest.raises(StreamError, match="breaks off before the first topic"):
         BagSource(path)
+
+
+def test_a_ros_1_bag_whose_recorder_was_killed_says_how_to_repair_it(tmp_path):
+    whole = write_ros1(tmp_path / "a.bag", robot()).read_bytes()
+    path = tmp_path / "b.bag.active"
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(StreamError, match="cannot read") as error:
+        open_source(str(path))
+    assert error.value.hint == "rosbag reindex FILE repairs it"
 
 
 def test_times_are_stamps_or_else_of_the_recording_and_are_not_put_in_order(tmp_path):
