@@ -27,7 +27,6 @@ from ffsplat.stream.placing import DOUBT, UNLIKE
 from ffsplat.stream.settings import MapperSettings
 from ffsplat.stream.submaps import FRAME, Submaps
 from ffsplat.stream.trajectory import Trajectory
-from ffsplat.stream.turns import rotation_of
 from ffsplat.stream.window import (
     Arrival,
     Window,
@@ -144,10 +143,8 @@ class Atlas:
 
     def last_pose(self) -> Float64[np.ndarray, "4 4"]:
         """Where the last frame was placed, in the world as it is now."""
-        last = self.trajectory.last()
-        (pose,), local = last.poses, np.eye(4)
-        local[:3, :3], local[:3, 3] = rotation_of(pose[:4]), pose[4:]
-        return self.submaps.poses[int(last.submaps[0])].poses(local[None])[0]
+        submap, pose = self.trajectory.newest()
+        return self.submaps.poses[submap].poses(pose[None])[0]
 
     def record(
         self,
@@ -349,7 +346,7 @@ class Atlas:
             time_ns=arrival.time_ns,
             submap=submap,
             submap_from_camera=self._local(submap, pose),
-            intrinsics=said.intrinsics[0, row].float().numpy(),
+            intrinsics=window.intrinsics(row),
             known_intrinsics=bool(np.isfinite(picture.intrinsics).all()),
             pixels=picture.pixels,
             inside=picture.valid,

@@ -1,4 +1,4 @@
-"""Work on something, done in a thread beside the steps that need not wait for it."""
+"""Work on something, done in threads beside the steps that need not wait for it."""
 
 import contextlib
 import ctypes
@@ -9,8 +9,11 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Generic, TypeVar
 
-NICE = 5
-"""How far the thread steps back. No farther: whoever asks for the thing waits for it after all."""
+NICE, NICE_ANSWERS = 5, 2
+"""How far threads step back: that of the thing, and that of answers, for which one waits sooner.
+
+No farther: whoever asks for the thing waits for it after all.
+"""
 
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
@@ -25,12 +28,11 @@ class Beside(Generic[T]):
     of it is as if each piece had been done at once.
     """
 
-    def __init__(self, thing: T):
+    def __init__(self, thing: T, nice: int = NICE):
         self.undone = thing
         """The thing as it is, perhaps in the midst of work: only for what no work changes."""
-        self._thread = ThreadPoolExecutor(1, "beside", self._step_back)
+        self._worker, self._answerer = _Thread(nice), _Thread(NICE_ANSWERS)
         self._work: Future | None = None
-        self._id = 0
 
     def begin(self, work: Callable[[T], object]) -> Future:
         """Do this with the thing when what was begun before is done, or has failed."""
@@ -43,14 +45,12 @@ class Beside(Generic[T]):
             finally:
                 work(self.undone)
 
-        self._work = self.submit(go)
+        self._work = self._worker.submit(go)
         return self._work
 
     def submit(self, work: Callable[[], R]) -> Future[R]:
-        """Do what has nothing to do with the thing, after what was begun before."""
-        if self._id:
-            leave_core(self._id)
-        return self._thread.submit(work)
+        """Do what has nothing to do with the thing, after what was submitted before."""
+        return self._answerer.submit(work)
 
     @property
     def idle(self) -> bool:
@@ -64,6 +64,19 @@ class Beside(Generic[T]):
             work.result()
         return self.undone
 
+
+class _Thread:
+    """Work in a thread of less priority, piece by piece, on another core than whoever asks."""
+
+    def __init__(self, nice: int):
+        self._nice, self._id = nice, 0
+        self._pool = ThreadPoolExecutor(1, "beside", self._step_back)
+
+    def submit(self, work: Callable[[], R]) -> Future[R]:
+        if self._id:
+            leave_core(self._id)
+        return self._pool.submit(work)
+
     def _step_back(self) -> None:
         """Let the kernel prefer any other thread where a core must be shared.
 
@@ -71,7 +84,7 @@ class Beside(Generic[T]):
         """
         self._id = threading.get_native_id()
         if sys.platform == "linux":  # elsewhere a process has one priority
-            os.setpriority(os.PRIO_PROCESS, self._id, NICE)
+            os.setpriority(os.PRIO_PROCESS, self._id, self._nice)
 
 
 def leave_core(thread: int) -> None:

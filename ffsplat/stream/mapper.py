@@ -8,6 +8,7 @@ places the frame. If it shows enough that is new, its pixels join the map.
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,9 @@ from ffsplat.alignment import Similarity
 from ffsplat.chunks.place import FIRST
 from ffsplat.chunks.some import take_prediction, take_views
 from ffsplat.errors import StreamError
+from ffsplat.prediction import PixelMeaning
 from ffsplat.stream.atlas import Atlas
+from ffsplat.stream.beside import NICE_ANSWERS, Beside
 from ffsplat.stream.canvas import Canvas
 from ffsplat.stream.clock import Clock
 from ffsplat.stream.delta import FramePoses, MapDelta
@@ -26,10 +29,11 @@ from ffsplat.stream.frame import Dropped, Verdict
 from ffsplat.stream.given import is_intrinsics, is_pose
 from ffsplat.stream.keyframes import Keyframe
 from ffsplat.stream.map import SplatMap
-from ffsplat.stream.map.meeting import Meeting, meet
-from ffsplat.stream.novelty import is_new, news_of
+from ffsplat.stream.map.meeting import meet
+from ffsplat.stream.novelty import News, is_new, news_of
 from ffsplat.stream.outlet import Outlet, scene_of
-from ffsplat.stream.placing import DOUBT, Tie, lay, surest, ties
+from ffsplat.stream.past import choose_past, is_young
+from ffsplat.stream.placing import DOUBT, lay, surest, ties
 from ffsplat.stream.predictor import Predictor
 from ffsplat.stream.quality import FrameCheck
 from ffsplat.stream.revisits import (
@@ -64,15 +68,28 @@ class Mapper:
         self.settings = settings or MapperSettings()
         self.resolution = predictor.resolution
         self.canvas = Canvas(predictor.resolution, predictor.patch)
-        self.atlas: Atlas | None = None
+        self.atlas = None
         self.anchored = False
         self.codebook = predictor.codebook
         self.placed = FIRST
         self._check = FrameCheck()
         self._last = -1
         self._lost = 0
+        self._sizes: Mapping[str, int] = {}
         self.revisits = Revisits()
         self.outlet = Outlet()
+
+    @property
+    def atlas(self) -> Atlas | None:
+        """All that is remembered, once what the last frame left to do is done.
+
+        What failed of that is raised here, once.
+        """
+        return self._beside.done()
+
+    @atlas.setter
+    def atlas(self, atlas: Atlas | None) -> None:
+        self._beside = Beside(atlas, NICE_ANSWERS)
 
     @property
     def epoch(self) -> int:
@@ -101,7 +118,9 @@ class Mapper:
         in a world of the sender. `size` (width, height) is that of the picture as it was sent, if
         `image` is a smaller version; `intrinsics` is in its pixels. `cancelled` is asked after the
         network: if true, the map stays as it was ("timeout"). `tell` is called with the verdict
-        once the pose is known, before the map takes the frame in. Raises what the network raises.
+        once the pose is known. The map takes the frame in beside, while the caller goes on: whoever
+        asks for the map waits for that. Raises what the network raises, or what the frame before
+        failed to leave in the map.
         """
         number = self._last + 1 if number is None else number
         self._last = max(self._last, number)
@@ -121,8 +140,13 @@ class Mapper:
         (verdict,) = self.add_together([arrival], cancelled, clock, tell)
         if not verdict.used:
             return verdict
-        self._past(None, 1)  # the atlas finds ahead what is near, while nobody waits
+        self._beside.begin(self._prepare)
         return _timed(verdict, clock)
+
+    def _prepare(self, atlas: Atlas | None) -> None:
+        """Find ahead what the next frame asks for, while nobody waits."""
+        choose_past(atlas, self.revisits, self.settings.window, 1)
+        self._sizes = self._count(atlas)
 
     def add_together(
         self,
@@ -136,8 +160,10 @@ class Mapper:
         None is lost or moving if the settings say that all frames show one place.
         """
         clock = clock or Clock()
-        past = self._past(arrivals[0].given, len(arrivals))
-        starting = self._starting()
+        atlas, views = self.atlas, self.settings.window
+        given = arrivals[0].given if self.anchored else None
+        past = choose_past(atlas, self.revisits, views, len(arrivals), given)
+        starting = is_young(atlas, views)
         window = see(self.predictor, past, arrivals, self.settings.min_confidence, clock, starting)
         reason: Dropped | None = None
         if cancelled():
@@ -157,66 +183,32 @@ class Mapper:
             return self._start(window, arrivals, clock)
         return self._go_on(window, arrivals, clock, tell)
 
-    def _past(self, given: Float64[np.ndarray, "4 4"] | None, new: int) -> list[Keyframe]:
-        """The keyframes of a window with some new frames, the first said to be at `given`.
-
-        Near ones come first, then perhaps one that closes a loop.
-        """
-        if self.atlas is None or not len(self.atlas.keyframes):
-            return []
-        room = max(1, self.settings.window - new)
-        candidate = self.revisits.candidate
-        if candidate is not None and (candidate not in self.atlas.keyframes or room < 2):
-            candidate = self.revisits.candidate = None
-        guess, count = self._guess(given), room - (candidate is not None)
-        least = len(self.atlas.keyframes) if self._starting() else 1
-        latest = [self.atlas.latest] if self.atlas.latest is not None and count > least else []
-        near = self.atlas.near(guess, count - len(latest), candidate)
-        back = [] if candidate is None else [self.atlas.keyframes[candidate]]
-        return [*near, *latest, *back]
-
-    def _guess(self, given: Float64[np.ndarray, "4 4"] | None) -> Float64[np.ndarray, "4 4"]:
-        """Where a frame was probably taken: where its sender says, or where the last one was."""
-        assert self.atlas is not None
-        return given if self.anchored and given is not None else self.atlas.last_pose()
-
     def _laid(self, window: Window, arrivals: Sequence[Arrival], clock: Clock) -> Window | None:
         """The window where it lies in the map, None if nothing proves that."""
         if self.atlas is None:
             return replace(window, placed=first_placed(window, [one.given for one in arrivals]))
-        first = len(window.past)
+        first, young = len(window.past), is_young(self.atlas, self.settings.window)
         tied = ties(window, first, range(first - (self.revisits.candidate is not None)))
-        if surest(tied) > DOUBT and first > 1 and not self._starting():
-            window, tied = self._look_again(window, tied, arrivals, clock)
+        if surest(tied) > DOUBT and first > 1 and not young:
+            least, before = self.settings.min_confidence, window
+            beside = partial(
+                see, self.predictor, arrivals=arrivals, min_confidence=least, clock=clock
+            )
+            window, tied = look_again(self.atlas, window, tied, lambda one: beside([one]))
+            if window is not before:
+                self.revisits.candidate = None
         self.placed = lay(window, tied, self.atlas.submaps.places)
-        sure = () if self._starting() else tuple((one.row, one.error) for one in tied)
+        sure = () if young else tuple((one.row, one.error) for one in tied)
         window = replace(window, placed=self.placed, tied=sure)
         given = arrivals[0].given is not None
         if surest(tied) > DOUBT and not (given or self.settings.believe or self._lost >= PATIENCE):
             self._lost += 1
-            if not self._starting():
+            if not young:
                 self.atlas.doubt(window, arrivals[0])
             return None
         self._lost = 0
         self.atlas.settle(window.past)
         return window
-
-    def _starting(self) -> bool:
-        """Whether one window still sees all keyframes."""
-        return self.atlas is None or len(self.atlas.keyframes) < self.settings.window - 1
-
-    def _look_again(
-        self, window: Window, tied: list[Tie], arrivals: Sequence[Arrival], clock: Clock
-    ) -> tuple[Window, list[Tie]]:
-        """New frames beside one view at a time; see `doubt.look_again`."""
-        assert self.atlas is not None
-        least = self.settings.min_confidence
-        found, tied = look_again(
-            self.atlas, window, tied, lambda one: see(self.predictor, [one], arrivals, least, clock)
-        )
-        if found is not window:
-            self.revisits.candidate = None
-        return found, tied
 
     def _start(self, window: Window, arrivals: Sequence[Arrival], clock: Clock) -> list[Verdict]:
         """As long as there are few keyframes, one window sees them all: the map is made anew."""
@@ -231,7 +223,8 @@ class Mapper:
         lies = dict.fromkeys(range(len(every)), window.placed.similarity)
         if chosen:
             if self.atlas is None:
-                cell = self.settings.cell or self._cell(window)
+                side = window.placed.similarity.scale * window.footprint()
+                cell = self.settings.cell or self.settings.coarse * side
                 self.atlas = Atlas(self.settings, SplatMap(self.settings, cell))
             self.atlas.clear()
             said = stand_as_given(window, [one.given for one in every])
@@ -239,7 +232,9 @@ class Mapper:
             known: list[Keyframe] = []
             for row in rows:
                 meeting = meet(window.prediction, window.kept, row, rows[: len(known)])
-                known.append(self._insert(window, row, every[row], meeting, known, lies[row]))
+                meaning = self._meaning(window, row)
+                shown = meeting, known, lies[row], self.codebook, meaning
+                known.append(self.atlas.insert(window, row, every[row], *shown, self.anchored))
             if self.anchored:
                 self.atlas.stand_as_given()
         assert self.atlas is not None  # a first frame is always new
@@ -248,16 +243,14 @@ class Mapper:
             verdict = self._verdict(window, row, arrival, row in chosen, lies[row], clock)
             if row > rows[-1]:
                 self.atlas.track(window, row, arrival, lies[row], self.anchored)
-            self._record(window, row, arrival, verdict)
+            pose = lies[row].poses(window.local_pose(row)[None])[0]
+            self.atlas.record(arrival, pose, window.intrinsics(row), row in chosen)
             verdicts.append(_timed(verdict, clock))
         return verdicts
 
     def _in_map(self, past: Sequence[Keyframe]) -> list[Keyframe]:
         """The first views of a window: all but the latest frame, where that is no keyframe."""
         return [one for one in past if self.atlas and one.number in self.atlas.keyframes]
-
-    def _cell(self, window: Window) -> float:
-        return self.settings.coarse * window.placed.similarity.scale * window.footprint()
 
     def _go_on(
         self,
@@ -277,6 +270,7 @@ class Mapper:
         rows = list(range(len(known)))
         verdicts = []
         for row, arrival in enumerate(arrivals, first):
+            self._beside.done()  # what the one before left: `known` is part of it
             news = news_of(window, row, rows, self.settings.overlap)
             if news.moving > MOVING and not self.settings.believe:
                 verdicts.append(_timed(Verdict(arrival.number, "moving"), clock))
@@ -285,34 +279,41 @@ class Mapper:
             similarity = where_given(window, row, given, known)
             verdict = self._verdict(window, row, arrival, news.new, similarity, clock)
             tell(verdict)
-            if news.new:
-                rows.append(row)
-                known.append(self._insert(window, row, arrival, news.meeting, known, similarity))
-            else:
-                self.atlas.track(window, row, arrival, similarity, self.anchored)
-            self._record(window, row, arrival, verdict)
-            if news.new:
-                self._correct(known)
+            meaning = self._meaning(window, row) if news.new else None
+            left = window, row, arrival, verdict.pose, news, similarity, known, meaning
+            self._beside.begin(partial(self._take_in, *left))
+            rows += [row] if news.new else []
             verdicts.append(_timed(verdict, clock))
-        self.revisits.settle(self.atlas)
+        self._beside.begin(self.revisits.settle)
         return verdicts
 
-    def _correct(self, known: Sequence[Keyframe]) -> None:
-        """Let a new keyframe, the last of a window, tell where the map lies, or close a loop."""
-        assert self.atlas is not None
-        self.anchored = self.anchored or take_senders_world(self.atlas)
-        if self.settings.loops and not self.anchored:
-            self.revisits.choose(self.atlas, known)
-
-    def _insert(
+    def _take_in(
         self,
         window: Window,
         row: int,
         arrival: Arrival,
-        meeting: Meeting,
-        known: Sequence[Keyframe],
+        pose: Float64[np.ndarray, "4 4"],
+        news: News,
         similarity: Similarity,
-    ) -> Keyframe:
+        known: list[Keyframe],
+        meaning: PixelMeaning | None,
+        atlas: Atlas | None,
+    ) -> None:
+        """Do what a frame leaves to do once its verdict is told; a keyframe is `known` then."""
+        assert atlas is not None
+        if news.new:
+            shown = news.meeting, known, similarity, self.codebook, meaning
+            known.append(atlas.insert(window, row, arrival, *shown, self.anchored))
+        else:
+            atlas.track(window, row, arrival, similarity, self.anchored)
+        atlas.record(arrival, pose, window.intrinsics(row), news.new)
+        if news.new:
+            self.anchored = self.anchored or take_senders_world(atlas)
+            if self.settings.loops and not self.anchored:
+                self.revisits.choose(atlas, known)
+
+    def _meaning(self, window: Window, row: int) -> PixelMeaning | None:
+        """What the model says of a new keyframe, in the thread that it works in."""
         assert self.atlas is not None
         meaning = self.predictor.label(
             take_prediction(window.prediction, [row]), take_views(window.views, [row])
@@ -323,9 +324,7 @@ class Mapper:
             self.outlet.renumber(row_map)
         if meaning is not None:
             self.codebook = meaning.codebook
-        return self.atlas.insert(
-            window, row, arrival, meeting, known, similarity, self.codebook, meaning, self.anchored
-        )
+        return meaning
 
     def _verdict(
         self, window: Window, row: int, arrival: Arrival, keyframe: bool,
@@ -335,13 +334,6 @@ class Mapper:
         clock.stop("place")
         reason = "keyframe" if keyframe else "tracked"
         return Verdict(arrival.number, reason, pose, dict(clock.seconds))
-
-    def _record(self, window: Window, row: int, arrival: Arrival, verdict: Verdict) -> None:
-        """Add a frame that was placed to the way."""
-        assert self.atlas is not None
-        assert verdict.pose is not None
-        intrinsics = window.prediction.intrinsics[0, row].float().numpy()
-        self.atlas.record(arrival, verdict.pose, intrinsics, verdict.reason == "keyframe")
 
     def finish(self) -> None:
         """Bring to its end what the next frames would: the correction by a loop just closed."""
@@ -359,7 +351,8 @@ class Mapper:
     @property
     def settled(self) -> bool:
         """Whether `take_delta` would not wait for what is on its way into the map."""
-        return self.atlas is None or self.atlas.settled
+        atlas = self._beside.undone
+        return self._beside.idle and (atlas is None or atlas.settled)
 
     def take_delta(self) -> MapDelta | None:
         """All that changed since the last call, None if nothing did."""
@@ -383,10 +376,15 @@ class Mapper:
         return mapper
 
     def statistics(self) -> Mapping[str, int]:
-        """Sizes of the map, for those who watch it."""
-        if self.atlas is None:
+        """Sizes of the map, for those who watch it: without a frame that is on its way into it."""
+        if self._beside.idle:
+            self._sizes = self._count(self._beside.undone)
+        return self._sizes
+
+    def _count(self, atlas: Atlas | None) -> Mapping[str, int]:
+        if atlas is None:
             return dict.fromkeys(SIZES, 0)
-        sizes = self.atlas.count(), len(self.atlas.submaps.poses), len(self.atlas.keyframes)
+        sizes = atlas.count(), len(atlas.submaps.poses), len(atlas.keyframes)
         return dict(zip(SIZES, (*sizes, self.revisits.closed), strict=True))
 
 

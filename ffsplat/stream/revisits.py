@@ -63,9 +63,9 @@ class Revisits:
         where = dict(submaps.poses), submaps.current, submaps.epoch
         self.proof = submaps.await_loop(partial(prove_loop, window, row, *where))
 
-    def settle(self, atlas: Atlas) -> None:
+    def settle(self, atlas: Atlas | None) -> None:
         """Close the loop that the last window proves, if any."""
-        if self.proof is None:
+        if self.proof is None or atlas is None:
             return
         loop, self.proof = self.proof.result(), None
         if atlas.submaps.take_loop(loop):

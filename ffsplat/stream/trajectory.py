@@ -11,7 +11,7 @@ from ffsplat.alignment import Similarity
 from ffsplat.geometry import matrix_from_quaternion, quaternion_from_matrix
 from ffsplat.stream.delta import FramePoses
 from ffsplat.stream.map.submaps import pack_turns
-from ffsplat.stream.turns import quaternion_of
+from ffsplat.stream.turns import quaternion_of, rotation_of
 
 
 class Trajectory:
@@ -108,6 +108,13 @@ class Trajectory:
     def last(self) -> FramePoses:
         """The last one, if there is any."""
         return self._rows(max(0, self._count - min(1, len(self))))
+
+    def newest(self) -> tuple[int, Float64[np.ndarray, "4 4"]]:
+        """The submap of the last one, and submap_from_camera; there is one."""
+        record = self._records[(self._count - 1) % len(self._records)]
+        pose = np.eye(4)
+        pose[:3, :3], pose[:3, 3] = rotation_of(record["poses"][:4]), record["poses"][4:]
+        return int(record["submaps"]), pose
 
     def frames(self) -> FramePoses:
         """All that are remembered, in their order."""

@@ -27,7 +27,9 @@ def warm_up(mapper: "Mapper") -> None:
     noise = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
     for step in range(every.window + 1):
         spare.add(np.roll(noise, step * mapper.resolution // 16, axis=1), 0)
+        spare.take_delta()  # all that the frame left is done
         spare.revisits.candidate = 0  # the next window asks: is it the first place again?
+    spare.finish()
     spare.take_delta()
     warm_up_map()
     warm_up_graph()

@@ -152,6 +152,10 @@ class Window:
         """The pose of a view in the world of the map."""
         return self.placed.similarity.poses(self.local_pose(row)[None])[0]
 
+    def intrinsics(self, row: int) -> Float32[np.ndarray, "3 3"]:
+        """The lens of a view, in its pixels."""
+        return self.prediction.intrinsics[0, row].float().numpy()
+
     def footprint(self) -> float:
         """The median side of what a pixel shows, in the window's own unit."""
         focal = self.prediction.intrinsics[0, :, 0, 0, None, None]

@@ -86,11 +86,11 @@ def overhead(
 
     "overhead" is from `offer` to the verdict less the seconds of the network that the mapper
     states; it holds the waiting for frames before it, their network too. "own" is the sum of the
-    frame's stages up to the verdict without network and queue, "whole" that and "fuse", in which
-    the map takes the frame in afterwards. The stages have their own percentiles; "publish" comes
+    frame's stages up to the verdict without network and queue, "whole" that and "fuse", after which
+    the worker is free for the next one. The stages have their own percentiles; "publish" comes
     last. Frames that were dropped before the worker had them are only counted. "cpu" is the
-    processor time of the whole process for each frame, the network's too: what joins the map
-    beside the next frame counts here, and as "fuse" only where that waits for it.
+    processor time of the whole process for each frame, the network's too: what the map takes in
+    beside, on another core, counts here, and in "own" only where the next frame waits for it.
     """
     pause_less()  # as `ffsplat stream` does
     noted = Noted(mapper)

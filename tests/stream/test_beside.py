@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from ffsplat.stream.beside import NICE, Beside
+from ffsplat.stream.beside import NICE, NICE_ANSWERS, Beside
 
 
 def test_whoever_looks_finds_all_work_done_in_its_order():
@@ -44,14 +44,32 @@ def test_nobody_waits_to_begin_more():
     assert beside.idle
 
 
+def test_answers_wait_for_no_work_on_the_thing():
+    go, beside = threading.Event(), Beside([])
+    beside.begin(lambda seen: go.wait())
+    assert [beside.submit(lambda number=number: number).result() for number in range(3)] == [
+        0,
+        1,
+        2,
+    ]
+    assert not beside.idle
+    go.set()
+    beside.done()
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere threads have no cores to choose")
 def test_work_runs_on_another_core_than_whoever_goes_on():
     cores = os.sched_getaffinity(0)
     if len(cores) == 1:
         pytest.skip("there is one core")
     beside = Beside([])
+    own = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
     nice = beside.submit(lambda: os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
-    assert nice.result() == os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) + NICE
+    assert nice.result() == min(own + NICE_ANSWERS, 19)
+    said = []
+    beside.begin(lambda _: said.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id())))
+    beside.done()
+    assert said == [min(own + NICE, 19)]
     try:
         for core in cores:
             os.sched_setaffinity(0, {core})

@@ -210,6 +210,22 @@ def test_a_verdict_is_told_before_the_map_takes_the_frame_in():
         assert "fuse" not in verdict.seconds
 
 
+def test_what_a_frame_fails_to_leave_is_told_once_and_the_map_goes_on(monkeypatch):
+    one = mapper()
+    follow(one, stop=20)
+    keyframes = len(one.atlas.keyframes)
+    with monkeypatch.context() as broken:
+        broken.setattr(type(one.atlas), "insert", lambda *_: 1 / 0)
+        broken.setattr(type(one.atlas), "track", lambda *_: 1 / 0)
+        frame = walk().frame(20)
+        assert one.add(frame.image, frame.time_ns, number=20).used  # its pose was known by then
+        with pytest.raises(ZeroDivisionError):
+            one.take_delta()
+    assert len(one.atlas.keyframes) == keyframes
+    assert all(verdict.used for verdict in follow(one, 22, 40))
+    assert len(one.atlas.keyframes) > keyframes
+
+
 def test_all_deltas_are_the_snapshot_and_the_scene():
     one, copy = mapper(Faults(turn=0.3, move=0.01, depth=0.03)), Replica(SMALL.max_splats)
     for start in range(0, 80, 4):

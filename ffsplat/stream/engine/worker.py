@@ -188,6 +188,7 @@ class Worker:
         try:
             if self._publisher.publish():
                 self._traffic.measure("publish", time.monotonic() - begun)
+            self._look_at_map()
         except Exception as error:  # noqa: BLE001 - the next changes may go out
             self._fail(error, "changes of the map could not be taken")
 
