@@ -11,7 +11,6 @@ number of steps a frame (`correction`); it is adopted when it fits.
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
-from functools import partial
 from itertools import count
 from typing import TypeVar
 
@@ -236,7 +235,7 @@ class Submaps:
 
     def _correct(self, fixed: Collection[int], steps: int = 0) -> None:
         """Begin to move all submaps but some to where the graph, as it is now, has them."""
-        begin = partial(self.graph.copy().fit, fixed)
+        begin = self.graph.later_fit(fixed)
         self.correction = Correction(begin, self._beside, steps, self.stride)
 
     def go_on(self, fit: GraphFit, steps: int) -> None:

@@ -173,7 +173,7 @@ def by_one(window: Window, row: int, submaps: Mapping[int, Similarity]) -> Simil
     """How a window lies in the world by one of its keyframes alone: its pose and its depths."""
     one = window.past[row]
     known = one.depth[THINNED].astype(np.float32) * np.float32(submaps[one.submap].scale)
-    found = window.prediction.depth[0, row].float().numpy()[THINNED]
+    found = window.posed.depth[row][THINNED]
     usable = window.kept[row][THINNED] & (known > 0) & (found > 0)
     ratios = known[usable] / found[usable]
     scale = median(ratios) if len(ratios) else window.placed.similarity.scale

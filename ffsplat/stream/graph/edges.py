@@ -85,6 +85,20 @@ def along(way: Sequence[Edge]) -> Edge:
     return Edge(way[0].i, way[-1].j, measured, covariances.sum(0), loop)
 
 
+def continued(first: Edge, ways: Sequence[Edge]) -> list[Edge]:
+    """`along` an edge and each of some that begin where it ends, of all at once."""
+    if not ways:
+        return []
+    stack = sim3.matrices(one.measured for one in ways)
+    carry = sim3.adjoint(sim3.inverse(stack))
+    covariances = carry @ first.covariance @ carry.swapaxes(1, 2)
+    measured = sim3.similarities(sim3.matrices([first.measured]) @ stack)
+    return [
+        Edge(first.i, one.j, pose, covariance + one.covariance, first.loop or one.loop)
+        for one, pose, covariance in zip(ways, measured, covariances, strict=True)
+    ]
+
+
 def joined(old: Edge, new: Edge) -> Edge:
     """The mean of two measurements of one pose i_from_j by their information, to first order.
 

@@ -6,15 +6,16 @@ test on the cycle it closes, is refused: a chain bends to any single loop (Latif
 "Robust loop closing over time", RSS 2012). Of those that are let in, the solver follows the most.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from copy import copy
+from functools import partial
 
 import numpy as np
 from jaxtyping import Int64
 
 from ffsplat.alignment import Similarity
 from ffsplat.stream.graph import sim3
-from ffsplat.stream.graph.edges import Edge, PoseError, along, forest, joined, path
+from ffsplat.stream.graph.edges import Edge, PoseError, along, continued, forest, joined, path
 from ffsplat.stream.graph.solver import Constraints, Fit
 
 WORLD = -1
@@ -124,9 +125,9 @@ class PoseGraph:
             return
         hub = min(spokes, key=lambda one: (one.loop, one.size))
         center = hub.other(node)
-        for spoke in spokes:
-            if spoke.other(node) != center:
-                self._insert(along([hub.seen_from(center), spoke.seen_from(node)]))
+        others = [spoke.seen_from(node) for spoke in spokes if spoke.other(node) != center]
+        for edge in continued(hub.seen_from(center), others):
+            self._insert(edge)
         self._bound()
 
     def pass_over(self, node: int) -> None:
@@ -140,11 +141,10 @@ class PoseGraph:
         if not before:
             self.remove_node(node)
             return
-        spokes = self._without(node)
         hub = min(before, key=lambda one: (one.loop, one.size))
-        for spoke in spokes:
-            if spoke.i == node and spoke.j != hub.i:
-                self._insert(along([hub, spoke]))
+        after = [one for one in self._without(node) if one.i == node and one.j != hub.i]
+        for edge in continued(hub, after):
+            self._insert(edge)
 
     def optimize(
         self, fixed: Iterable[int] = (), lock_scale: bool = False, steps: int = 30
@@ -162,24 +162,15 @@ class PoseGraph:
 
     def fit(self, fixed: Iterable[int] = (), lock_scale: bool = False) -> "GraphFit":
         """The search of `optimize`, to be gone on with step by step."""
+        return self.later_fit(fixed, lock_scale)()
+
+    def later_fit(
+        self, fixed: Iterable[int] = (), lock_scale: bool = False
+    ) -> Callable[[], "GraphFit"]:
+        """What begins the same search of the graph as it is now, whatever it becomes."""
         held = set(fixed)
         self._require(*held)
-        for part in self._parts():
-            if WORLD not in part and not held & part:
-                held.add(next(node for node in self._poses if node in part))
-        nodes = [WORLD, *self._poses]
-        start = sim3.matrices([Similarity.identity(), *self._poses.values()])
-        stay = np.array([node in held or node == WORLD for node in nodes])
-        place = {node: row for row, node in enumerate(nodes)}
-        loose = [one for one in self._edges if not (stay[place[one.i]] and stay[place[one.j]])]
-        return GraphFit(np.array(nodes), Fit(start, stay, _constraints(loose, place), lock_scale))
-
-    def copy(self) -> "PoseGraph":
-        """The graph as it is, whatever this one becomes."""
-        same = PoseGraph(self.max_edges)
-        same._poses, same._edges = dict(self._poses), dict(self._edges)
-        same._spokes = {node: list(edges) for node, edges in self._spokes.items()}
-        return same
+        return partial(_begun, dict(self._poses), tuple(self._edges), held, lock_scale)
 
     def state(self) -> dict[str, np.ndarray]:
         """All that there is, as arrays; `from_state` goes on from them."""
@@ -252,16 +243,35 @@ class PoseGraph:
             weakest = max(spare, key=lambda one: (one.loop, one.size))
             self._remove(weakest)
 
-    def _parts(self) -> list[set[int]]:
-        """The sets of nodes that hang together."""
-        part_of = {node: {node} for node in (WORLD, *self._poses)}
-        for edge in self._edges:
-            one, other = part_of[edge.i], part_of[edge.j]
-            if one is not other:
-                small, large = sorted((one, other), key=len)
-                large |= small
-                part_of |= dict.fromkeys(small, large)
-        return list({id(part): part for part in part_of.values()}.values())
+
+def _begun(
+    poses: Mapping[int, Similarity], edges: Sequence[Edge], held: set[int], lock_scale: bool
+) -> "GraphFit":
+    """A search for the poses of a graph, of which some nodes are held."""
+    nodes, fixed = [WORLD, *poses], {WORLD, *held}
+    fixed.update(_loose_parts(poses, edges, fixed))
+    start = sim3.matrices([Similarity.identity(), *poses.values()])
+    place = {node: row for row, node in enumerate(nodes)}
+    loose = [one for one in edges if not (one.i in fixed and one.j in fixed)]
+    stay = np.array([node in fixed for node in nodes])
+    return GraphFit(np.array(nodes), Fit(start, stay, _constraints(loose, place), lock_scale))
+
+
+def _loose_parts(
+    poses: Mapping[int, Similarity], edges: Sequence[Edge], fixed: Collection[int]
+) -> list[int]:
+    """The first node of each part of a graph that hangs on no node that is fixed."""
+    part_of = {node: {node} for node in poses if node not in fixed}
+    for edge in edges:
+        one, other = part_of.get(edge.i), part_of.get(edge.j)
+        if one is not None and other is not None and one is not other:
+            small, large = sorted((one, other), key=len)
+            large |= small
+            part_of |= dict.fromkeys(small - {WORLD}, large)
+        elif one is None or other is None:  # WORLD marks what hangs on something
+            (one or other or set()).add(WORLD)
+    parts = {id(part): part for part in part_of.values()}.values()
+    return [next(n for n in poses if n in part) for part in parts if WORLD not in part]
 
 
 def _constraints(edges: Sequence[Edge], place: Mapping[int, int]) -> Constraints:

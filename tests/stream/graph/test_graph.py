@@ -4,7 +4,7 @@ from scipy.optimize import least_squares
 
 from ffsplat.alignment import Similarity, camera_similarity
 from ffsplat.stream.graph import sim3
-from ffsplat.stream.graph.edges import Edge, PoseError, along
+from ffsplat.stream.graph.edges import Edge, PoseError, along, continued
 from ffsplat.stream.graph.graph import PLAUSIBLE, WORLD, GraphFit, PoseGraph
 
 ERROR = PoseError(0.01, 0.02, 0.01)
@@ -285,6 +285,40 @@ def test_covariances_of_edges_that_are_composed_and_turned_are_those_of_samples(
         deviations = np.sqrt(edge.covariance.diagonal())
         allowed = 0.05 * deviations[:, None] * deviations
         assert (np.abs(np.cov(off.T) - edge.covariance) < allowed).all()
+
+
+def test_an_edge_continued_by_many_is_the_way_along_each():
+    random = np.random.default_rng(0)
+    poses = [noisy(drift(scale=1.2), PoseError(0.5, 0.5, 0.2), random) for _ in range(4)]
+    first, *rest = (
+        Edge(min(row, 1), row + 1, pose, ERROR.covariance(pose), loop=row == 2)
+        for row, pose in enumerate(poses)
+    )
+    for found, second in zip(continued(first, rest), rest, strict=True):
+        wanted = along([first, second])
+        assert (found.i, found.j, found.loop) == (wanted.i, wanted.j, wanted.loop)
+        np.testing.assert_array_equal(found.covariance, wanted.covariance)
+        assert_same({0: found.measured}, {0: wanted.measured}, 0.0)
+    assert continued(first, []) == []
+
+
+def test_a_part_that_hangs_on_nothing_stays_where_its_first_node_is():
+    truth = circle(9)
+    graph = PoseGraph()
+    for node in (8, 6, 7, 0, 1, 2, 3, 4, 5):
+        graph.add_node(node, truth[node] @ drift((0.0, 0.0, 0.01 * node)))
+    for i, j in ((0, 1), (1, 2), (3, 4), (4, 5), (7, 6), (6, 8)):
+        graph.add_edge(i, j, relative(truth, i, j), ERROR)
+    graph.add_prior(4, truth[4], ERROR)
+    begin, before = graph.later_fit(fixed={2}), graph.poses
+    graph.remove_node(7)  # later than it
+    fit = begin()
+    fit.run(30)
+    found = fit.found()
+    assert found.keys() == {0, 1, 3, 4, 5, 6, 7}  # 2 is held, and 8 came first of its part
+    moved = before[8] @ truth[8].inverse()
+    assert_same({7: found[7]}, {7: moved @ truth[7]}, 1e-6)
+    assert_same({n: found[n] for n in (3, 4, 5)}, {n: truth[n] for n in (3, 4, 5)}, 1e-6)
 
 
 def test_turning_an_edge_round_twice_loses_nothing():
