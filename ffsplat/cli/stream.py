@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import threading
 import time
 import webbrowser
 from collections.abc import Iterator
@@ -228,10 +229,12 @@ def _working(
         yield
         return
     from ffsplat.stream.server.serve import ServerThread
+    from ffsplat.stream.server.warm import warm_up
 
     settings = replace(plan.server, takes_frames=takes_frames)
     server = ServerThread(engine, settings=settings, note=note)
     address = server.start()
+    threading.Thread(target=warm_up, name="ffsplat-questions", daemon=True).start()
     try:
         engine.start()
         console.note(f"serving at {address.stream}, page at {address.page}")
