@@ -82,6 +82,11 @@ def test_the_container_starts_a_server_that_the_command_understands():
     assert options["token_file"] == Path("/run/secrets/token")
 
 
+def test_the_container_is_built_in_the_format_that_keeps_its_health_check():
+    assert "\nHEALTHCHECK " in CONTAINER
+    assert "podman build --format docker " in CONTAINER
+
+
 def test_the_container_runs_without_root_and_names_no_registry():
     instructions = [line for line in CONTAINER.splitlines() if line and not line.startswith("#")]
     assert instructions[0] == "FROM python:3.12-slim"
