@@ -45,7 +45,9 @@ class Tokens:
                 content = file.read(MAX_FILE + 1)
             text = content.decode()
         except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"cannot read the token file {path}: {error}") from error
+            reason = (isinstance(error, OSError) and error.strerror) or error
+            hint = "it has one secret a line, 16 characters or more"
+            raise UsageError(f"cannot read the token file {path}: {reason}", hint) from error
         if len(content) > MAX_FILE:
             raise UsageError(f"the token file {path} is larger than {MAX_FILE >> 10} KiB")
         digests, expiries = [], []
