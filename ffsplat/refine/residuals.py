@@ -1,16 +1,20 @@
-"""What matches say of cameras: residuals, their weights, and the normal equations of a step.
+"""Residuals of matches, and what those of each pair of views say of a step: a loop for numba.
 
 The covariance S = s^2 I + d^2 u u' of a match in the image holds its error s and, along the way
 u = dr / dlog z that the target sees the point move with its depth, the error d that the network
 expects of that depth: a match says where the epipolar line must pass even if its depth says little.
+
+A block of matches keeps its numbers in *rows* of one flat array, one after another. Unsigned
+indices, bounds that are not constants and one base array make LLVM vectorise (see `render.kernel`).
 """
 
-from dataclasses import dataclass
+import math
+from functools import partial
 
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Float64
 
-from ffsplat.refine.matches import Matches
+from ffsplat.compiled import exactly_compiled
 
 DEPTH_ERRORS = 2.0
 """Standard deviation of log depth over its expected absolute error: that of a Laplace density is
@@ -22,189 +26,159 @@ OUTLIER = 2.0
 NEAREST = 1e-3
 """Depth below which a point is behind a camera."""
 
+U = np.uintp
+BLOCK, GIVEN = U(64), U(8)
+X, Y, Z, SEEN_X, SEEN_Y, SEEN_DEPTH, ERROR, TRUST = (U(row) * BLOCK for row in range(8))
+POINT, ALONG, WEIGHT, JACOBIAN = (U(row) * BLOCK for row in (8, 11, 14, 17))
+COLUMN, COLUMNS = U(3) * BLOCK, U(9)
+TURN, MOVE, ZOOM, TARGET_ZOOM, RESIDUAL = (JACOBIAN + U(c) * COLUMN for c in (0, 3, 6, 7, 8))
 
-@dataclass(frozen=True, eq=False)
-class CameraState:
-    """Poses, and the log of each focal length over the one that the matches were made with."""
-
-    poses: Float64[np.ndarray, "v 4 4"]
-    zoom: Float64[np.ndarray, " v"]
-
-    def moved(self, step: Float64[np.ndarray, "v 7"]) -> "CameraState":
-        """T exp(twist) for each camera: rotation, then translation, then the log focal length."""
-        poses = self.poses.copy()
-        poses[:, :3, 3] += np.einsum("vij,vj->vi", self.poses[:, :3, :3], step[:, 3:6])
-        poses[:, :3, :3] = self.poses[:, :3, :3] @ _rotations(step[:, :3])
-        return CameraState(poses, self.zoom + step[:, 6])
-
-    def from_start(self, start: "CameraState") -> Float64[np.ndarray, "v 7"]:
-        """How far cameras are from others, as a step.
-
-        Near the start the rotation vector is the skew part; a weak pull needs no more.
-        """
-        away = inverse(start.poses) @ self.poses
-        turn, move = away[:, :3, :3], away[:, :3, 3]
-        skew = 0.5 * (turn - turn.transpose(0, 2, 1))
-        rotation = np.stack([skew[:, 2, 1], skew[:, 0, 2], skew[:, 1, 0]], axis=1)
-        translation = np.einsum("vji,vj->vi", turn, move)
-        return np.concatenate([rotation, translation, self.zoom[:, None]], axis=1)
+# Sums may be taken in any order. All takes less than to get the interpreter back.
+compiled = partial(exactly_compiled, nogil=False, fastmath={"reassoc", "contract", "nsz", "arcp"})
 
 
-@dataclass(frozen=True, eq=False)
-class Sightings:
-    """`Matches` of one set of views, coordinates first."""
-
-    source: Int64[np.ndarray, " p"]
-    target: Int64[np.ndarray, " p"]
-    points: Float64[np.ndarray, "p 3 n"]
-    places: Float64[np.ndarray, "p 2 n"]
-    log_depth: Float64[np.ndarray, "p n"]
-    error: Float64[np.ndarray, "p n"]
-    confidence: Float64[np.ndarray, "p n"]
-    cell: float
-
-    @classmethod
-    def of(cls, matches: Matches, row: int) -> "Sightings":
-        """Those of one set; the matches are on the CPU."""
-        points, places = (
-            np.ascontiguousarray(part[row].mT.numpy()) for part in (matches.points, matches.places)
-        )
-        rest = (matches.log_depth, matches.error, matches.confidence)
-        log_depth, error, confidence = (part[row].numpy() for part in rest)
-        source, target = matches.source.numpy(), matches.target.numpy()
-        cell = float(matches.cell[row])
-        return cls(source, target, points, places, log_depth, error, confidence, cell)
-
-
-def normal_equations(
-    cameras: CameraState, seen: Sightings, error: float
-) -> tuple[Float64[np.ndarray, " m"], Float64[np.ndarray, "m m"]]:
-    """Gradient and Gauss-Newton matrix of half the weighted squared residuals, m = 7 a view.
-
-    `error` is the standard deviation of a match on rays with z = 1.
-    """
-    source, target, views = seen.source, seen.target, len(cameras.zoom)
-    relative = inverse(cameras.poses[target]) @ cameras.poses[source]
-    residual, weight, jacobian = linearize(
-        relative, cameras.zoom[source], cameras.zoom[target], seen, error
-    )
-    flat = jacobian.reshape(len(source), 8, -1)
-    weighted = (jacobian * weight[:, None]).reshape(flat.shape)
-    to_ends = _to_ends(relative)
-    slopes = to_ends @ (weighted @ residual.reshape(len(source), -1, 1))
-    curvature = to_ends @ (weighted @ flat.transpose(0, 2, 1)) @ to_ends.transpose(0, 2, 1)
-    # Each pair of views adds to two rows of the gradient and to four blocks of the matrix.
-    gradient, hessian = np.zeros((views, 7)), np.zeros((views, views, 7, 7))
-    ends = np.stack([source, target], axis=1)
-    np.add.at(gradient, ends, slopes.reshape(-1, 2, 7))
-    blocks = curvature.reshape(-1, 2, 7, 2, 7).transpose(0, 1, 3, 2, 4)
-    np.add.at(hessian, (ends[:, :, None], ends[:, None]), blocks)
-    return gradient.ravel(), hessian.transpose(0, 2, 1, 3).reshape(7 * views, 7 * views)
-
-
-def linearize(
+def sum_pairs(
     relative: Float64[np.ndarray, "p 4 4"],
-    zoom_source: Float64[np.ndarray, " p"],
-    zoom_target: Float64[np.ndarray, " p"],
-    seen: Sightings,
+    zooms: Float64[np.ndarray, "p 2"],
+    matches: Float64[np.ndarray, "p 8 n"],
     error: float,
-) -> tuple[
-    Float64[np.ndarray, "p 3 n"], Float64[np.ndarray, "p 3 n"], Float64[np.ndarray, "p 8 3 n"]
-]:
-    """Residuals in standard deviations, their weights and their Jacobian.
+) -> Float64[np.ndarray, "p 9 9"]:
+    """Sums over the matches of each pair of J' W J.
 
-    The first two residuals are the place in the target, the third is the log of its depth. The
-    Jacobian is by a twist of the points in the target's frame (rotation, translation), then by the
-    log focal lengths of source and target. `relative` is target_from_source.
+    J is the slopes of a match's place in the target and of its log depth there, by a twist of the
+    points in the target's frame (rotation, translation) and by the log focal lengths of source and
+    target; its last column is the residuals. W is S^-1 (see above) and 1 / AGREEMENT^2, times
+    robust weights. `relative` is target_from_source, `zooms` are the logs of both focal lengths,
+    `matches` are those of `Sightings`, and `error` is s, on rays with z = 1.
     """
-    turn, move = relative[:, :3, :3], relative[:, :3, 3, None]
-    points = seen.points.copy()
-    points[:, :2] *= np.exp(-zoom_source)[:, None, None]
-    turned = turn @ points
-    local = turned + move
-    depth = np.maximum(local[:, 2], NEAREST)
-    lens = np.exp(zoom_target)[:, None] / depth
-    x, y = lens * local[:, 0], lens * local[:, 1]
-    residual = np.stack([x - seen.places[:, 0], y - seen.places[:, 1], np.log(depth)], axis=1)
-    residual[:, 2] -= seen.log_depth
-    # Each column of the Jacobian is a direction that points move in, with its slope in the image
-    # and in the log depth; the last row of `directions` is for `moved`.
-    directions = np.zeros((len(x), 8, 3, x.shape[1]))
-    for axis, (a, b) in enumerate(((1, 2), (2, 0), (0, 1))):
-        # The unit vector of the axis, crossed with the point, and the unit vector itself.
-        directions[:, axis, b], directions[:, axis, a] = local[:, a], -local[:, b]
-        directions[:, 3 + axis, axis] = 1
-    directions[:, 6] = -turn[:, :, :2] @ points[:, :2]
-    directions[:, 7] = turned
-    jacobian = directions
-    jacobian[:, :, 2] /= depth[:, None]
-    for row, image in enumerate((x, y)):
-        jacobian[:, :, row] *= lens[:, None]
-        jacobian[:, :, row] -= image[:, None] * jacobian[:, :, 2]
-    moved = jacobian[:, 7, :2].copy()
-    jacobian[:, 7, 0], jacobian[:, 7, 1], jacobian[:, 7, 2] = x, y, 0
-    whiten(residual[:, None], moved, error, DEPTH_ERRORS * seen.error)
-    whiten(jacobian, moved, error, DEPTH_ERRORS * seen.error)
-    trusted = seen.confidence * (local[:, 2] > NEAREST)
-    trusted = trusted / (1 + (residual[:, :2] ** 2).sum(1) / OUTLIER**2)
-    agreeing = trusted / (1 + residual[:, 2] ** 2 / OUTLIER**2)
-    return residual, np.stack([trusted, trusted, agreeing], axis=1), jacobian
+    sums = np.zeros((len(matches), COLUMNS, COLUMNS))
+    _sum_pairs(relative, zooms, matches, error, np.empty(JACOBIAN + COLUMNS * COLUMN), sums)
+    return sums
 
 
-def whiten(
-    rows: Float64[np.ndarray, "p k 3 n"],
-    moved: Float64[np.ndarray, "p 2 n"],
-    error: float,
-    depth_error: Float64[np.ndarray, "p n"],
-) -> None:
-    """Multiply in place by the root of S^-1 (see above), and depth by that of 1 / AGREEMENT^2.
+@compiled
+def _sum_pairs(relative, zooms, matches, error, block, sums):
+    """Add J' W J of all matches, a block of them at a time."""
+    count = U(matches.shape[2])
+    for p in range(len(matches)):
+        for first in range(U(0), count, BLOCK):
+            size = min(BLOCK, count - first)
+            for row in range(GIVEN):
+                for i in range(size):
+                    block[row * BLOCK + i] = matches[p, row, first + i]
+            _locate(block, size, relative[p], math.exp(-zooms[p, 0]))
+            _linearize(block, size, math.exp(zooms[p, 1]))
+            _align(block, size)
+            _weigh(block, size, error)
+            _add_products(block, size, sums[p])
 
-    `moved` is u, `error` s and `depth_error` d.
+
+@compiled
+def _locate(block, size, pose, shrink):
+    """Points in the target's frame, and how they move there along their rays and by a zoom.
+
+    The log depth that the target sees becomes that by which it is less than the point's.
     """
-    squared = (moved**2).sum(1)
-    shrink = 1 - error / np.sqrt(error**2 + depth_error**2 * squared)
-    shrink /= np.maximum(squared, 1e-12)
-    u, v = moved[:, None, 0], moved[:, None, 1]
-    along = shrink[:, None] * (rows[:, :, 0] * u + rows[:, :, 1] * v)
-    rows[:, :, 0] = (rows[:, :, 0] - along * u) / error
-    rows[:, :, 1] = (rows[:, :, 1] - along * v) / error
-    rows[:, :, 2] /= AGREEMENT
+    for axis in range(U(3)):
+        row = axis * BLOCK
+        a, b, c = shrink * pose[axis, 0], shrink * pose[axis, 1], pose[axis, 2]
+        move = pose[axis, 3]
+        for i in range(size):
+            across = a * block[X + i] + b * block[Y + i]
+            along = across + c * block[Z + i]
+            block[ZOOM + row + i] = -across
+            block[ALONG + row + i] = along
+            block[POINT + row + i] = along + move
+    for i in range(size):
+        _, _, z = _get(block, POINT, i)
+        block[SEEN_DEPTH + i] = math.log(z if z > NEAREST else NEAREST) - block[SEEN_DEPTH + i]
 
 
-def _to_ends(relative: Float64[np.ndarray, "p 4 4"]) -> Float64[np.ndarray, "p 14 8"]:
-    """Takes slopes by a twist in the target's frame and two zooms to those by steps of both views.
-
-    A step of the source moves its points as R w and t x R w + R v do in the target's frame, one of
-    the target moves them back.
-    """
-    turn, move = relative[:, :3, :3], relative[:, :3, 3]
-    ends = np.zeros((len(relative), 14, 8))
-    ends[:, 0:3, 0:3] = ends[:, 3:6, 3:6] = turn.transpose(0, 2, 1)
-    ends[:, 0:3, 3:6] = (_crosses(move) @ turn).transpose(0, 2, 1)
-    ends[:, 6, 6] = ends[:, 13, 7] = 1
-    ends[:, 7:13, :6] = -np.eye(6)
-    return ends
-
-
-def inverse(poses: Float64[np.ndarray, "v 4 4"]) -> Float64[np.ndarray, "v 4 4"]:
-    """The inverses of rigid transforms."""
-    found = poses.copy()
-    found[:, :3, :3] = poses[:, :3, :3].transpose(0, 2, 1)
-    found[:, :3, 3] = -np.einsum("vij,vj->vi", found[:, :3, :3], poses[:, :3, 3])
-    return found
-
-
-def _rotations(vectors: Float64[np.ndarray, "v 3"]) -> Float64[np.ndarray, "v 3 3"]:
-    """Rotations by vectors: axis times angle in radians (Rodrigues' formula)."""
-    angle = np.linalg.norm(vectors, axis=1)[:, None, None]
-    cross = _crosses(vectors)
-    half = np.sinc(angle / (2 * np.pi))
-    return np.eye(3) + np.sinc(angle / np.pi) * cross + 0.5 * half**2 * (cross @ cross)
+@compiled
+def _linearize(block, size, stretch):
+    """The columns of J, and how the place changes as points move along their rays."""
+    for i in range(size):
+        x, y, z = _get(block, POINT, i)
+        near = 1 / (z if z > NEAREST else NEAREST)
+        lens = stretch * near
+        u, v = lens * x, lens * y
+        look = lens, near, u, v
+        # The unit vector of each axis, crossed with the point; then the unit vectors themselves.
+        _put(block, TURN, i, _seen(look, (0.0, -z, y)))
+        _put(block, TURN + COLUMN, i, _seen(look, (z, 0.0, -x)))
+        _put(block, TURN + U(2) * COLUMN, i, _seen(look, (-y, x, 0.0)))
+        _put(block, MOVE, i, (lens, 0.0, 0.0))
+        _put(block, MOVE + COLUMN, i, (0.0, lens, 0.0))
+        _put(block, MOVE + U(2) * COLUMN, i, (-u * near, -v * near, near))
+        _put(block, ZOOM, i, _seen(look, _get(block, ZOOM, i)))
+        _put(block, TARGET_ZOOM, i, (u, v, 0.0))
+        seen_u, seen_v, apart = _get(block, SEEN_X, i)
+        _put(block, RESIDUAL, i, (u - seen_u, v - seen_v, apart))
+        _put(block, ALONG, i, _seen(look, _get(block, ALONG, i)))
+        block[TRUST + i] = block[TRUST + i] if z > NEAREST else 0.0
 
 
-def _crosses(vectors: Float64[np.ndarray, "v 3"]) -> Float64[np.ndarray, "v 3 3"]:
-    """The matrices of cross products with vectors."""
-    x, y, z = vectors.T
-    zero = np.zeros_like(x)
-    rows = [zero, -z, y, z, zero, -x, -y, x, zero]
-    return np.stack(rows, axis=1).reshape(-1, 3, 3)
+@compiled
+def _align(block, size):
+    """Turn the image of each match, to have its first axis along the ray: there S is diagonal."""
+    for i in range(size):
+        u, v, _ = _get(block, ALONG, i)
+        length = math.sqrt(u * u + v * v)
+        cosine, sine = (u / length, v / length) if length > 0 else (1.0, 0.0)
+        _put(block, ALONG, i, (cosine, sine, length))
+    for column in range(COLUMNS):
+        row = JACOBIAN + column * COLUMN
+        for i in range(size):
+            x, y, depth = _get(block, row, i)
+            cosine, sine, _ = _get(block, ALONG, i)
+            _put(block, row, i, (cosine * x + sine * y, cosine * y - sine * x, depth))
+
+
+@compiled
+def _weigh(block, size, error):
+    """The diagonal of W: inverse variances times the confidence, less for large residuals."""
+    across = 1 / error**2
+    for i in range(size):
+        _, _, length = _get(block, ALONG, i)
+        x, y, depth = _get(block, RESIDUAL, i)
+        along = 1 / (error**2 + (length * DEPTH_ERRORS * block[ERROR + i]) ** 2)
+        trusted = block[TRUST + i] / (1 + (along * x**2 + across * y**2) / OUTLIER**2)
+        agreeing = trusted / (1 + depth**2 / (AGREEMENT * OUTLIER) ** 2)
+        _put(block, WEIGHT, i, (trusted * along, trusted * across, agreeing / AGREEMENT**2))
+
+
+@compiled
+def _add_products(block, size, sums):
+    """Add J' W J of a block; the columns of W J take the place of the points."""
+    for a in range(COLUMNS):
+        for i in range(size):
+            x, y, depth = _get(block, JACOBIAN + a * COLUMN, i)
+            along, across, agreeing = _get(block, WEIGHT, i)
+            _put(block, X, i, (along * x, across * y, agreeing * depth))
+        for b in range(a + U(1)):
+            total = 0.0
+            for i in range(size):
+                left, right = _get(block, X, i), _get(block, JACOBIAN + b * COLUMN, i)
+                total += left[0] * right[0] + left[1] * right[1] + left[2] * right[2]
+            sums[a, b] += total
+            sums[b, a] = sums[a, b]
+
+
+@compiled
+def _seen(look, move):
+    """How the place and the log depth of a point change as it moves."""
+    lens, near, u, v = look
+    depth = move[2] * near
+    return lens * move[0] - u * depth, lens * move[1] - v * depth, depth
+
+
+@compiled
+def _get(block, row, i):
+    """The numbers of a match in three rows."""
+    return block[row + i], block[row + BLOCK + i], block[row + U(2) * BLOCK + i]
+
+
+@compiled
+def _put(block, row, i, values):
+    """Write the numbers of a match in three rows."""
+    block[row + i], block[row + BLOCK + i], block[row + U(2) * BLOCK + i] = values

@@ -8,7 +8,7 @@ too. One step solves the normal equations of
     r = pi(T_j^-1 T_i x_i) - m_j,
 
 with w the match confidence times a Cauchy weight (Hartley & Zisserman, 2nd ed., appendix 6); see
-`residuals`. There are a few cameras and some thousand matches: on any device NumPy is quickest.
+`residuals`. There are a few cameras and some thousand matches: no device is quicker than the CPU.
 """
 
 import math
@@ -22,8 +22,8 @@ from torch import Tensor
 
 from ffsplat.device import on_cpu
 from ffsplat.prediction import Prediction
+from ffsplat.refine.equations import CameraState, Sightings, normal_equations
 from ffsplat.refine.matches import Matches, find_matches
-from ffsplat.refine.residuals import CameraState, Sightings, normal_equations
 
 ITERATIONS = 8
 MATCH_ERRORS = (10.0, 0.5)
@@ -82,7 +82,7 @@ def _refine(
     """Cameras after all steps; `scale` is the mean depth, as the unit of how far they may go."""
     stiffness = _stiffness(scale, known)
     # A step is bounded, so that one bad linearisation cannot throw a camera away.
-    reach = 0.5 * float(np.linalg.norm(seen.points, axis=1).mean())
+    reach = 0.5 * float(np.linalg.norm(seen.matches[:, :3], axis=1).mean())
     bound = np.array([0.3] * 3 + [reach] * 3 + [0.1])
     first, last = (math.log10(error) for error in MATCH_ERRORS)
     cameras = start
@@ -90,7 +90,7 @@ def _refine(
         error = cells * seen.cell
         gradient, hessian = normal_equations(cameras, seen, error)
         # The prior weighs as much as that share of all matches, whatever their error is by now.
-        pull = np.where(stiffness < FIXED, seen.points.shape[2] / error**2 * stiffness, stiffness)
+        pull = np.where(stiffness < FIXED, seen.matches.shape[2] / error**2 * stiffness, stiffness)
         gradient += pull @ cameras.from_start(start).ravel()
         step = -np.linalg.solve(hessian + pull, gradient)
         step[pull.diagonal() >= FIXED] = 0  # what is fixed stays to the last digit

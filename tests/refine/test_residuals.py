@@ -1,102 +1,117 @@
-"""Residuals of matches: slopes by automatic differentiation, covariances by hand."""
-
-from dataclasses import replace
+"""The loop over matches, beside the same in NumPy: residuals and slopes, whitened one by one."""
 
 import numpy as np
 import pytest
-import torch
-from described import exact_prediction
 
-from ffsplat.geometry import invert_rigid, rigid, rotation_from_vector, transform_points
-from ffsplat.refine.matches import find_matches
-from ffsplat.refine.residuals import (
-    AGREEMENT,
-    DEPTH_ERRORS,
-    OUTLIER,
-    CameraState,
-    Sightings,
-    inverse,
-    linearize,
-    normal_equations,
-    whiten,
-)
-
-ERROR = 0.04
+from ffsplat.refine.equations import CameraState
+from ffsplat.refine.residuals import AGREEMENT, DEPTH_ERRORS, NEAREST, OUTLIER, sum_pairs
 
 
-def scene(views: int = 3) -> tuple[CameraState, Sightings]:
-    """Cameras a little off, with focal lengths a little off, and matches of uncertain depth."""
-    prediction = exact_prediction(views)
-    seen = Sightings.of(find_matches(prediction, None), 0)
-    random = np.random.default_rng(0)
-    exact = prediction.world_from_camera[0].double().numpy()
-    start = CameraState(exact, np.zeros(views))
-    seen = replace(seen, error=random.uniform(0, 0.2, seen.error.shape))
-    return start.moved(random.normal(0, 0.05, (views, 7))), seen
+def plain_sums(relative, zooms, matches, error):
+    """What `sum_pairs` says, by one array for every term."""
+    residual, weight, jacobian = linearize(relative, zooms, matches, error)
+    columns = np.concatenate([jacobian, residual[:, None]], axis=1)
+    return np.einsum("pakn,pkn,pbkn->pab", columns, weight, columns)
 
 
-def residuals(step: torch.Tensor, cameras: CameraState, seen: Sightings) -> torch.Tensor:
-    """In the image and in log depth (p, n, 3), after a step of the cameras (v, 7), by torch."""
-    poses = torch.from_numpy(cameras.poses) @ rigid(rotation_from_vector(step[:, :3]), step[:, 3:6])
-    zoom = torch.from_numpy(cameras.zoom) + step[:, 6]
-    source, target = torch.from_numpy(seen.source), torch.from_numpy(seen.target)
-    points = torch.from_numpy(seen.points).mT
-    shrink = torch.exp(-zoom[source])[:, None, None]
-    points = torch.cat([points[..., :2] * shrink, points[..., 2:]], dim=-1)
-    local = transform_points(invert_rigid(poses[target]) @ poses[source], points)
-    place = local[..., :2] / local[..., 2:] * torch.exp(zoom[target])[:, None, None]
-    depth = local[..., 2].log() - torch.from_numpy(seen.log_depth)
-    return torch.cat([place - torch.from_numpy(seen.places).mT, depth[..., None]], dim=-1)
+def linearize(relative, zooms, matches, error):
+    """Residuals in standard deviations, weights (p, 3, n) and the Jacobian (p, 8, 3, n)."""
+    turn, move = relative[:, :3, :3], relative[:, :3, 3, None]
+    points = matches[:, :3].copy()
+    points[:, :2] *= np.exp(-zooms[:, 0])[:, None, None]
+    turned = turn @ points
+    local = turned + move
+    depth = np.maximum(local[:, 2], NEAREST)
+    lens = np.exp(zooms[:, 1])[:, None] / depth
+    x, y = lens * local[:, 0], lens * local[:, 1]
+    residual = np.stack([x, y, np.log(depth)], axis=1) - matches[:, 3:6]
+    # Each column of the Jacobian is a direction that points move in, with its slope in the image
+    # and in the log depth; the last row of `directions` is for `moved`.
+    directions = np.zeros((len(x), 8, 3, x.shape[1]))
+    for axis, (a, b) in enumerate(((1, 2), (2, 0), (0, 1))):
+        directions[:, axis, b], directions[:, axis, a] = local[:, a], -local[:, b]
+        directions[:, 3 + axis, axis] = 1
+    directions[:, 6] = -turn[:, :, :2] @ points[:, :2]
+    directions[:, 7] = turned
+    jacobian = directions
+    jacobian[:, :, 2] /= depth[:, None]
+    for row, image in enumerate((x, y)):
+        jacobian[:, :, row] *= lens[:, None]
+        jacobian[:, :, row] -= image[:, None] * jacobian[:, :, 2]
+    moved = jacobian[:, 7, :2].copy()
+    jacobian[:, 7, 0], jacobian[:, 7, 1], jacobian[:, 7, 2] = x, y, 0
+    whiten(residual[:, None], moved, error, DEPTH_ERRORS * matches[:, 6])
+    whiten(jacobian, moved, error, DEPTH_ERRORS * matches[:, 6])
+    trusted = matches[:, 7] * (local[:, 2] > NEAREST)
+    trusted = trusted / (1 + (residual[:, :2] ** 2).sum(1) / OUTLIER**2)
+    agreeing = trusted / (1 + residual[:, 2] ** 2 / OUTLIER**2)
+    return residual, np.stack([trusted, trusted, agreeing], axis=1), jacobian
 
 
-def inverse_covariance(cameras: CameraState, seen: Sightings) -> torch.Tensor:
-    """Of each residual (p, n, 3, 3): u is how the place changes as a point goes along its ray."""
-    nothing = torch.zeros(len(cameras.zoom), 7, dtype=torch.float64)
-    longer = 1e-6
-    near, far = (
-        residuals(nothing, cameras, replace(seen, points=seen.points * (1 + s * longer)))[..., :2]
-        for s in (-1, 1)
-    )
-    along = (far - near) / (2 * longer) * DEPTH_ERRORS * torch.from_numpy(seen.error)[..., None]
-    covariance = torch.zeros(*along.shape[:2], 3, 3, dtype=torch.float64)
-    covariance[..., :2, :2] = along[..., :, None] * along[..., None, :]
-    covariance += torch.diag(torch.tensor([ERROR**2, ERROR**2, AGREEMENT**2]))
-    return torch.linalg.inv(covariance)
+def whiten(rows, moved, error, depth_error):
+    """Multiply by the root of S^-1 (p, k, 3, n), and depth by that of 1 / AGREEMENT^2.
+
+    `moved` is u (p, 2, n), `error` s and `depth_error` d (p, n).
+    """
+    squared = (moved**2).sum(1)
+    shrink = 1 - error / np.sqrt(error**2 + depth_error**2 * squared)
+    shrink /= np.maximum(squared, 1e-12)
+    u, v = moved[:, None, 0], moved[:, None, 1]
+    along = shrink[:, None] * (rows[:, :, 0] * u + rows[:, :, 1] * v)
+    rows[:, :, 0] = (rows[:, :, 0] - along * u) / error
+    rows[:, :, 1] = (rows[:, :, 1] - along * v) / error
+    rows[:, :, 2] /= AGREEMENT
 
 
-def test_normal_equations_are_those_of_automatic_differentiation():
-    cameras, seen = scene()
-    nothing = torch.zeros(3, 7, dtype=torch.float64)
-    slopes = torch.autograd.functional.jacobian(lambda s: residuals(s, cameras, seen), nothing)
-    slopes, r = slopes.flatten(3), residuals(nothing, cameras, seen)
-    inverse_of = inverse_covariance(cameras, seen)
-    far = torch.einsum("pni,pnij,pnj->pn", r[..., :2], inverse_of[..., :2, :2], r[..., :2])
-    trusted = torch.from_numpy(seen.confidence) / (1 + far / OUTLIER**2)
-    agreeing = trusted / (1 + (r[..., 2] / AGREEMENT).square() / OUTLIER**2)
-    weight = torch.stack([trusted, trusted, agreeing], dim=-1)
-    weighted = inverse_of * weight[..., None]
-    gradient, hessian = normal_equations(cameras, seen, ERROR)
-    expected = torch.einsum("pnia,pnij,pnj->a", slopes, weighted, r)
+def pairs_of_views(count, seed=0):
+    """Three pairs whose views are apart by a little, with matches that are mostly not far off."""
+    random = np.random.default_rng(seed)
+    still = CameraState(np.tile(np.eye(4), (3, 1, 1)), np.zeros(3))
+    relative = still.moved(random.normal(0, 0.2, (3, 7))).poses
+    points = random.normal(0, 1, (3, 3, count))
+    points[:, 2] = random.uniform(0.01, 4, (3, count))
+    local = relative[:, :3, :3] @ points + relative[:, :3, 3, None]
+    depth = np.maximum(local[:, 2:], NEAREST)
+    there = np.concatenate([local[:, :2] / depth, np.log(depth)], axis=1)
+    there += random.normal(0, 0.05, there.shape)
+    rest = random.uniform(0, (0.3, 1), (3, count, 2)).transpose(0, 2, 1)
+    matches = np.concatenate([points, there, rest], axis=1)
+    return relative, random.normal(0, 0.1, (3, 2)), matches
+
+
+@pytest.mark.parametrize("count", [0, 1, 63, 64, 65, 256, 300])
+@pytest.mark.parametrize("error", [0.01, 1.0])
+def test_sums_are_those_of_numpy(count, error):
+    given = pairs_of_views(count)
+    local = given[0][:, 2, :3, None] * given[2][:, :3]
+    behind = local.sum(1) + given[0][:, 2, 3, None] <= NEAREST
+    assert count < 63 or 0 < behind.sum() < behind.size / 4
+    kept = given[2].copy()
+    sums, expected = sum_pairs(*given, error), plain_sums(*given, error)
+    np.testing.assert_array_equal(given[2], kept)
+    size = np.sqrt(expected.diagonal(axis1=1, axis2=2))
+    scale = np.maximum(size[:, :, None] * size[:, None], 1e-300)
+    np.testing.assert_allclose(sums / scale, expected / scale, rtol=0, atol=1e-9)
+    np.testing.assert_array_equal(sums, sums.transpose(0, 2, 1))
+
+
+def test_points_that_no_ray_moves_have_errors_of_places_alone():
+    relative, zooms, matches = pairs_of_views(20)
+    relative[:] = np.eye(4)  # what turns about the centre stays on its ray
+    sums, expected = (run(relative, zooms, matches, 0.1) for run in (sum_pairs, plain_sums))
+    np.testing.assert_allclose(sums, expected, rtol=1e-9, atol=1e-9 * np.abs(expected).max())
+    matches[:, 6] *= 1000
     np.testing.assert_allclose(
-        gradient, expected, rtol=1e-5, atol=1e-5 * float(expected.abs().max())
-    )
-    expected = torch.einsum("pnia,pnij,pnjb->ab", slopes, weighted, slopes)
-    np.testing.assert_allclose(
-        hessian, expected, rtol=1e-5, atol=1e-5 * float(expected.abs().max())
+        sum_pairs(relative, zooms, matches, 0.1), sums, rtol=1e-9, atol=1e-9 * np.abs(sums).max()
     )
 
 
-@pytest.mark.parametrize(("error", "blind"), [(1e6, True), (1e-6, False)])
-def test_a_match_of_unknown_depth_is_blind_along_its_epipolar_line(error, blind):
-    cameras, seen = scene(2)
-    seen = replace(seen, error=np.full_like(seen.error, error))
-    relative = inverse(cameras.poses[seen.target]) @ cameras.poses[seen.source]
-    zooms = cameras.zoom[seen.source], cameras.zoom[seen.target]
-    before, after = (
-        linearize(relative, *zooms, replace(seen, points=longer * seen.points), ERROR)[0][:, :2]
-        for longer in (1.0, 1.001)
-    )
-    assert (np.abs(after - before).max() < 1e-4) == blind
+def test_what_is_not_a_number_is_not_hidden():
+    relative, zooms, matches = pairs_of_views(100)
+    matches[1, 0, 70] = np.nan
+    sums = sum_pairs(relative, zooms, matches, 0.1)
+    assert np.isnan(sums[1]).any()
+    assert np.isfinite(sums[[0, 2]]).all()
 
 
 def test_whitening_is_the_root_of_the_inverse_covariance():
@@ -109,19 +124,3 @@ def test_whitening_is_the_root_of_the_inverse_covariance():
     covariance = np.tile(np.diag([0.09, 0.09, AGREEMENT**2]), (5, 1, 1))
     covariance[:, :2, :2] += spread[:, :, None] * spread[:, None]
     np.testing.assert_allclose(root @ root.transpose(0, 2, 1), np.linalg.inv(covariance))
-
-
-def test_points_behind_a_camera_say_nothing():
-    cameras, seen = scene(2)
-    behind = replace(seen, points=seen.points * np.array([1, 1, -1])[:, None])
-    gradient, hessian = normal_equations(cameras, behind, ERROR)
-    assert not gradient.any()
-    assert not hessian.any()
-
-
-def test_a_step_back_is_what_cameras_are_from_their_start():
-    cameras, _ = scene()
-    step = np.random.default_rng(1).normal(0, 1e-3, (3, 7))
-    np.testing.assert_allclose(
-        cameras.moved(step).from_start(cameras)[:, :6], step[:, :6], atol=2e-6
-    )
