@@ -22,8 +22,10 @@ STILL = 0.35
 MOVING = 1.5
 """Cells that half of a pair's matches move by, at least, where what stays is no part of the scene:
 a gripper, a frame or dirt moves with the camera, and says falsely that nothing turned."""
-LIKENESSES = 1 << 25
-"""Pairs of cells that are compared at once."""
+LIKENESSES = 7 << 20
+"""Pairs of cells that a CPU compares at once: memory from 32 MiB on is mapped anew at each use."""
+ON_DEVICE = 1 << 25
+"""And that a device with memory of its own does."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +77,8 @@ def match_views(
         cells = valid[..., stride // 2 :: stride, stride // 2 :: stride].flatten(2)
     flat = descriptors.flatten(2, 3)
     found, ends = [], []
-    for i, j in _pairs(flat).split(max(1, LIKENESSES // (b * flat.shape[2] ** 2)), dim=1):
+    likenesses = LIKENESSES if flat.device.type == "cpu" else ON_DEVICE
+    for i, j in _pairs(flat).split(max(1, likenesses // (b * flat.shape[2] ** 2)), dim=1):
         for one, other, best, place, confidence in _compare(flat, cells, i, j, columns):
             moved = place - centres / stride
             confidence = confidence * _of_the_scene(moved, confidence)
