@@ -80,3 +80,25 @@ def test_work_runs_on_another_core_than_whoever_goes_on():
             assert beside.submit(lambda: os.sched_getaffinity(0)).result() == {core}
     finally:
         os.sched_setaffinity(0, cores)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a process has one priority")
+def test_a_process_that_is_nicer_already_steps_back_from_there():
+    """To be less nice than it, which was tried, takes root, and failed for everybody else."""
+    found = []
+
+    def nice():
+        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    def nicer():
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 12)
+        beside = Beside([])
+        beside.begin(lambda _: found.append(nice()))
+        beside.done()
+
+    if nice() > 12:
+        pytest.skip("this process is nicer than what is tried")
+    thread = threading.Thread(target=nicer)
+    thread.start()
+    thread.join()
+    assert found == [12 + NICE]
