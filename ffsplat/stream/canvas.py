@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, UInt8
 
 from ffsplat.decode import view_size
+from ffsplat.stream.map.compiled import brief
 from ffsplat.stream.resize import resized
 from ffsplat.types import Views, ViewSource
 
@@ -70,9 +71,18 @@ class Canvas:
 def gather(pictures: list[Picture]) -> tuple[UInt8[np.ndarray, "v h w 3"], Views]:
     """Colours of some pictures of one canvas (sRGB), and the pictures as views."""
     colors = np.stack([one.pixels for one in pictures])
+    shares = np.empty(colors.shape, np.float32)
+    _write_shares(colors.reshape(-1), shares.reshape(-1))
     return colors, Views(
-        colors.astype(np.float32) / np.float32(255),
+        shares,
         np.stack([one.valid for one in pictures]),
         np.stack([one.intrinsics for one in pictures]),
         tuple(one.source for one in pictures),
     )
+
+
+@brief
+def _write_shares(colors, shares):
+    """Write colours as shares of 1."""
+    for i in range(len(colors)):
+        shares[i] = np.float32(colors[i]) / np.float32(255)

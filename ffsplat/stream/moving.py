@@ -50,8 +50,9 @@ def find_moving(
             continue
         # Light and exposure change alike for all that is the same.
         colors = own - _usual_change(own, image, agrees, sight)
+        near, wide = _bounds(image, 1), _bounds(image, reach)
         _ask(
-            colors, image, sight.inside, sight.x, sight.y, sight.nearer, sight.tolerance, reach,
+            colors, near, wide, sight.inside, sight.x, sight.y, sight.nearer, sight.tolerance,
             against,
         )  # fmt: skip
     moving = np.empty(against.shape, bool)
@@ -66,12 +67,10 @@ def _usual_change(
     sight: Sight,
 ) -> Float32[np.ndarray, "3"]:
     """The median of each channel's change, of whole grey values, where both see one surface."""
-    counts = np.zeros((3, 2 * 255 + 1), np.int64)
+    counts, found = np.zeros((3, 2 * 255 + 1), np.int64), np.empty(3, np.float32)
     _count_changes(colors, image, agrees, sight.x, sight.y, counts)
-    below = counts.cumsum(axis=1)
-    number = below[0, -1]
-    low, high = ((below <= rank).sum(axis=1) for rank in ((number - 1) // 2, number // 2))
-    return ((low + high) / 2 - 255).astype(np.float32)
+    _write_medians(counts, found)
+    return found
 
 
 @brief
@@ -86,7 +85,54 @@ def _count_changes(colors, image, agrees, x, y, counts):
 
 
 @brief
-def _ask(colors, image, inside, x, y, nearer, tolerance, reach, against):
+def _write_medians(counts, found):
+    """Write the median change of each channel, the mean of both in the middle."""
+    for k in range(len(counts)):
+        below = low = high = 0
+        for step in range(counts.shape[1]):
+            below += counts[k, step]
+        number, below = below, 0
+        for step in range(counts.shape[1]):
+            below += counts[k, step]
+            low += below <= (number - 1) // 2
+            high += below <= number // 2
+        found[k] = np.float32((low + high) / 2 - 255)
+
+
+def _bounds(image: UInt8[np.ndarray, "h w 3"], reach: int) -> UInt8[np.ndarray, "2 h w 3"]:
+    """The least and the most of each channel within some pixels to all sides."""
+    flat = np.require(image, requirements=["C", "W"]).reshape(len(image), -1)
+    bounds, line = np.empty((2, *flat.shape), np.uint8), np.empty((2, flat.shape[1]), np.uint8)
+    _write_bounds(flat, reach, line, bounds)
+    return bounds.reshape(2, *image.shape)
+
+
+@brief
+def _write_bounds(image, reach, line, bounds):
+    """Rows above and below first, then what lies beside: loops along rows, many values at once."""
+    h, w = image.shape
+    for i in range(h):
+        for j in range(w):
+            line[0, j] = line[1, j] = image[i, j]
+        for row in range(max(i - reach, 0), min(i + reach + 1, h)):
+            _take_bounds(image[row], image[row], line[0], line[1])
+        for j in range(w):
+            bounds[0, i, j], bounds[1, i, j] = line[0, j], line[1, j]
+        for step in range(3, min(3 * reach, w - 1) + 1, 3):
+            least, most = bounds[0, i], bounds[1, i]
+            _take_bounds(line[0, step:], line[1, step:], least, most)
+            _take_bounds(line[0], line[1], least[step:], most[step:])
+
+
+@lean
+def _take_bounds(low, high, least, most):
+    """Widen some bounds, as far as both are there."""
+    for j in range(min(len(low), len(least))):
+        least[j], most[j] = min(least[j], low[j]), max(most[j], high[j])
+
+
+@brief
+def _ask(colors, near_bounds, wide_bounds, inside, x, y, nearer, tolerance, against):
     """Add what one old view says of each pixel: 1 that it knows no such thing, -1 that it does."""
     for i in range(inside.shape[0]):
         for j in range(inside.shape[1]):
@@ -95,25 +141,16 @@ def _ask(colors, image, inside, x, y, nearer, tolerance, reach, against):
             # A point in free space is wrong anyway, in depth if it did not move.
             free = nearer[i, j] > max(tolerance[i, j], FREE_SPACE)
             row, column = int(y[i, j]), int(x[i, j])
-            known = _is_around(colors, i, j, image, row, column, 1 if free else reach)
+            known = is_between(colors, i, j, near_bounds if free else wide_bounds, row, column)
             against[i, j] += -1 if known else 1
 
 
 @lean
-def _is_around(colors, i, j, image, row, column, reach):
-    """Whether a colour lies between those of an image within some pixels of a place."""
-    h, w, _ = image.shape
-    first, last = max(column - reach, 0), min(column + reach + 1, w)
+def is_between(colors, i, j, bounds, row, column):
+    """Whether a colour lies between those of an image around a place."""
     for k in range(3):
         least, most = math.floor(colors[i, j, k] - TINT), math.ceil(colors[i, j, k] + TINT)
-        above = below = False
-        for y in range(max(row - reach, 0), min(row + reach + 1, h)):
-            for x in range(first, last):
-                above |= image[y, x, k] > least
-                below |= image[y, x, k] < most
-            if above and below:
-                break
-        if not (above and below):
+        if not (bounds[1, row, column, k] > least and bounds[0, row, column, k] < most):
             return False
     return True
 

@@ -91,8 +91,7 @@ class Submaps:
         self.graph = PoseGraph(MOST_EDGES) if graph is None else graph
         nodes = self.graph.poses
         self.poses: dict[int, Similarity] = {}
-        self.lies: Float64[np.ndarray, "s 13"] = np.zeros((0, 13))
-        """The same as numbers, by row: scale, rotation by rows, translation."""
+        self._lies, self._moved = np.zeros((0, 13)), dict[int, Similarity]()
         self._put({n: nodes[n] for n in nodes if n < FRAME})
         self.frames: dict[int, Similarity] = {n: nodes[n] for n in nodes if n >= FRAME}
         """Where the latest frames that are in no submap stand, by their nodes."""
@@ -259,10 +258,12 @@ class Submaps:
         known = found.keys() & self.poses.keys()
         if not known:
             return
-        last = max(known, key=lambda number: (self.last_seen[number], number))
-        along = found[last] @ self.poses[last].inverse()
         younger = sorted(places.keys() - set(correction.nodes.tolist()))
-        self.adopt(found | {number: along @ places[number] for number in younger})
+        if younger:
+            last = max(known, key=lambda number: (self.last_seen[number], number))
+            along = found[last] @ self.poses[last].inverse()
+            found |= {number: along @ places[number] for number in younger}
+        self.adopt(found)
 
     def move_all(self, by: Similarity) -> None:
         """Another world: such as the sender's, when its poses tell where that is."""
@@ -283,13 +284,21 @@ class Submaps:
     def _put(self, poses: Mapping[int, Similarity]) -> None:
         """Note where some submaps lie."""
         self.poses |= poses
-        short = max(poses, default=-1) + 1 - len(self.lies)
+        self._moved |= poses
+
+    @property
+    def lies(self) -> Float64[np.ndarray, "s 13"]:
+        """Where submaps lie as numbers, by row: scale, rotation by rows, translation."""
+        rows, poses = list(self._moved), list(self._moved.values())
+        short = max(rows, default=-1) + 1 - len(self._lies)
         if short > 0:
-            self.lies = np.concatenate([self.lies, np.zeros((short, 13))])
-        rows, every = list(poses), list(poses.values())
-        self.lies[rows, 0] = [one.scale for one in every]
-        self.lies[rows, 1:10] = np.array([one.rotation for one in every]).reshape(-1, 9)
-        self.lies[rows, 10:] = np.array([one.translation for one in every]).reshape(-1, 3)
+            self._lies = np.concatenate([self._lies, np.zeros((short, 13))])
+        if rows:
+            self._lies[rows, 0] = [one.scale for one in poses]
+            self._lies[rows, 1:10] = np.array([one.rotation for one in poses]).reshape(-1, 9)
+            self._lies[rows, 10:] = np.array([one.translation for one in poses])
+            self._moved = {}
+        return self._lies
 
 
 def _turned(turn: float, depth: float) -> PoseError:

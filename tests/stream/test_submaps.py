@@ -103,6 +103,22 @@ def test_a_number_given_again_meanwhile_is_another_submap(submaps):
     np.testing.assert_allclose(found.translation, relative.translation, atol=1e-12)
 
 
+def test_where_submaps_lie_is_known_as_numbers_too(submaps):
+    def assert_known() -> None:
+        wanted = sim3.rows(submaps.poses.values())
+        np.testing.assert_array_equal(submaps.lies[list(submaps.poses)], wanted)
+
+    assert_known()
+    assert close(submaps)
+    submaps.finish()
+    assert_known()
+    submaps.drop(5)
+    open_at(submaps, submaps.poses[2], COUNT)
+    open_at(submaps, submaps.poses[3], COUNT)
+    submaps.move_all(Similarity(2.0, np.eye(3), np.ones(3)))
+    assert_known()
+
+
 def test_another_world_waits_for_no_correction(submaps):
     assert close(submaps)
     expected = submaps.graph.optimize(fixed={0})

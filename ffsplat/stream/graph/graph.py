@@ -70,8 +70,8 @@ class PoseGraph:
 
     def set_poses(self, poses: Mapping[int, Similarity]) -> None:
         """Move many nodes, such as `optimize` gives them."""
-        for node, pose in poses.items():
-            self.set_pose(node, pose)
+        self._require(*poses)
+        self._poses |= poses
 
     def add_edge(
         self, i: int, j: int, measured: Similarity, error: PoseError, loop: bool = False
