@@ -81,12 +81,11 @@ class _Thread:
         """Let the kernel prefer any other thread where a core must be shared.
 
         The caller, when it wants to go on, else waits for this thread's slice to end: up to 5 ms.
-        It steps back from where the process is, whichever thread began it: of one that is nicer
-        already only root may take less.
+        It steps back from where it is: of a process that is nicer already only root may take less.
         """
         self._id = threading.get_native_id()
         if sys.platform == "linux":  # elsewhere a process has one priority
-            own = os.getpriority(os.PRIO_PROCESS, os.getpid())
+            own = os.getpriority(os.PRIO_PROCESS, self._id)
             with contextlib.suppress(OSError):  # a sandbox may forbid it
                 os.setpriority(os.PRIO_PROCESS, self._id, own + self._nice)
 
