@@ -114,16 +114,15 @@ class Mapper:
     ) -> Verdict:
         """Place a frame (sRGB), and fuse it if it is a keyframe.
 
-        `time_ns` is now unless given, `number` one more than the last; `pose` is world_from_camera
-        in a world of the sender. `size` (width, height) is that of the picture as it was sent, if
-        `image` is a smaller version; `intrinsics` is in its pixels. `cancelled` is asked after the
-        network: if true, the map stays as it was ("timeout"). `tell` is called with the verdict
-        once the pose is known. The map takes the frame in beside, while the caller goes on: whoever
-        asks for the map waits for that. Raises what the network raises, or what the frame before
-        failed to leave in the map.
+        `time_ns` is now unless given, `number` one more than the last, also where a sender begins
+        anew with smaller ones; `pose` is world_from_camera in a world of the sender. `size` (width,
+        height) is that of the picture as it was sent, if `image` is a smaller version; `intrinsics`
+        is in its pixels. `cancelled` is asked after the network: if true, the map stays as it was
+        ("timeout"). `tell` is called with the verdict once the pose is known. The map takes the
+        frame in beside, while the caller goes on: whoever asks for the map waits for that. Raises
+        what the network raises, or what the frame before failed to leave in the map.
         """
-        number = self._last + 1 if number is None else number
-        self._last = max(self._last, number)
+        number = self._last = max(self._last + 1, -1 if number is None else number)
         if (pose is not None and not is_pose(pose)) or (
             intrinsics is not None and not is_intrinsics(intrinsics)
         ):

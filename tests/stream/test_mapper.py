@@ -9,6 +9,7 @@ from ffsplat.stream.mapper import Mapper
 from ffsplat.stream.protocol import encode_delta
 from ffsplat.stream.replica.replica import Replica
 from ffsplat.stream.settings import MapperSettings
+from ffsplat.stream.state import load_state
 from ffsplat.stream.trajectory import matrices
 from ffsplat.types import Cameras
 from tests.stream.stub import Faults, StubPredictor
@@ -224,6 +225,24 @@ def test_what_a_frame_fails_to_leave_is_told_once_and_the_map_goes_on(monkeypatc
     assert len(one.atlas.keyframes) == keyframes
     assert all(verdict.used for verdict in follow(one, 22, 40))
     assert len(one.atlas.keyframes) > keyframes
+
+
+def test_who_counts_from_the_start_again_adds_to_the_map(tmp_path):
+    """A client or a program that begins anew has numbers that the map has had already."""
+    one = mapper()
+    first = follow(one, 0, 20)
+    again = mapper()
+    load_state(again, one.save(tmp_path / "state.safetensors"))
+    more = []
+    for number, frame in enumerate(walk().frames(20, 60, 2)):
+        more.append(again.add(frame.image, frame.time_ns, number=number))
+    assert [verdict.number for verdict in more] == list(range(19, 39))
+    later = again.add(walk().frame(60).image, 60, number=60)
+    assert later.number == 60
+    numbers = again.trajectory().numbers.tolist()
+    used = [verdict.number for verdict in (*first, *more, later) if verdict.used]
+    assert sorted(numbers) == used == sorted(set(used))
+    assert len(used) > 30
 
 
 def test_all_deltas_are_the_snapshot_and_the_scene():
