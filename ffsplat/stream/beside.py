@@ -59,9 +59,13 @@ class Beside(Generic[T]):
 
     def done(self) -> T:
         """The thing, when nothing is done to it any more. Raises what the work raised, once."""
-        work, self._work = self._work, None
-        if work is not None:
-            work.result()
+        work = self._work
+        try:
+            if work is not None:
+                work.result()
+        finally:
+            if self._work is work:  # not before: another thread that asks must wait too
+                self._work = None
         return self.undone
 
 

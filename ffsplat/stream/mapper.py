@@ -93,8 +93,9 @@ class Mapper:
 
     @property
     def epoch(self) -> int:
-        """How often submaps have been moved."""
-        return self.atlas.submaps.epoch if self.atlas else 0
+        """How often submaps have been moved so far; any thread may ask, none waits."""
+        atlas = self._beside.undone
+        return 0 if atlas is None else atlas.submaps.epoch
 
     def warm(self) -> None:
         """Have everything compiled that a frame may need; the map does not change."""

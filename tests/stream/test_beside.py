@@ -32,6 +32,20 @@ def test_what_fails_is_told_once_to_the_next_who_looks():
     assert beside.done() == [1, 2]
 
 
+def test_whoever_asks_while_another_waits_waits_too():
+    go, beside, seen = threading.Event(), Beside([]), []
+    beside.begin(lambda thing: (go.wait(), thing.append(1)))
+    waiting = [threading.Thread(target=lambda: seen.append(beside.done()[:])) for _ in range(2)]
+    for one in waiting:
+        one.start()
+        one.join(0.05)
+    assert all(one.is_alive() for one in waiting)
+    go.set()
+    for one in waiting:
+        one.join()
+    assert seen == [[1], [1]]
+
+
 def test_nobody_waits_to_begin_more():
     go, beside = threading.Event(), Beside([])
     beside.begin(lambda seen: go.wait())

@@ -1,5 +1,7 @@
 """The mapper on walks of which the truth is known, by an exact network and one with faults."""
 
+from threading import Event
+
 import numpy as np
 import pytest
 
@@ -209,6 +211,22 @@ def test_a_verdict_is_told_before_the_map_takes_the_frame_in():
         assert one.atlas.trajectory.added == added + 1
         assert "fuse" in last.seconds
         assert "fuse" not in verdict.seconds
+
+
+def test_the_epoch_is_told_while_the_map_takes_a_frame_in(monkeypatch):
+    """A server tells it with each verdict, in a thread of its own."""
+    one, go = mapper(), Event()
+    follow(one, stop=20)
+    record, added = one.atlas.record, one.atlas.trajectory.added
+    monkeypatch.setattr(one.atlas, "record", lambda *given: (go.wait(), record(*given)))
+    try:
+        assert one.add(walk().frame(20).image, 20).used
+        told, waits = one.epoch, not one.settled
+    finally:
+        go.set()
+    assert waits
+    assert told == one.atlas.submaps.epoch
+    assert one.atlas.trajectory.added == added + 1
 
 
 def test_what_a_frame_fails_to_leave_is_told_once_and_the_map_goes_on(monkeypatch):
