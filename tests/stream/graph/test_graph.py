@@ -289,11 +289,8 @@ def test_covariances_of_edges_that_are_composed_and_turned_are_those_of_samples(
 
 def test_an_edge_continued_by_many_is_the_way_along_each():
     random = np.random.default_rng(0)
-    poses = [noisy(drift(scale=1.2), PoseError(0.5, 0.5, 0.2), random) for _ in range(4)]
-    first, *rest = (
-        Edge(min(row, 1), row + 1, pose, ERROR.covariance(pose), loop=row == 2)
-        for row, pose in enumerate(poses)
-    )
+    made = enumerate(noisy(drift(scale=1.2), PoseError(0.5, 0.5, 0.2), random) for _ in range(4))
+    first, *rest = (Edge(min(n, 1), n + 1, p, ERROR.covariance(p), loop=n == 2) for n, p in made)
     for found, second in zip(continued(first, rest), rest, strict=True):
         wanted = along([first, second])
         assert (found.i, found.j, found.loop) == (wanted.i, wanted.j, wanted.loop)
