@@ -64,11 +64,15 @@ class Revisits:
         self.proof = submaps.await_loop(partial(prove_loop, window, row, *where))
 
     def settle(self, atlas: Atlas | None) -> None:
-        """Close the loop that the last window proves, if any."""
+        """Close the loop that the last window proves, if any; raises once what the proof raised."""
         if self.proof is None or atlas is None:
             return
-        loop, self.proof = self.proof.result(), None
-        if atlas.submaps.take_loop(loop):
+        proof, self.proof, loop = self.proof, None, None
+        try:
+            loop = proof.result()
+        finally:  # nothing is awaited any more, also where the proof failed
+            closed = atlas.submaps.take_loop(loop)
+        if closed:
             if self.logs:
                 _log.info("closed a %s", loop)
             self.closed += 1

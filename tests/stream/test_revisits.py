@@ -8,7 +8,7 @@ from ffsplat.alignment import Similarity
 from ffsplat.stream.atlas import Atlas
 from ffsplat.stream.keyframes import Keyframe
 from ffsplat.stream.map import SplatMap
-from ffsplat.stream.revisits import take_senders_world
+from ffsplat.stream.revisits import Revisits, take_senders_world
 from ffsplat.stream.settings import MapperSettings
 from ffsplat.stream.window import world_poses
 from ffsplat.types import ViewSource
@@ -73,3 +73,16 @@ def test_without_poses_there_is_no_other_world():
     made.submaps.open(np.eye(4), 1.0, 0, given=False)
     made.keyframes.add(keyframe(0, 0, np.eye(4), None))
     assert not take_senders_world(made)
+
+
+def test_a_proof_that_fails_is_told_once_and_holds_nothing_up(monkeypatch):
+    made, revisits, smoothed = atlas(8), Revisits(), []
+    monkeypatch.setattr(made.submaps, "_correct", lambda *_: smoothed.append(1))
+    revisits.proof = made.submaps.await_loop(lambda: 1 / 0)
+    made.submaps.smooth()  # waits for the loop
+    assert not smoothed
+    with pytest.raises(ZeroDivisionError):
+        revisits.settle(made)
+    assert smoothed
+    revisits.settle(made)
+    assert revisits.closed == 0
