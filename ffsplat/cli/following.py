@@ -128,7 +128,8 @@ def follow(
     def going() -> bool:
         nonlocal dead
         dead = 0 if engine.alive else dead + 1
-        return stop.received is None and dead < LOOKS and time.monotonic() < until
+        lost = engine.failure is not None or dead >= LOOKS
+        return stop.received is None and not lost and time.monotonic() < until
 
     def reading() -> bool:
         if pump is None or not pump.ended.is_set():

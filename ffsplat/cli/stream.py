@@ -8,7 +8,7 @@ import webbrowser
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -181,7 +181,8 @@ def _run(
                 until = time.monotonic() + STOP_SECONDS
             if not _end(engine, until, patient=stop.received is None):
                 _give_up(console, plan, stop)
-            cut = stop.received is not None or (pump is not None and pump.failure is not None)
+            failed = pump is not None and pump.failure is not None
+            cut = stop.received is not None or failed or not alive
             written = _save(console, mapper, plan, cut)
     finally:
         engine.stop(0)  # for who leaves in between
@@ -192,11 +193,19 @@ def _run(
     elif not console.quiet:
         show(console, facts)
     if not alive:
-        raise StreamError("the mapper failed: the stream ended before its time", "see -v")
+        _die(engine)
     code = _code(stop, pump, source, facts)
     if stop.received is None and not engine.saved:
         raise OutputError(f"the last frames are in no checkpoint of {plan.checkpoint}")
     return code
+
+
+def _die(engine: "Engine") -> NoReturn:
+    """Raise what ended an engine that does not live."""
+    if isinstance(engine.failure, StreamError):
+        raise engine.failure
+    why = "the mapper failed: the stream ended before its time"
+    raise StreamError(why, "--debug shows where") from engine.failure
 
 
 def _end(engine: "Engine", until: float, patient: bool) -> bool:

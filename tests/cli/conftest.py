@@ -14,6 +14,7 @@ from ffsplat.cli import app
 from ffsplat.cli.console import Console, common_options
 from ffsplat.io import save_scene
 from ffsplat.types import Scene
+from tests.cli.standing import clip, mapper  # noqa: F401 - fixtures
 
 
 @pytest.fixture

@@ -9,6 +9,8 @@ from ffsplat.stream.engine.engine import Engine
 class Seeming(Engine):
     """Says of each look at it whether it lives; the last answer stays."""
 
+    failure: BaseException | None = None
+
     def __init__(self, *looks: bool):
         self.looks = list(looks)
         self.seen = 0
@@ -41,3 +43,10 @@ def test_an_engine_that_is_dead_ends_the_stream():
     engine = Seeming(True, True, False)
     follow(engine, None)
     assert engine.seen == 2 + following.LOOKS + 1  # and one more before the flush
+
+
+def test_an_engine_that_has_failed_ends_the_stream_at_once():
+    engine = Seeming(False)
+    engine.failure = RuntimeError("cold")
+    follow(engine, None)
+    assert engine.seen == 2  # and one more before the flush

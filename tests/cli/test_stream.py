@@ -9,12 +9,9 @@ import sys
 import threading
 import urllib.request
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import zenoh
-from clips import write_clip
-from command import Outcome, run
 from rtsp_camera import Camera
 from small_room import small_room
 
@@ -23,63 +20,9 @@ from ffsplat.errors import StreamError
 from ffsplat.io import load_scene
 from ffsplat.stream.frame import Frame, Verdict
 from ffsplat.stream.ros.record import recorded_deltas
-from ffsplat.stream.settings import MapperSettings
 from ffsplat.stream.sources import Source
+from tests.cli.standing import rows, stream
 from tests.stream.mappers import Gate, StandIn, jpeg, picture
-
-MODEL = {"model": "stand-in", "revision": "1", "license": "CC0-1.0"}
-
-
-class Standing(StandIn):
-    """A stand-in that also has a scene: a room, or nothing if no frame was used."""
-
-    predictor = SimpleNamespace(provenance=MODEL)
-    settings = MapperSettings(max_splats=1000)
-
-    def answer(self, *answers):
-        self.__init__(answers)
-
-    def scene(self):
-        if not self.keyframes:
-            raise StreamError("nothing has been mapped yet")
-        return small_room()
-
-    def statistics(self):
-        return {"splats": 10.0 * self.keyframes, "submaps": 1.0, "loops": 0.0}
-
-    @classmethod
-    def load(cls, path: Path, predictor, settings):
-        assert (predictor, settings) == (cls.predictor, cls.settings)
-        mapper = cls()
-        mapper.keyframes = int(path.read_text())
-        return mapper
-
-
-@pytest.fixture
-def mapper(monkeypatch):
-    """The mapper that the command gets from whatever model it loads; it notes how it was asked."""
-    mapper = Standing()
-    mapper.options = {}
-
-    def load(name, **options):
-        mapper.options |= {"model": name, **options}
-        return SimpleNamespace(stream=lambda **bounds: mapper.options.update(bounds) or mapper)
-
-    monkeypatch.setattr("ffsplat.api.load", load)
-    return mapper
-
-
-@pytest.fixture
-def clip(tmp_path):
-    return write_clip(tmp_path / "walk.mp4", 12)
-
-
-def stream(*arguments: object) -> Outcome:
-    return run("stream", *arguments)
-
-
-def rows(outcome: Outcome) -> dict[str, str]:
-    return dict(line.split(None, 1) for line in outcome.out.splitlines())
 
 
 def test_a_video_becomes_a_scene(mapper, clip, tmp_path):

@@ -40,7 +40,8 @@ class Engine:
     network raises or hangs, costs itself, never the stream. All methods may be called from any
     thread. One engine takes the frames of one camera: numbers and stamps are compared.
 
-    A mapper may have `warm()`, called once before the first frame, `finish()`, called once after
+    A mapper may have `warm()`, called once before the first frame: if it raises, the worker ends,
+    as no frame would fare better (`failure`). It may have `finish()`, called once after
     the last, and `statistics()`, names and values for the metrics, called after each frame in the
     worker's thread: it must be cheap.
     """
@@ -116,6 +117,11 @@ class Engine:
     def alive(self) -> bool:
         """Whether the worker lives and is not stuck: if not, only a new process helps."""
         return self._worker.alive
+
+    @property
+    def failure(self) -> BaseException | None:
+        """What ended the worker before its time, None if nothing did."""
+        return self._worker.failure
 
     @property
     def ready(self) -> bool:

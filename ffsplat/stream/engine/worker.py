@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 
+from ffsplat.errors import StreamError
 from ffsplat.stream.decoding import Decoded, RefusedImage, decode, from_pixels
 from ffsplat.stream.engine.checkpoint import Checkpoints
 from ffsplat.stream.engine.log import ErrorLog
@@ -24,7 +25,7 @@ FAILURES = ("model_error", "not_finite", "timeout")
 
 
 class Worker:
-    """Takes frames from the traffic, one by one, and settles them. Nothing that fails ends it."""
+    """Takes frames from the traffic, one by one, and settles them. No frame that fails ends it."""
 
     def __init__(
         self,
@@ -39,6 +40,8 @@ class Worker:
         """Whether the network has run."""
         self.statistics: Mapping[str, int | float] = {}
         """What the mapper said of the map after the last frame."""
+        self.failure: BaseException | None = None
+        """What ended the work before its time."""
         self._mapper = mapper
         self._settings = settings
         self._traffic = traffic
@@ -95,18 +98,22 @@ class Worker:
             self._finish()
             if self._publisher.pending:
                 self._publish()
-        except BaseException:  # the end of the thread, which `alive` tells
+        except BaseException as error:  # the end of the thread, which `alive` tells
+            self.failure = error
             log.critical("the worker of the stream ended by an error", exc_info=True)
         finally:
             self._traffic.end()
 
     def _warm_up(self) -> None:
+        """Have the network run once; where it cannot, nothing is lost yet, and all ends."""
         try:
             getattr(self._mapper, "warm", lambda: None)()
-            still_pause_less()
-            self.warm = True
-        except Exception as error:  # noqa: BLE001 - a frame may still go through
-            self._fail(error, "the network could not be warmed up")
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}".removesuffix(": ")
+            hint = "--debug shows where; --device cpu needs no memory of a GPU"
+            raise StreamError(f"the network cannot be run: {reason}", hint) from error
+        still_pause_less()
+        self.warm = True
 
     def _finish(self) -> None:
         """Let the mapper do what the frames that come no more would have let it do."""

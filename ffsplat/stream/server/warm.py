@@ -1,6 +1,7 @@
 """Questions made ready before the first one, which would else wait for compilers."""
 
 import importlib
+import logging
 
 import numpy as np
 
@@ -10,6 +11,8 @@ from ffsplat.stream.replica.replica import Replica
 from ffsplat.stream.server.queries import search
 from ffsplat.types import Codebook
 
+log = logging.getLogger(__name__)
+
 WORD = "wall"
 """The first word of the lexicon, for which the first column of the space stands."""
 
@@ -18,11 +21,17 @@ COUNT = 8
 
 
 def warm_up() -> None:
-    """Ask for a thing in an invented map that consists of it; to be called in a thread."""
-    importlib.import_module("numba")  # as the mapper does: then it answers questions too
-    replica = Replica()
-    replica.apply(_map())
-    search(replica, Query(0, WORD))
+    """Ask for a thing in an invented map that consists of it; to be called in a thread.
+
+    Where that fails the first question has to wait, or says what is wrong.
+    """
+    try:
+        importlib.import_module("numba")  # as the mapper does: then it answers questions too
+        replica = Replica()
+        replica.apply(_map())
+        search(replica, Query(0, WORD))
+    except Exception as error:  # noqa: BLE001 - nobody waits for this thread
+        log.warning("questions could not be readied: %s: %s", type(error).__name__, error)
 
 
 def _map() -> MapDelta:

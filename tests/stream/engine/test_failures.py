@@ -100,6 +100,7 @@ def test_a_worker_that_ends_by_an_error_is_noticed(run):
     assert engine.flush(WAIT) is False
     engine.stop(WAIT)
     assert not engine.alive
+    assert isinstance(engine.failure, SystemExit)
     assert verdicts.reasons == {0: "shutdown"}
     assert engine.counters().balanced
 
@@ -113,16 +114,21 @@ def test_frames_in_time_are_not_taken_for_hanging(run):
     assert set(verdicts.reasons.values()) == {"keyframe"}
 
 
-def test_a_network_that_cannot_be_warmed_up_is_ready_after_its_first_frame(run):
+def test_a_network_that_cannot_be_warmed_up_ends_the_engine(run):
     def fail():
         raise RuntimeError("cold")
 
-    mapper = StandIn()
+    verdicts, mapper = Verdicts(), StandIn()
     mapper.warm = fail
     engine = run(mapper)
-    engine.offer(frame(0))
-    assert engine.flush(WAIT)
-    assert engine.ready
+    engine.offer(frame(0), verdicts)
+    assert engine.flush(WAIT) is False
+    engine.stop(WAIT)
+    assert not engine.alive
+    assert str(engine.failure) == "the network cannot be run: RuntimeError: cold"
+    assert isinstance(engine.failure.__cause__, RuntimeError)
+    assert verdicts.reasons == {0: "shutdown"}
+    assert not mapper.seen
 
 
 def test_a_subscriber_that_raises_is_removed(run, caplog):

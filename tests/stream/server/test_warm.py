@@ -23,6 +23,15 @@ def signatures():
     return found
 
 
+def test_questions_that_cannot_be_readied_are_warned_of(monkeypatch, caplog):
+    def fail(*_):
+        raise RuntimeError("no compiler")
+
+    monkeypatch.setattr(warm, "search", fail)
+    warm.warm_up()
+    assert caplog.messages == ["questions could not be readied: RuntimeError: no compiler"]
+
+
 def test_no_question_waits_for_a_kernel_after_warming_up():
     warm.warm_up()
     before = signatures()
