@@ -72,7 +72,8 @@ class Worker:
     @property
     def alive(self) -> bool:
         """Whether it works, and has not had one frame for `stuck_s`."""
-        return self._thread.is_alive() and self._traffic.busy_s < self._settings.stuck_s
+        goes_on = self._thread.is_alive() and self.failure is None
+        return goes_on and self._traffic.busy_s < self._settings.stuck_s
 
     @property
     def degraded(self) -> bool:
