@@ -14,6 +14,8 @@ FFSplatError
 └── OutputError       5  the result cannot be written
 """
 
+import errno
+
 
 class FFSplatError(Exception):
     """Base of all errors that ffsplat raises on purpose; `hint` says what to do next."""
@@ -77,3 +79,22 @@ class OutputError(FFSplatError):
     """The result cannot be written; nothing was left half-written."""
 
     exit_code = 5
+
+
+_SYSTEM = {
+    errno.ENOENT: "check the name",
+    errno.ENOTDIR: "a part of that path is a file: check the name",
+    errno.EISDIR: "that is a folder: give the name of a file",
+    errno.EEXIST: "that is a file: give another name",
+    errno.ENAMETOOLONG: "give a shorter name",
+    errno.EACCES: "have its permissions changed (ls -ld shows them), or give another name",
+    errno.EPERM: "have its permissions changed (ls -ld shows them), or give another name",
+    errno.EROFS: "that disk is read-only: give a name on another one",
+    errno.ENOSPC: "make room, or give a name on another disk",
+    errno.EDQUOT: "make room, or give a name on another disk",
+}
+
+
+def system_hint(error: OSError) -> str:
+    """What to do about a file or folder that the system refuses."""
+    return _SYSTEM.get(error.errno or 0, "look after the disk, or give a name on another one")

@@ -137,7 +137,7 @@ def _matches(pattern: str) -> list[Path]:
     found = [Path(match) for match in glob.glob(pattern, recursive=True)]  # noqa: PTH207
     files = [path for path in found if not _is_folder(path)]
     if not files:
-        raise ImageError(f"no images match {_printable(pattern)}")
+        raise ImageError(f"no images match {_printable(pattern)}", "check folder and pattern")
     return sorted(files, key=_natural)
 
 
@@ -161,12 +161,12 @@ def _in_folder(folder: Path) -> list[Path]:
     return sorted(photos + heic, key=_natural)
 
 
-def _empty_folder_hint(folder: Path, heic: list[Path], paths: list[Path]) -> str | None:
+def _empty_folder_hint(folder: Path, heic: list[Path], paths: list[Path]) -> str:
     if heic:
         return f"{len(heic)} {heic[0].suffix} files were seen; {HEIC_HINT}"
     if any(_is_folder(path) for path in paths):
         return f"folders in it are not searched; try '{_printable(str(folder / '*' / '*.jpg'))}'"
-    return None
+    return "give the folder in which the photos are"
 
 
 def _natural(path: Path) -> tuple[list[list[str | int]], str]:

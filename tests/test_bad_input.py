@@ -1,6 +1,6 @@
 """Hostile files, full disks, signals and odd environments, end to end through the process.
 
-Whatever happens: one `error:` line, at most one `hint:` line, the right exit code, no traceback,
+Whatever happens: one `error:` line, one `hint:` line, the right exit code, no traceback,
 and at the final name the whole old file, the whole new file, or nothing.
 """
 
@@ -41,7 +41,8 @@ def assert_refused(outcome: Outcome, code: int, *told: str) -> None:
     lines = outcome.err.splitlines()
     assert lines[0].startswith("error: ")
     assert "internal" not in lines[0]
-    assert len(lines) == 1 or (len(lines) == 2 and lines[1].startswith("hint: ")), lines
+    assert len(lines) == 2, lines
+    assert lines[1].startswith("hint: ")
     for text in told:
         assert text in outcome.err
 

@@ -9,10 +9,34 @@ from dataclasses import dataclass
 
 import click
 
-from ffsplat.errors import FFSplatError, MemoryLimit, OutputError
+from ffsplat.errors import (
+    CheckpointError,
+    FFSplatError,
+    ImageError,
+    MemoryLimit,
+    OutputError,
+    SceneFileError,
+    StreamError,
+    UsageError,
+    system_hint,
+)
 
 FAILED = 1
 SKIPPED = 3
+
+LESS = "give fewer photos (--max-views), a smaller --resolution or a smaller scene"
+
+HINTS: dict[type, str] = {
+    UsageError: "--help tells what fits",
+    ImageError: "open it with another program, and save it as JPEG or PNG",
+    SceneFileError: "have that file written anew, or give another one",
+    CheckpointError: "`ffsplat models list` names models that can be loaded",
+    StreamError: "`ffsplat stream --help` names what can be read",
+    MemoryLimit: LESS,
+    OutputError: "give another place to write to, with room and the right to",
+    FFSplatError: "--debug shows where it comes from",
+}
+"""What to do next where who raises an error of a class knows nothing better."""
 
 _OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "std::bad_alloc", "out of memory")
 
@@ -22,20 +46,21 @@ class Failure:
     """What the user is told, and the exit code."""
 
     message: str
-    hint: str | None
+    hint: str
     exit_code: int
 
 
 def failure_of(error: Exception) -> Failure:
     """Say what an exception means to the user."""
     if isinstance(error, FFSplatError):
-        return Failure(str(error), error.hint, error.exit_code)
+        hint = error.hint or next(HINTS[kind] for kind in type(error).__mro__ if kind in HINTS)
+        return Failure(str(error), hint, error.exit_code)
     if isinstance(error, click.ClickException):
         return _usage(error)
     if is_out_of_memory(error):
         return Failure(
             f"out of memory: {error}".removesuffix(": "),
-            "give fewer photos (--max-views), a smaller --resolution or a smaller scene",
+            LESS,
             MemoryLimit.exit_code,
         )
     if isinstance(error, OSError):
@@ -65,4 +90,4 @@ def _usage(error: click.ClickException) -> Failure:
 
 def _system(error: OSError) -> Failure:
     where = f": {error.filename}" if error.filename else ""
-    return Failure(f"{error.strerror or error}{where}", None, OutputError.exit_code)
+    return Failure(f"{error.strerror or error}{where}", system_hint(error), OutputError.exit_code)

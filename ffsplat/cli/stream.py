@@ -71,7 +71,8 @@ def _log_lines(context: click.Context, _: click.Parameter, value: bool) -> None:
 @click.option("--drop", type=click.Choice(["latest", "keyframe", "block"]), show_default=False,
               help="Which frame goes if they come too fast: the oldest, the one with least that is "
               "new, or none: the source waits.  [default: block; latest if live]")  # fmt: skip
-@click.option("--max-splats", type=COUNT, default=500_000, help="Gaussians in the map, at most.")
+@click.option("--max-splats", type=click.IntRange(1, 1 << 24), default=500_000,
+              help="Gaussians in the map, at most.")  # fmt: skip
 @click.option("--window", type=click.IntRange(2, 32), default=4,
               help="Views that go through the network together.")  # fmt: skip
 @click.option("--max-frames", type=COUNT, help="Stop after so many frames.")
@@ -196,7 +197,8 @@ def _run(
         _die(engine)
     code = _code(stop, pump, source, facts)
     if stop.received is None and not engine.saved:
-        raise OutputError(f"the last frames are in no checkpoint of {plan.checkpoint}")
+        why = f"the last frames are in no checkpoint of {plan.checkpoint}"
+        raise OutputError(why, "the log says why; make room there")
     return code
 
 

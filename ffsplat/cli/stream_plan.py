@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 CLIENTS = ("-", "ws")
 """A SOURCE that means: frames come from clients of the server alone."""
 
+CLIENT_SPLATS = 1 << 21
+"""Gaussians for which a copy of the map has room: that of a client, a page, a recording."""
+
 HANG_SECONDS = {"live": 30.0, "recorded": 600.0}
 """Patience with one frame in the network: a camera goes on meanwhile, a recording waits."""
 
@@ -69,6 +72,9 @@ def plan_of(source: str | None, options: dict[str, Any]) -> Plan:
         raise UsageError("nobody would be told what --query finds", "give --record or --publish")
     if source in (None, *CLIENTS) and not serve:
         raise UsageError("there is no source of frames", "give SOURCE, or --serve to clients")
+    if options["max_splats"] > CLIENT_SPLATS and (serve or record or options["publish"]):
+        why = f"a map that others follow has at most {CLIENT_SPLATS} Gaussians"
+        raise UsageError(why, f"give --max-splats {CLIENT_SPLATS}, or --out alone")
     if options["resume"] and not options["checkpoint"]:
         raise UsageError("--resume needs the folder to go on from", "give --checkpoint FOLDER")
     _check_files(source, out, record, options["overwrite"])

@@ -78,7 +78,8 @@ class SceneOutput:
         row = format_to_write(path, to if to or path.suffix else "ply")
         known = {option.keyword for option in row.options}
         for name in sorted(given.keys() - known):
-            raise UsageError(f"--{name.replace('_', '-')} means nothing to {row.name}")
+            option = f"--{name.replace('_', '-')}"
+            raise UsageError(f"{option} means nothing to {row.name}", f"leave out {option}")
         return cls(path, row, given, overwrite)
 
     @classmethod

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from ffsplat.errors import OutputError
+from ffsplat.errors import OutputError, system_hint
 
 
 def check_output(path: str | Path, overwrite: bool = False) -> None:
@@ -37,7 +37,7 @@ def _check(path: Path, target: Path, overwrite: bool) -> None:
     if target.exists() and not overwrite:
         raise OutputError(f"{path} already exists", "--overwrite replaces that file only")
     if not os.access(target.parent, os.W_OK | os.X_OK):
-        raise OutputError(f"folder {path.parent} is not writable")
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
 
 @contextmanager
@@ -110,12 +110,13 @@ def output_error(error: OSError, path: Path, size: int | None) -> OutputError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         free = f"{shutil.disk_usage(folder).free / 1e6:.0f} MB free"
         detail = f"{path.name}: {free}" if size is None else _needs(path, size, free)
-        return OutputError(f"no space left on {folder} ({detail}); nothing was written")
+        what = f"no space left on {folder} ({detail}); nothing was written"
+        return OutputError(what, system_hint(error))
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return OutputError(f"folder {folder} is not writable")
+        return OutputError(f"folder {folder} is not writable", system_hint(error))
     if error.errno == errno.ENAMETOOLONG:
-        return OutputError(f"the name of {path.name[:40]}... is too long")
-    return OutputError(f"cannot write {path}: {error.strerror or error}")
+        return OutputError(f"the name of {path.name[:40]}... is too long", system_hint(error))
+    return OutputError(f"cannot write {path}: {error.strerror or error}", system_hint(error))
 
 
 def _needs(path: Path, size: int, free: str) -> str:

@@ -1,4 +1,4 @@
-"""Every exception becomes one `error:` line, at most one `hint:` line and its exit code."""
+"""Every exception becomes one `error:` line, one `hint:` line and its exit code."""
 
 import errno
 import logging
@@ -50,9 +50,29 @@ def test_exit_code_and_form(stand_in, error, code):
     outcome = run("trial")
     assert outcome.code == code
     lines = outcome.err.splitlines()
-    assert lines[0].startswith("error: ")
-    assert len(lines) == 1 or (len(lines) == 2 and lines[1].startswith("hint: "))
+    if isinstance(error, KeyboardInterrupt):
+        assert lines == ["error: interrupted"]
+    else:
+        assert [line.partition(": ")[0] for line in lines] == ["error", "hint"]
     assert outcome.out == ""
+
+
+def test_an_error_without_a_hint_gets_that_of_its_nearest_class(stand_in):
+    stand_in(raising(errors.LicenseNotAccepted("x")))
+    assert "models list" in run("trial").err
+    stand_in(raising(errors.UnknownWord("x")))
+    assert run("trial").err == "error: x\nhint: --help tells what fits\n"
+
+
+@pytest.mark.parametrize(
+    ("number", "told"),
+    [
+        (errno.EACCES, "permissions"), (errno.ENOSPC, "make room"), (errno.EEXIST, "another name"),
+        (errno.EIO, "look after the disk"), (None, "look after the disk"),
+    ],
+)  # fmt: skip
+def test_what_the_system_refuses_has_its_hint(number, told):
+    assert told in errors.system_hint(OSError(number, "no"))
 
 
 def test_message_and_hint_are_told(stand_in):
@@ -62,7 +82,7 @@ def test_message_and_hint_are_told(stand_in):
 
 def test_a_message_cannot_break_its_line_or_steer_the_terminal(stand_in):
     stand_in(raising(errors.ImageError("a\nb\x1b[31m\udcff.jpg: bad")))
-    assert run("trial").err == "error: a b\\x1b[31m\\udcff.jpg: bad\n"
+    assert run("trial").err.startswith("error: a b\\x1b[31m\\udcff.jpg: bad\nhint: ")
 
 
 def test_internal_fault_names_debug_and_debug_shows_the_traceback(stand_in):

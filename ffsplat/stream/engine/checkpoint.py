@@ -1,5 +1,6 @@
 """When the state of a stream is saved, under which names, and how the newest good one is found."""
 
+import errno
 import logging
 import os
 import re
@@ -8,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from ffsplat.errors import FFSplatError, OutputError, SceneFileError
+from ffsplat.errors import FFSplatError, OutputError, SceneFileError, system_hint
 
 log = logging.getLogger(__name__)
 
@@ -51,10 +52,10 @@ class Checkpoints:
             self.folder.mkdir(exist_ok=True)
             for path in self.folder.glob(_TEMPORARY):
                 path.unlink(missing_ok=True)
+            if not os.access(self.folder, os.R_OK | os.W_OK | os.X_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         except OSError as error:
-            raise OutputError(f"no checkpoints in {self.folder}: {error.strerror}") from error
-        if not os.access(self.folder, os.W_OK | os.X_OK):
-            raise OutputError(f"folder {self.folder} is not writable")
+            raise _refused(self.folder, error) from error
 
     def add(self, is_keyframe: bool) -> None:
         """There is one more frame that no checkpoint holds."""
@@ -104,10 +105,15 @@ def resume(folder: Path, load: Callable[[Path], Restored]) -> Restored | None:
     """What `load` makes of the newest checkpoint that it can read, None if there is none at all.
 
     A damaged one is passed over with a warning. Raises SceneFileError if all are damaged:
-    whoever started anew would soon remove them.
+    whoever started anew would soon remove them. Raises OutputError for a folder that may not be
+    looked into.
     """
     reasons = []
-    for path in _found(folder):
+    try:
+        paths = _found(folder)
+    except OSError as error:
+        raise _refused(folder, error) from error
+    for path in paths:
         try:
             return load(path)
         except (FFSplatError, OSError, ValueError, KeyError) as error:
@@ -117,6 +123,11 @@ def resume(folder: Path, load: Callable[[Path], Restored]) -> Restored | None:
         why = f"no checkpoint in {folder} can be used: {reasons[0]}"
         raise SceneFileError(why, "move the folder away to start anew")
     return None
+
+
+def _refused(folder: Path, error: OSError) -> OutputError:
+    """What to say of a folder that cannot be used."""
+    return OutputError(f"no checkpoints in {folder}: {error.strerror}", system_hint(error))
 
 
 def _found(folder: Path) -> list[Path]:

@@ -74,5 +74,5 @@ class ErrorLog:
             if len(self._kinds) >= MAX_KINDS:
                 del self._kinds[next(iter(self._kinds))]
             self._kinds[kind] = None
-        text = "%s (further errors of this kind are counted, not logged)"
-        self._log.error(text, what, exc_info=error, extra=extra)
+        text = "%s: %s: %s (further errors of this kind are counted, not logged)"
+        self._log.error(text, what, kind[0], error, exc_info=error, extra=extra)

@@ -14,7 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from ffsplat.errors import StreamError
+from ffsplat.errors import StreamError, system_hint
 from ffsplat.stream.ros.compression import decompress, kind_of, unpack_file
 from ffsplat.stream.ros.mcap_reader import McapFile
 from ffsplat.stream.ros.store import (
@@ -24,6 +24,8 @@ from ffsplat.stream.ros.store import (
     normal_type,
     ros2_types,
 )
+
+WHOLE = "give a .bag, .mcap or .db3 file that is whole, or the folder of a rosbag2"
 
 MAX_CHUNK_BYTES = 512 << 20
 MAX_METADATA_BYTES = 16 << 20
@@ -73,7 +75,7 @@ def open_bag(path: Path) -> Bag:
     Raises StreamError with the reason if it cannot be opened.
     """
     if not path.exists():
-        raise StreamError(f"{path} does not exist")
+        raise StreamError(f"{path} does not exist", "check the name")
     if not path.is_dir():
         return _open_file(path, per_message=False)
     mode = _compression_mode(path / "metadata.yaml")
@@ -201,7 +203,7 @@ class _UnpackedFiles(_Chain):
                 unpack_file(file, target, limit)
                 bags.append(_open_file(target, per_message=False))
             if not bags:
-                raise StreamError(f"{path} lacks the files that its metadata speaks of")
+                raise StreamError(f"{path} lacks the files that its metadata speaks of", WHOLE)
         except BaseException:
             _Chain(bags).close()
             self._folder.cleanup()
@@ -252,7 +254,9 @@ def _readable(path: Path) -> Iterator[None]:
     try:
         yield
     except _reader_errors() as error:
-        reason = f"{str(error).rstrip('.')[:120]}" or type(error).__name__
+        of_system = isinstance(error, OSError) and error.strerror
+        reason = of_system or f"{str(error).rstrip('.')[:120]}" or type(error).__name__
         unindexed = any(words in reason for words in ("not indexed", "index looks damaged"))
-        hint = "rosbag reindex FILE repairs it" if unindexed else None
+        hint = "rosbag reindex FILE repairs it" if unindexed else WHOLE
+        hint = system_hint(error) if isinstance(error, OSError) and of_system else hint
         raise StreamError(f"cannot read {path}: {reason}", hint) from error

@@ -9,6 +9,8 @@ from ffsplat.errors import StreamError
 
 LEVEL = 1
 
+UNPACK = "unpack it with zstd -d, and give the file that comes of it"
+
 _PIECE = 1 << 20
 
 _MAGICS = {b"BZh": "bz2", b"\x04\x22\x4d\x18": "lz4", b"\x28\xb5\x2f\xfd": "zstd"}
@@ -61,10 +63,10 @@ def unpack_file(packed: Path, target: Path, limit: int) -> None:
             while piece := source.read(_PIECE):
                 written += len(piece)
                 if written > limit:
-                    raise StreamError(f"{packed.name} holds more than {limit >> 20} MB")
+                    raise StreamError(f"{packed.name} holds more than {limit >> 20} MB", UNPACK)
                 out.write(piece)
     except (OSError, EOFError, zstd.ZstdError) as error:
-        raise StreamError(f"cannot unpack {packed.name}: {str(error)[:80]}") from error
+        raise StreamError(f"cannot unpack {packed.name}: {str(error)[:80]}", UNPACK) from error
 
 
 def _unpack(data: bytes, kind: str, limit: int) -> bytes:

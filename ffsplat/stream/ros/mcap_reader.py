@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from ffsplat.errors import StreamError
+from ffsplat.errors import StreamError, system_hint
 from ffsplat.stream.ros.compression import decompress
 from ffsplat.stream.ros.mcap_writer import (
     CHANNEL,
@@ -28,6 +28,8 @@ from ffsplat.stream.ros.mcap_writer import (
     SCHEMA,
 )
 from ffsplat.stream.ros.store import MAX_MESSAGE_BYTES, normal_type
+
+DOCTOR = "`mcap doctor FILE` tells what is wrong with it"
 
 MAX_CHUNK_BYTES = 512 << 20
 MAX_OPEN_BYTES = 256 << 20
@@ -86,7 +88,8 @@ class McapFile:
         try:
             self._file: BinaryIO = path.open("rb")
         except OSError as error:
-            raise StreamError(f"cannot open {path}: {error.strerror}") from error
+            why = f"cannot open {path}: {error.strerror}"
+            raise StreamError(why, system_hint(error)) from error
         try:
             self._size = os.fstat(self._file.fileno()).st_size
             self._open()
@@ -162,7 +165,7 @@ class McapFile:
 
     def _open(self) -> None:
         if self._read(0, len(MAGIC)) != MAGIC:
-            raise StreamError(f"{self.path} is no MCAP file")
+            raise StreamError(f"{self.path} is no MCAP file", DOCTOR)
         try:
             complete = self._read_summary()
         except (StreamError, struct.error, UnicodeDecodeError):
@@ -172,7 +175,7 @@ class McapFile:
             self._scan()
         if not self.channels:
             what = "breaks off before the first topic" if self.broken else "has no topics"
-            raise StreamError(f"{self.path} {what}")
+            raise StreamError(f"{self.path} {what}", DOCTOR)
         if self.broken:
             log.warning("%s breaks off; it is read up to there", self.path.name)
         self._chunks.sort()
@@ -270,14 +273,15 @@ class McapFile:
 
     def _read(self, offset: int, length: int) -> bytes:
         if offset + length > self._size:
-            raise StreamError(f"{self.path} ends too early")
+            raise StreamError(f"{self.path} ends too early", DOCTOR)
         try:
             self._file.seek(offset)
             data = self._file.read(length)
         except OSError as error:
-            raise StreamError(f"cannot read {self.path}: {error.strerror}") from error
+            why = f"cannot read {self.path}: {error.strerror}"
+            raise StreamError(why, system_hint(error)) from error
         if len(data) < length:
-            raise StreamError(f"{self.path} ends too early")
+            raise StreamError(f"{self.path} ends too early", DOCTOR)
         return data
 
 

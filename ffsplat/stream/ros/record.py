@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ffsplat import __version__
-from ffsplat.errors import OutputError, StreamError
+from ffsplat.errors import OutputError, StreamError, system_hint
 from ffsplat.io.atomic import check_output
 from ffsplat.stream.delta import MapDelta
 from ffsplat.stream.protocol.blocks import Deltas
@@ -59,12 +59,12 @@ class Recorder(Sink):
     ) -> None:
         ros2_types()
         check_output(path, overwrite)
+        self.path = Path(path)
         try:
             mode = "wb" if overwrite else "xb"
             self._file: BinaryIO = Path(path).open(mode)  # noqa: SIM115 - `close` closes it
         except OSError as error:
-            raise OutputError(f"cannot write {path}: {error.strerror}") from error
-        self.path = Path(path)
+            raise _refused(self.path, error) from error
         self._writer = McapWriter(self._file, f"ffsplat {__version__}")
         self._channels: dict[Topic, int] = {}
         self._began = time.time_ns(), time.monotonic_ns()
@@ -75,16 +75,18 @@ class Recorder(Sink):
         if self._file.closed:
             return
         if not self._finish():  # the thread still writes: the file is left to it, without an end
-            raise OutputError(f"{self.path} is too slow: the recording lacks its end")
+            why = f"{self.path} is too slow: the recording lacks its end"
+            raise OutputError(why, "record to a faster disk")
         try:
             if self.failure is None:
                 self._writer.close()
                 os.fsync(self._file.fileno())
             self._file.close()
         except OSError as error:
-            raise OutputError(f"cannot write {self.path}: {error.strerror}") from error
+            raise _refused(self.path, error) from error
         if self.failure is not None:
-            raise OutputError(f"the recording {self.path} broke off: {self.failure}")
+            why = f"the recording {self.path} broke off: {self.failure}"
+            raise OutputError(why, "what it holds so far can be played")
 
     def _add(self, topic: Topic) -> int:
         quality = {"offered_qos_profiles": _LATCHED if topic.latched else ""}
@@ -102,6 +104,11 @@ class Recorder(Sink):
             self._channels[output.topic] = self._add(output.topic)
         channel = self._channels[output.topic]
         self._writer.write(channel, now, max(output.time_ns, 0), to_cdr(output.message))
+
+
+def _refused(path: Path, error: OSError) -> OutputError:
+    """What to say of a file that cannot be written."""
+    return OutputError(f"cannot write {path}: {error.strerror}", system_hint(error))
 
 
 def recorded_deltas(path: str | Path) -> Iterator[tuple[Kind, MapDelta]]:

@@ -176,7 +176,9 @@ def tls_context(settings: ServerSettings) -> ssl.SSLContext | None:
         context.load_cert_chain(settings.tls_cert, settings.tls_key)
     except OSError as error:  # SSLError is one
         pair = f"{settings.tls_cert} with {settings.tls_key}"
-        raise UsageError(f"cannot use {pair}: {error}") from error
+        reason = error if isinstance(error, ssl.SSLError) else error.strerror
+        hint = "both are PEM files, and the key is that of the certificate"
+        raise UsageError(f"cannot use {pair}: {reason}", hint) from error
     return context
 
 
@@ -184,7 +186,11 @@ def cannot_listen(settings: ServerSettings, error: OSError) -> StreamError:
     """What to say of an address that cannot be had."""
     code = error.errno or 0  # negative for a name that nobody knows
     reason = os.strerror(code) if code > 0 else error.strerror or str(error)
-    hint = "--port 0 takes a free one" if code == errno.EADDRINUSE else None
+    hints = {
+        errno.EADDRINUSE: "--port 0 takes a free one",
+        errno.EACCES: "ports below 1024 are not for everybody: --port takes another",
+    }
+    hint = hints.get(code, "--host takes a name or address of this machine")
     return StreamError(f"cannot listen on {settings.host}:{settings.port}: {reason.lower()}", hint)
 
 

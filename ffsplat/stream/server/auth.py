@@ -23,6 +23,8 @@ MAX_FILE = 64 << 10
 MIN_LENGTH = 16
 """Characters of a token: at the least 64 bits, were they drawn from sixteen letters."""
 
+FORM = f"it has one secret a line, {MIN_LENGTH} characters or more"
+
 
 @dataclass(frozen=True)
 class Tokens:
@@ -46,10 +48,9 @@ class Tokens:
             text = content.decode()
         except (OSError, UnicodeDecodeError) as error:
             reason = (isinstance(error, OSError) and error.strerror) or error
-            hint = "it has one secret a line, 16 characters or more"
-            raise UsageError(f"cannot read the token file {path}: {reason}", hint) from error
+            raise UsageError(f"cannot read the token file {path}: {reason}", FORM) from error
         if len(content) > MAX_FILE:
-            raise UsageError(f"the token file {path} is larger than {MAX_FILE >> 10} KiB")
+            raise UsageError(f"the token file {path} is larger than {MAX_FILE >> 10} KiB", FORM)
         digests, expiries = [], []
         for number, line in enumerate(text.splitlines(), start=1):
             if line.strip() and not line.lstrip().startswith("#"):
@@ -62,7 +63,7 @@ class Tokens:
                 digests.append(_digest(token))
                 expiries.append(_seconds(end.strip(), f"line {number} of {path}"))
         if not digests:
-            raise UsageError(f"the token file {path} holds no token")
+            raise UsageError(f"the token file {path} holds no token", FORM)
         return cls(tuple(digests), tuple(expiries))
 
     def accept(self, token: str | None, now: float) -> float | None:

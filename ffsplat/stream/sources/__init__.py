@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from ffsplat.errors import StreamError, UsageError
+from ffsplat.errors import StreamError, UsageError, system_hint
 from ffsplat.images import EXTENSIONS, HEIC_EXTENSIONS
 from ffsplat.stream.frame import Frame
 
@@ -69,7 +69,11 @@ def open_source(
         raise UsageError(f"{fps:g} frames a second cannot be", "give 0 to 1000")
     if realtime is not None and not 0 < realtime <= 1000:
         raise UsageError(f"speed {realtime:g} cannot be", "1 is as it was recorded")
-    source = _open(text, fps, topic)
+    try:
+        source = _open(text, fps, topic)
+    except OSError as error:
+        why = f"cannot open {text[:200]}: {(error.strerror or str(error)).lower()}"
+        raise StreamError(why, system_hint(error)) from error
     if realtime is None:
         return source
     if source.live:
@@ -112,7 +116,7 @@ def _open_bag(path: Path, topic: str | None) -> Source:
     from ffsplat.stream.sources.bag import BagSource
 
     if not path.exists():
-        raise StreamError(f"no bag {path}")
+        raise StreamError(f"no bag {path}", "check the name")
     return BagSource(path, topic)
 
 

@@ -12,10 +12,14 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from ffsplat.errors import StreamError, UsageError
+from ffsplat.errors import StreamError, UsageError, system_hint
 from ffsplat.stream.decoding import MAX_MEGAPIXELS
 
 _log = logging.getLogger(__name__)
+
+PROBE = "ffprobe, which comes with FFmpeg, tells what is there"
+
+SMALLER = "have it made smaller: no network sees more than 2048 pixels a side"
 
 MAX_STREAMS = 64
 MAX_DAMAGED = 1000
@@ -67,7 +71,8 @@ class Container:
                 address, format=format, options=dict(options or {}), timeout=seconds
             )
         except (self._av.FFmpegError, OSError, ValueError) as error:
-            raise StreamError(f"cannot open {name}: {reason(error)}") from error
+            hint = system_hint(error) if isinstance(error, PermissionError) else PROBE
+            raise StreamError(f"cannot open {name}: {reason(error)}", hint) from error
         try:
             self._stream = self._choose()
         except StreamError:
@@ -87,7 +92,7 @@ class Container:
                 if isinstance(error, self._av.InvalidDataError):
                     self.damaged += 1
                     return
-                raise StreamError(f"{self.name} broke off: {reason(error)}") from error
+                raise StreamError(f"{self.name} broke off: {reason(error)}", PROBE) from error
             if packet is None:
                 return
             try:
@@ -106,25 +111,25 @@ class Container:
     def _choose(self) -> Any:
         """The stream of pictures to read: the first that is no cover image."""
         if len(self._open.streams) > MAX_STREAMS:
-            raise StreamError(f"{self.name} has more than {MAX_STREAMS} streams")
+            raise StreamError(f"{self.name} has more than {MAX_STREAMS} streams", PROBE)
         videos = self._open.streams.video
         if not videos:
             only = "only sound" if self._open.streams.audio else "no picture"
-            raise StreamError(f"there is {only} in {self.name}")
+            raise StreamError(f"there is {only} in {self.name}", PROBE)
         moving = [one for one in videos if not one.disposition & one.disposition.attached_pic]
         if not moving:
-            raise StreamError(f"there is only sound, and a cover image, in {self.name}")
+            raise StreamError(f"there is only sound, and a cover image, in {self.name}", PROBE)
         stream = moving[0]
         width, height = stream.codec_context.width, stream.codec_context.height
         if width * height > MAX_MEGAPIXELS * 1e6:
             raise StreamError(
-                f"{self.name} has {width} x {height} pixels, limit {MAX_MEGAPIXELS} MP"
+                f"{self.name} has {width} x {height} pixels, limit {MAX_MEGAPIXELS} MP", SMALLER
             )
         return stream
 
     def _picture(self, frame: Any) -> Picture:
         if frame.width * frame.height > MAX_MEGAPIXELS * 1e6:  # it may change on the way
-            raise StreamError(f"{self.name} has {frame.width} x {frame.height} pixels")
+            raise StreamError(f"{self.name} has {frame.width} x {frame.height} pixels", SMALLER)
         if frame.color_trc in _HDR and not self._said:
             self._say_hdr(_HDR[frame.color_trc])
         if frame.pts is None:

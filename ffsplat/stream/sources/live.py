@@ -113,7 +113,8 @@ class LiveSource(Source):
             except StreamError as error:
                 cause = str(error)
         raise StreamError(
-            f"{self.name} is lost after {self._tries} attempts to connect again: {cause}"
+            f"{self.name} is lost after {self._tries} attempts to connect again: {cause}",
+            "look after the camera and the network to it",
         )
 
     def _keep(self, picture: Picture) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from ffsplat.errors import StreamError
 from ffsplat.stream.frame import Frame
 from ffsplat.stream.sources import Source
-from ffsplat.stream.sources.container import Container, Picture
+from ffsplat.stream.sources.container import PROBE, Container, Picture
 
 _log = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ class VideoSource(Source):
     def __init__(self, path: str | Path, *, fps: int | float | None = None):
         path = Path(path)
         if not path.is_file():
-            raise StreamError(f"no video file {path}")
+            raise StreamError(f"no video file {path}", "check the name")
         self.name = str(path)
         self._fps, self._closed = fps, False
         # As a file, whatever the name looks like, and one that cannot point to anything else.
@@ -71,7 +71,7 @@ class VideoSource(Source):
         """Say what was wrong with a video that has come to its end."""
         container = self._container
         if not count:
-            raise StreamError(f"there is no frame in {container.name} that can be decoded")
+            raise StreamError(f"there is no frame in {container.name} that can be decoded", PROBE)
         claimed = container.frames or count
         if container.damaged or count < CUT_SHORT * claimed:
             _log.warning(

@@ -69,16 +69,21 @@ class ZenohAddress:
         )
 
 
-def open_session(connect: Sequence[str], listen: Sequence[str]) -> Any:
-    """A zenoh session with those endpoints and no others.
+def open_session(key: str, connect: Sequence[str], listen: Sequence[str]) -> Any:
+    """A zenoh session with those endpoints and no others, for a key that is one.
 
-    Raises UsageError without the package or for an endpoint that is none, StreamError if it cannot
-    listen there.
+    Raises UsageError without the package or for a key or endpoint that is none, StreamError if it
+    cannot listen there.
     """
     try:
         import zenoh
     except ImportError as error:
         raise UsageError("zenoh is not installed", 'pip install "ffsplat[zenoh]"') from error
+    try:
+        zenoh.KeyExpr(key)
+    except zenoh.ZError as error:
+        why = f"zenoh refuses the key {key}: {_reason(error)}"
+        raise UsageError(why, "give one such as robot/camera") from error
     config = zenoh.Config()
     settings = {
         "mode": "peer",
@@ -93,11 +98,18 @@ def open_session(connect: Sequence[str], listen: Sequence[str]) -> Any:
         for name, value in settings.items():
             config.insert_json5(name, json.dumps(value))
     except zenoh.ZError as error:
-        raise UsageError(f"zenoh refuses {', '.join([*connect, *listen])}: {error}") from error
+        what = f"zenoh refuses {', '.join([*connect, *listen])}: {_reason(error)}"
+        raise UsageError(what, f"write endpoints as {ROUTER}") from error
     try:
         return zenoh.open(config)
     except zenoh.ZError as error:
-        raise StreamError(f"zenoh cannot listen on {', '.join(listen)}: {error}") from error
+        what = f"zenoh cannot listen on {', '.join(listen)}: {_reason(error)}"
+        raise StreamError(what, f"give an address of this machine, as {LOOPBACK}") from error
+
+
+def _reason(error: Exception) -> str:
+    """What zenoh says, without the places in its own source."""
+    return re.sub(r"\s+at /\S*", "", str(error))
 
 
 class ZenohSource(LiveMessages):
@@ -114,14 +126,8 @@ class ZenohSource(LiveMessages):
         super().__init__(f"zenoh:{address.key}", address.fixed_frame, "*" in address.key)
         ros2_types()
         self._camera = ""
-        self._session = open_session(address.connect, address.listen)
-        import zenoh
-
-        try:
-            self._subscriber = self._session.declare_subscriber(address.key, self._on_sample)
-        except zenoh.ZError as error:
-            self._session.close()
-            raise UsageError(f"zenoh refuses the key {address.key}: {error}") from error
+        self._session = open_session(address.key, address.connect, address.listen)
+        self._subscriber = self._session.declare_subscriber(address.key, self._on_sample)
 
     def close(self) -> None:
         """End the iteration and the session."""
@@ -174,7 +180,7 @@ class ZenohSink(Sink):
             raise UsageError(f"zenoh:{text} is a pattern", "give a key to publish under")
         ros2_types()
         self._prefix = address.key.rstrip("/")
-        self._session = open_session(address.connect, address.listen)
+        self._session = open_session(self._prefix, address.connect, address.listen)
         self._publishers: dict[Topic, Any] = {}
         super().__init__(self._publish, f"zenoh:{address.key}", messages)
 
@@ -201,4 +207,4 @@ class ZenohSink(Sink):
                 )
             self._publishers[topic].put(to_cdr(output.message))
         except zenoh.ZError as error:
-            raise StreamError(f"cannot publish {self.key(topic)}: {error}") from error
+            raise StreamError(f"cannot publish {self.key(topic)}: {_reason(error)}") from error

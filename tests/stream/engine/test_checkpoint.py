@@ -155,8 +155,26 @@ def test_only_its_own_leftovers_are_swept_up(tmp_path):
 def test_a_folder_that_cannot_be_is_refused_at_the_start(tmp_path):
     (tmp_path / "file").write_text("x")
     for folder in (tmp_path / "file", tmp_path / "missing" / "deep"):
-        with pytest.raises(OutputError):
+        with pytest.raises(OutputError) as caught:
             Checkpoints(folder, 1).prepare()
+        assert caught.value.hint
+
+
+@pytest.mark.parametrize("missing", [os.R_OK, os.W_OK, os.X_OK])
+def test_a_folder_without_all_rights_is_refused_at_the_start(tmp_path, monkeypatch, missing):
+    monkeypatch.setattr(os, "access", lambda path, mode: not mode & missing)
+    with pytest.raises(OutputError, match=r"no checkpoints in .*: Permission denied") as caught:
+        Checkpoints(tmp_path, 1).prepare()
+    assert "permissions" in str(caught.value.hint)
+
+
+def test_a_folder_that_may_not_be_looked_into_is_no_empty_one(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "glob", refuse)
+    with pytest.raises(OutputError, match=r"no checkpoints in .*: Permission denied"):
+        resume(tmp_path, Path.read_text)
 
 
 EVERY, KILLS, SIZE = 4, 50, 1 << 18

@@ -49,6 +49,7 @@ def test_an_error_is_logged_with_its_traceback_once(run, caplog):
     assert engine.counters().dropped["model_error"] == 20
     errors = [record for record in caplog.records if record.levelno >= logging.ERROR]
     assert len(errors) == 1
+    assert errors[0].getMessage().startswith("the mapper raised: ValueError: frame 0 (further")
     assert "ValueError: frame 0" in caplog.text
 
 

@@ -48,7 +48,7 @@ def free_endpoint():
 @contextlib.contextmanager
 def publisher(endpoint, key):
     """Publishes under a key to whoever listens at an endpoint, once that one has subscribed."""
-    session = open_session([endpoint], [LOOPBACK])
+    session = open_session("robot", [endpoint], [LOOPBACK])
     try:
         yield matched(session.declare_publisher(key))
     finally:
@@ -95,7 +95,7 @@ def test_what_zenoh_refuses_is_a_usage_error(text):
 def test_by_default_it_listens_on_this_machine_only_and_looks_for_nobody(monkeypatch):
     seen = []
     monkeypatch.setattr(zenoh, "open", lambda config: seen.append(config) or "session")
-    assert open_session((), (LOOPBACK,)) == "session"
+    assert open_session("robot", (), (LOOPBACK,)) == "session"
     config = json.loads(str(seen[0]))
     assert config["mode"] == "peer"
     assert config["listen"]["endpoints"] == ["tcp/127.0.0.1:0"]
@@ -153,7 +153,7 @@ def test_a_pattern_brings_intrinsics_and_poses_and_one_camera():
     endpoint = free_endpoint()
     pixels = np.zeros((4, 4, 3), np.uint8)
     with ZenohSource(f"robot/**?listen={endpoint}") as source:
-        session = open_session([endpoint], [LOOPBACK])
+        session = open_session("robot", [endpoint], [LOOPBACK])
         everything = matched(session.declare_publisher("robot/tf"))
         kind = "application/cdr;sensor_msgs/msg/"
         everything.put(
@@ -199,7 +199,7 @@ def test_what_a_stream_makes_goes_out_as_messages_and_comes_in_again():
         if len(received.get("map/points", [])) == 1 and len(received.get("map/deltas", [])) == 3:
             complete.set()
 
-    listening = open_session((), (endpoint,))
+    listening = open_session("robot", (), (endpoint,))
     subscriber = listening.declare_subscriber("map/**", take)
     sink = ZenohSink(f"map?connect={endpoint}", MapMessages(period_s=3600))
     matched(sink._session.declare_publisher("map/tf"))
