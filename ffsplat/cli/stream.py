@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
 COUNT = click.IntRange(min=1)
 POSITIVE = Within(min=0, min_open=True)
+PLAYING = ("fps", "realtime", "topic", "no_poses")
+"""Options that are the source's affair."""
+
 STOP_SECONDS = 9.0
 """For frames that wait, when the stream is to end: all is to be over within ten."""
 
@@ -68,6 +71,7 @@ def _log_lines(context: click.Context, _: click.Parameter, value: bool) -> None:
 @click.option("--realtime", type=POSITIVE, metavar="SPEED",
               help="Play a recording as if it were live; 1 is its own speed.")  # fmt: skip
 @click.option("--topic", help="Topic of the pictures, where a bag has several.")
+@click.option("--no-poses", is_flag=True, help="Take no poses of a bag, of ROS or Zenoh (tf).")
 @click.option("--drop", type=click.Choice(["latest", "keyframe", "block"]), show_default=False,
               help="Which frame goes if they come too fast: the oldest, the one with least that is "
               "new, or none: the source waits.  [default: block; latest if live]")  # fmt: skip
@@ -101,7 +105,7 @@ def command(console: Console, source: str | None, as_json: bool, **options: Any)
     written. The page shows the map and asks it; for more, `ffsplat view ws://HOST:PORT/stream`.
     """
     loading = {name: options.pop(name) for name in LOADING}
-    playing = {name: options.pop(name) for name in ("fps", "realtime", "topic")}
+    playing = {name: options.pop(name) for name in PLAYING}
     plan = plan_of(source, options)
     if console.quiet or as_json:
         silence_downloads()
@@ -119,10 +123,11 @@ def command(console: Console, source: str | None, as_json: bool, **options: Any)
 
 def _open(source: str | None, playing: dict[str, Any]) -> "Source | None":
     """The source, None if frames come from clients alone."""
-    given = {name: value for name, value in playing.items() if value is not None}
+    given = {name: value for name, value in playing.items() if value not in (None, False)}
     if source is None or source in CLIENTS:
         if given:
-            raise UsageError(f"--{next(iter(given))} is for a source", "give SOURCE")
+            option = next(iter(given)).replace("_", "-")
+            raise UsageError(f"--{option} is for a source", "give SOURCE")
         return None
     from ffsplat.stream.sources import open_source
 

@@ -12,7 +12,13 @@ import numpy as np
 from ffsplat.errors import FFSplatError
 from ffsplat.stream.frame import Frame
 from ffsplat.stream.ros import images
+from ffsplat.stream.ros.frames import FrameNames
 from ffsplat.stream.ros.transforms import TransformBuffer
+
+MADE = "%s was made by ffsplat: its poses are those of a map, and are not taken as given"
+
+OWN = FrameNames().optical
+"""The frame of pictures that a stream of ours has written, whatever they were copied to since."""
 
 WAITING = 32
 """Pictures that wait for their pose at most."""
@@ -31,8 +37,10 @@ class CameraFeed:
 
     A picture's pose is fixed_from_optical of tf at its stamp. `fixed_frame` None takes map, else
     odom, else the root of the tree, as found with the first pose, and stays with it: a change of
-    world is worse than a poor one. With `expects_poses` a picture waits up to `patience_ns`, in
-    stamps, for transforms that come after it. What cannot be used is counted in `skipped`.
+    world is worse than a poor one. Pictures that a stream of ours has written have no pose then:
+    tf tells of them what its map said, and a map must not take itself for the truth. With
+    `expects_poses` a picture waits up to `patience_ns`, in stamps, for transforms that come after
+    it. What cannot be used is counted in `skipped`.
     """
 
     def __init__(
@@ -46,6 +54,7 @@ class CameraFeed:
         self.transforms = TransformBuffer()
         self.skipped: Counter[str] = Counter()
         self.fixed_frame = fixed_frame
+        self._believes_own = fixed_frame is not None
         self._expects_poses = expects_poses
         self._patience_ns = patience_ns
         self._rectified = rectified
@@ -76,6 +85,10 @@ class CameraFeed:
     def add_picture(self, picture: bytes | np.ndarray, time_ns: int, optical: str = "") -> None:
         """Take a picture that came without a ROS message around it."""
         intrinsics = self._intrinsics(picture)
+        if optical.removeprefix("/") == OWN and not self._believes_own:
+            optical = ""
+            if self._expects_poses:
+                self._warn("own", MADE, self.name)
         name = f"{self.name}:{self._number}"
         frame = Frame(picture, time_ns, self._number, None, intrinsics, name)
         self._number += 1

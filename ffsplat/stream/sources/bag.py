@@ -18,10 +18,12 @@ class BagSource(Source):
 
     `topic` is that of the pictures, needed if there are several besides depth. `camera_info_topic`
     None takes the one beside it. Poses are those of tf in `fixed_frame` (None: map, else odom, else
-    the root of the tree); `poses` False leaves them out. Static ones, and the first intrinsics,
-    hold from the start, whenever they were recorded. Times are the stamps of the pictures, else
-    when they were recorded, in the order of the recording. Raises StreamError if the file cannot be
-    read or has no such topic; what is damaged inside is skipped and counted in `skipped`.
+    the root of the tree); `poses` False leaves them out. Pictures of a recording of ours have
+    none unless `fixed_frame` is named: tf says there where its map had put them. Static
+    ones, and the first intrinsics, hold from the start, whenever they were recorded. Times are the
+    stamps of the pictures, else when they were recorded, in the order of the recording. Raises
+    StreamError if the file cannot be read or has no such topic; what is damaged inside is skipped
+    and counted in `skipped`.
     """
 
     live = False

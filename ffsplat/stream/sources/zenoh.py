@@ -117,13 +117,15 @@ class ZenohSource(LiveMessages):
 
     `text` is as in `ZenohAddress.parse`. The encoding of a sample tells what it is
     ("image/jpeg", "application/cdr;sensor_msgs/msg/Image"), else its key, as rmw_zenoh writes it,
-    else `type`. A key with wildcards brings camera infos and transforms as well; pictures are taken
-    from the first key that has some.
+    else `type`. A key with wildcards brings camera infos and transforms as well (`poses` False
+    leaves the latter); pictures are taken from the first key that has some.
     """
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, poses: bool = True) -> None:
         self.address = address = ZenohAddress.parse(text)
-        super().__init__(f"zenoh:{address.key}", address.fixed_frame, "*" in address.key)
+        expects = poses and "*" in address.key
+        super().__init__(f"zenoh:{address.key}", address.fixed_frame, expects)
+        self._poses = poses
         ros2_types()
         self._camera = ""
         self._session = open_session(address.key, address.connect, address.listen)
@@ -144,6 +146,8 @@ class ZenohSource(LiveMessages):
         kind = self._kind(key, str(sample.encoding), data)
         if kind is None or kind not in ("", *IMAGES, CAMERA_INFO, TF):
             self._feed.skip("message of another type", f"{key}: {kind or sample.encoding}")
+            return
+        if kind == TF and not self._poses:
             return
         if kind in ("", *IMAGES) and key != (self._camera or key):
             self._feed.skip("picture of another camera", key)

@@ -57,6 +57,23 @@ def test_a_picture_waits_for_the_transform_after_it():
     assert feed.fixed_frame == "odom"
 
 
+@pytest.mark.parametrize("name", ["ffsplat_camera_optical_frame", "/ffsplat_camera_optical_frame"])
+def test_a_picture_of_our_own_neither_waits_nor_has_a_pose(name):
+    feed = CameraFeed(expects_poses=True)
+    feed.add_transforms(tf(transform("map", "ffsplat_camera_optical_frame", S, (1, 0, 0))), False)
+    feed.add_picture(b"", S, name)
+    assert [frame.pose for frame in feed.frames()] == [None]
+
+
+def test_a_robot_beside_our_own_camera_keeps_its_poses():
+    feed = CameraFeed(expects_poses=True)
+    feed.add_transforms(tf(transform("map", "ffsplat_camera_optical_frame", S, (1, 0, 0))), False)
+    feed.add_transforms(tf(transform("map", "camera", S, (2, 0, 0))), False)
+    feed.add_image(picture(S), False, 0)
+    (frame,) = feed.frames()
+    assert frame.pose[0, 3] == 2
+
+
 def test_a_picture_waits_no_longer_than_it_may():
     feed = CameraFeed(expects_poses=True, patience_ns=S)
     feed.add_image(picture(S), False, 0)

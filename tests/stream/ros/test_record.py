@@ -22,6 +22,7 @@ from ffsplat.stream.protocol.document import write_document
 from ffsplat.stream.protocol.header import Kind
 from ffsplat.stream.replica.replica import Replica
 from ffsplat.stream.ros import sink as sink_module
+from ffsplat.stream.ros.feed import MADE
 from ffsplat.stream.ros.frames import MAP_FROM_WORLD
 from ffsplat.stream.ros.output import MapMessages
 from ffsplat.stream.ros.record import Recorder, recorded_deltas, recorded_map
@@ -69,9 +70,21 @@ def test_a_recording_replays_into_the_same_map(tmp_path):
     assert kinds == [(Kind.DELTA, i + 1) for i in range(6)]
 
 
-def test_it_plays_as_a_source_with_pictures_intrinsics_and_poses(tmp_path):
+def test_the_poses_of_the_map_are_not_given_back_to_it_as_the_truth(tmp_path, caplog):
     recorded(tmp_path / "out.mcap")
     with BagSource(tmp_path / "out.mcap") as source:
+        frames = list(source)
+    assert [f.pose for f in frames] == [None] * 6
+    assert [f.time_ns for f in frames] == [(i + 1) * S for i in range(6)]
+    assert caplog.messages == [MADE % "/ffsplat/image/compressed"]
+    caplog.clear()
+    assert all(f.pose is None for f in BagSource(tmp_path / "out.mcap", poses=False))
+    assert caplog.messages == []
+
+
+def test_it_plays_as_a_source_with_pictures_intrinsics_and_poses_if_asked_for(tmp_path):
+    recorded(tmp_path / "out.mcap")
+    with BagSource(tmp_path / "out.mcap", fixed_frame="map") as source:
         frames = list(source)
     assert [f.image for f in frames] == [jpeg(i) for i in range(6)]
     assert [f.time_ns for f in frames] == [(i + 1) * S for i in range(6)]
@@ -85,7 +98,7 @@ def test_a_clock_that_begins_at_0_is_played_from_there(tmp_path):
     for i in range(3):
         recorder.on_frame(Frame(jpeg(i), i * S, i), Verdict(i, "tracked", pose(i)))
     recorder.close()
-    frames = list(BagSource(tmp_path / "out.mcap"))
+    frames = list(BagSource(tmp_path / "out.mcap", fixed_frame="map"))
     assert [f.time_ns for f in frames] == [1, S, 2 * S]
     assert all(f.pose is not None for f in frames)
 
@@ -299,7 +312,7 @@ def test_a_process_that_is_killed_leaves_what_it_had_flushed(tmp_path):
     for _ in range(20):
         replica.apply(toy.next())
     assert write_document(recorded_map(path).snapshot()) == write_document(replica.snapshot())
-    frames = list(BagSource(path))
+    frames = list(BagSource(path, fixed_frame="map"))
     assert len(frames) >= 20
     np.testing.assert_allclose(frames[19].pose, MAP_FROM_WORLD @ pose(19), atol=1e-12)
 

@@ -10,13 +10,17 @@ from PIL import Image
 from rtsp_camera import Camera
 
 from ffsplat.errors import FFSplatError, StreamError, UsageError
-from ffsplat.stream.frame import Frame
+from ffsplat.stream.frame import Frame, Verdict
+from ffsplat.stream.ros.frames import FrameNames
+from ffsplat.stream.ros.output import MapMessages
+from ffsplat.stream.ros.record import Recorder
 from ffsplat.stream.sources import Source, open_source
 from ffsplat.stream.sources import pacing as pacing_module
 from ffsplat.stream.sources.folder import FolderSource
 from ffsplat.stream.sources.live import LiveSource
 from ffsplat.stream.sources.pacing import Paced
 from ffsplat.stream.sources.video import VideoSource
+from tests.stream.mappers import jpeg, picture
 
 
 @pytest.fixture
@@ -91,6 +95,22 @@ def test_middleware_is_opened_by_its_scheme():
         assert source.name == "zenoh:robot/camera"
     with pytest.raises(UsageError, match="there is no rclpy"):
         open_source("ros2:/camera/image")
+
+
+def test_poses_are_those_of_bags(photos, tmp_path):
+    for text in (str(photos), "webcam", "rtsp://h/a"):
+        with pytest.raises(UsageError, match="has no poses") as caught:
+            open_source(text, no_poses=True)
+        assert caught.value.hint == "leave out --no-poses"
+    recorder = Recorder(tmp_path / "out.mcap", messages=MapMessages(FrameNames(optical="eye")))
+    for number in range(2):
+        recorder.on_frame(
+            Frame(jpeg(picture()), number, number), Verdict(number, "tracked", np.eye(4))
+        )
+    recorder.close()
+    for no_poses in (False, True):
+        with open_source(str(tmp_path / "out.mcap"), no_poses=no_poses) as source:
+            assert [frame.pose is None for frame in source] == [no_poses] * 2
 
 
 def test_topics_are_for_bags(photos):

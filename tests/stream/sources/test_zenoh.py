@@ -149,10 +149,11 @@ def test_messages_of_ros_are_told_by_encoding_by_key_and_by_option():
         assert (frame.image == 7).all()
 
 
-def test_a_pattern_brings_intrinsics_and_poses_and_one_camera():
+@pytest.mark.parametrize("poses", [True, False])
+def test_a_pattern_brings_intrinsics_and_poses_and_one_camera(poses):
     endpoint = free_endpoint()
     pixels = np.zeros((4, 4, 3), np.uint8)
-    with ZenohSource(f"robot/**?listen={endpoint}") as source:
+    with ZenohSource(f"robot/**?listen={endpoint}", poses) as source:
         session = open_session("robot", [endpoint], [LOOPBACK])
         everything = matched(session.declare_publisher("robot/tf"))
         kind = "application/cdr;sensor_msgs/msg/"
@@ -168,7 +169,8 @@ def test_a_pattern_brings_intrinsics_and_poses_and_one_camera():
         frames = iter(source)
         first, second = next(frames), next(frames)
         session.close()
-    assert first.pose[:3, 3].tolist() == [1, 2, 3]
+    assert (first.pose is None) != poses
+    assert not poses or first.pose[:3, 3].tolist() == [1, 2, 3]
     assert first.intrinsics[0].tolist() == [50, 0, 2]
     assert second.number == 1
     assert source.skipped == {"picture of another camera": 1, "message of another type": 1}
