@@ -25,7 +25,9 @@ def search(replica: Replica, asked: Query) -> Hits | Error:
     try:
         scene, gids = replica.scene_and_gids()
         if scene.codebook is None or scene.codes is None:
-            raise UsageError("the map has no codebook yet", "ask again when a frame was fused")
+            hint = "ask again when a frame was fused"
+            why = "the map has no codebook yet"
+            return Error(UNANSWERABLE, why, hint, retryable=True, id=asked.id)
         hits = query(scene, asked.text, threshold=asked.threshold, max_hits=asked.max_hits).hits
     except UsageError as error:
         return Error(UNANSWERABLE, str(error), error.hint or "", id=asked.id)

@@ -32,7 +32,9 @@ def test_a_question_that_has_no_answer_leaves_the_session_open():
     with serving() as (engine, address), client(address) as one:
         one.greet(want=())
         one.send(Query(1, "chair"))
-        assert one.wait_for(Error).message == "the map has no codebook yet"
+        answer = one.wait_for(Error)
+        assert answer.message == "the map has no codebook yet"
+        assert answer.retryable
         engine.publish()
         one.send(Flush(2))
         one.wait_for(Flushed)
