@@ -2,7 +2,7 @@
 
 import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import replace
 
@@ -12,6 +12,7 @@ from jaxtyping import Float32, Float64
 from ffsplat.alignment import Similarity
 from ffsplat.prediction import PixelMeaning
 from ffsplat.stream.beside import Beside
+from ffsplat.stream.given import UNKNOWN
 from ffsplat.stream.graph.graph import PoseGraph
 from ffsplat.stream.joining import Joining
 from ffsplat.stream.keyframes import (
@@ -77,6 +78,8 @@ class Atlas:
         self.memory = PlaceMemory(settings.max_keyframes)
         self.trajectory = Trajectory(settings.max_frames)
         self.now = 0
+        self.scale_error = UNKNOWN
+        """Expected error of the log of its scale, where given poses tell that."""
         self.latest: Keyframe | None = None
         """The last frame that was placed, if it is no keyframe: all but its place in the map."""
         self._asked: tuple | None = None  # what `near` was asked last
@@ -168,17 +171,17 @@ class Atlas:
             arrival.given,
         )
 
-    def stand_as_given(self) -> None:
-        """Have all cameras with a pose exactly there, in a world that has become the sender's.
+    def stand_as_given(self, submaps: Collection[int]) -> None:
+        """Have all cameras with a pose, of some submaps, exactly there, in the sender's world.
 
         Gaussians stay where they are in their submaps.
         """
         for one in list(self.keyframes):
-            if one.given is not None:
+            if one.given is not None and one.submap in submaps:
                 pose = self._local(one.submap, one.given)
                 self.keyframes.add(replace(one, submap_from_camera=pose))
         self.submaps.leave_all()
-        self.trajectory.stand_as_given(self.submaps.poses, self.submaps.current)
+        self.trajectory.stand_as_given(self.submaps.poses, self.submaps.current, submaps)
 
     def track(
         self,

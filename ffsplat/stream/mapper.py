@@ -39,6 +39,7 @@ from ffsplat.stream.quality import FrameCheck
 from ffsplat.stream.revisits import (
     Revisits,
     first_placed,
+    learn_scale,
     stand_as_given,
     take_senders_world,
     where_given,
@@ -227,7 +228,7 @@ class Mapper:
                 cell = self.settings.cell or self.settings.coarse * side
                 self.atlas = Atlas(self.settings, SplatMap(self.settings, cell))
             self.atlas.clear()
-            said = stand_as_given(window, [one.given for one in every])
+            said = stand_as_given(self.atlas, window, [one.given for one in every])
             lies, self.anchored = lies | said, bool(said)
             known: list[Keyframe] = []
             for row in rows:
@@ -236,7 +237,7 @@ class Mapper:
                 shown = meeting, known, lies[row], self.codebook, meaning
                 known.append(self.atlas.insert(window, row, every[row], *shown, self.anchored))
             if self.anchored:
-                self.atlas.stand_as_given()
+                self.atlas.stand_as_given(self.atlas.submaps.poses)
         assert self.atlas is not None  # a first frame is always new
         verdicts = []
         for row, arrival in enumerate(arrivals, first):
@@ -276,7 +277,7 @@ class Mapper:
                 verdicts.append(_timed(Verdict(arrival.number, "moving"), clock))
                 continue
             given = arrival.given if self.anchored else None
-            similarity = where_given(window, row, given, known)
+            similarity = where_given(window, row, given)
             verdict = self._verdict(window, row, arrival, news.new, similarity, clock)
             tell(verdict)
             meaning = self._meaning(window, row) if news.new else None
@@ -302,6 +303,8 @@ class Mapper:
         """Do what a frame leaves to do once its verdict is told; a keyframe is `known` then."""
         assert atlas is not None
         if news.new:
+            if self.anchored and arrival.given is not None:
+                similarity = learn_scale(atlas, window, row, arrival.given)
             shown = news.meeting, known, similarity, self.codebook, meaning
             known.append(atlas.insert(window, row, arrival, *shown, self.anchored))
         else:

@@ -1,20 +1,24 @@
 """What corrects a map as a whole: places that come back, and poses that a sender gives."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
 
 import numpy as np
+import torch
 from jaxtyping import Float64
 
 from ffsplat.alignment import Similarity
 from ffsplat.chunks.place import FIRST, Placement
+from ffsplat.refine.equations import Sightings
+from ffsplat.refine.matches import match_views
 from ffsplat.stream.atlas import Atlas
-from ffsplat.stream.given import sender_from_map, through, window_scale
+from ffsplat.stream.given import DRIFT, UNKNOWN, by_baselines, sender_from_map, through, weigh
 from ffsplat.stream.keyframes import Keyframe
 from ffsplat.stream.loops import confirm_loop
+from ffsplat.stream.parallax import by_parallax
 from ffsplat.stream.placing import Tie, lay
 from ffsplat.stream.submaps import Loop
 from ffsplat.stream.window import Window, world_poses
@@ -104,15 +108,28 @@ def take_senders_world(atlas: Atlas) -> bool:
     moved = _sender_from_map(atlas, posed) or _sender_from_map(atlas, posed[-RECENT:])
     if moved is None:
         return False
-    submaps = atlas.submaps
-    submaps.move_all(moved)
-    inside: dict[int, list[Keyframe]] = {}
-    for one in posed:
-        inside.setdefault(one.submap, []).append(one)
-    submaps.adopt({n: _as_given(submaps.poses[n].scale, some) for n, some in inside.items()})
-    atlas.stand_as_given()
+    _move(atlas, moved)
+    atlas.scale_error = UNKNOWN
     _log.info("the map lies in the world of the given poses, scale %.3g", moved.scale)
     return True
+
+
+def _move(atlas: Atlas, moved: Similarity) -> None:
+    """Move a map, all of it but the cameras with a pose, which stand where they are said to be."""
+    atlas.submaps.move_all(moved)
+    _grow(atlas, atlas.submaps.poses.keys(), 1.0)
+
+
+def _grow(atlas: Atlas, submaps: Collection[int], factor: float) -> None:
+    """Have submaps grow, about cameras with a pose, which stand where they are said to be."""
+    first: dict[int, Similarity] = {}
+    for one in atlas.keyframes:
+        if one.given is not None and one.submap in submaps and one.submap not in first:
+            scale = factor * atlas.submaps.poses[one.submap].scale
+            first[one.submap] = through(one.submap_from_camera, one.given, scale)
+    if first:
+        atlas.submaps.adopt(first)
+        atlas.stand_as_given(submaps)
 
 
 def first_placed(window: Window, given: Sequence[Float64[np.ndarray, "4 4"] | None]) -> Placement:
@@ -127,33 +144,25 @@ def first_placed(window: Window, given: Sequence[Float64[np.ndarray, "4 4"] | No
 
 
 def stand_as_given(
-    window: Window, given: Sequence[Float64[np.ndarray, "4 4"] | None]
+    atlas: Atlas, window: Window, given: Sequence[Float64[np.ndarray, "4 4"] | None]
 ) -> dict[int, Similarity]:
     """How each view of the first window lies in the sender's world, if the poses `given` tell that.
 
     Views with a pose lie exactly there, others where they lie beside these. Empty if nothing tells.
     """
-    posed = [row for row, pose in enumerate(given) if pose is not None]
-    base, poses = window.placed.similarity, [pose for pose in given if pose is not None]
+    posed = {row: pose for row, pose in enumerate(given) if pose is not None}
+    base = window.placed.similarity
     if not posed:
         return {}
-    there, found = np.stack(poses), np.stack([window.local_pose(row) for row in posed])
-    middle = float(np.median([window.middle(row) for row in posed]))
-    moved = sender_from_map(base.poses(found), there, base.scale * middle)
+    found, middle = _found(window, posed)
+    moved = sender_from_map(base.poses(found), np.stack([*posed.values()]), base.scale * middle)
     if moved is None:
         return {}
-    scale = window_scale(moved.scale * base.scale, found, there, middle)
+    scale, atlas.scale_error = _weighed(window, posed, moved.scale * base.scale, UNKNOWN)
     return {
         row: moved @ base if pose is None else through(window.local_pose(row), pose, scale)
         for row, pose in enumerate(given)
     }
-
-
-def _as_given(scale: float, keyframes: Sequence[Keyframe]) -> Similarity:
-    """Where a submap of this scale lies by the poses that are given for keyframes in it."""
-    found = np.stack([one.submap_from_camera for one in keyframes])
-    there, first = _given(keyframes), keyframes[0]
-    return through(found[0], there[0], window_scale(scale, found, there, first.middle))
 
 
 def _sender_from_map(atlas: Atlas, posed: Sequence[Keyframe]) -> Similarity | None:
@@ -161,26 +170,69 @@ def _sender_from_map(atlas: Atlas, posed: Sequence[Keyframe]) -> Similarity | No
         return None
     poses = atlas.submaps.poses
     middle = float(np.median([one.middle * poses[one.submap].scale for one in posed]))
-    return sender_from_map(world_poses(posed, poses), _given(posed), middle)
+    given = np.stack([one.given for one in posed if one.given is not None])
+    return sender_from_map(world_poses(posed, poses), given, middle)
 
 
-def where_given(
-    window: Window, row: int, given: Float64[np.ndarray, "4 4"] | None, known: Sequence[Keyframe]
-) -> Similarity:
-    """How a view lies in the world: exactly where it is said to be, at the scale of its window.
+def where_given(window: Window, row: int, given: Float64[np.ndarray, "4 4"] | None) -> Similarity:
+    """How a view lies in the world: exactly where it is said to be, in the unit of the map.
 
     As its window does, if nothing is said.
     """
     if given is None:
         return window.placed.similarity
-    posed = [i for i, one in enumerate(known[: len(window.past)]) if one.given is not None]
-    found = np.stack([window.local_pose(i) for i in [*posed, row]])
-    there = np.concatenate([_given([known[i] for i in posed]), given[None]])
-    scale = window_scale(window.placed.similarity.scale, found, there, window.middle(row))
+    return through(window.local_pose(row), given, window.placed.similarity.scale)
+
+
+def learn_scale(
+    atlas: Atlas, window: Window, row: int, given: Float64[np.ndarray, "4 4"]
+) -> Similarity:
+    """How a new keyframe lies in the world: where it is said to be, at the scale that this tells.
+
+    The views beside it take that over, as they err together; all of the map does as long as its
+    scale is less sure than it drifts.
+    """
+    posed = {i: one.given for i, one in enumerate(window.past) if one.given is not None}
+    known, young = window.placed.similarity.scale, atlas.scale_error > DRIFT
+    scale, atlas.scale_error = _weighed(window, posed | {row: given}, known, atlas.scale_error)
+    factor = scale / known
+    if factor != 1 and young:
+        _move(atlas, Similarity(factor, np.eye(3), (1 - factor) * given[:3, 3]))
+    elif factor != 1:
+        beside = [window.past[i] for i in posed]
+        _grow(atlas, {one.submap for one in beside if one.number in atlas.keyframes}, factor)
     return through(window.local_pose(row), given, scale)
 
 
-def _given(keyframes: Sequence[Keyframe]) -> Float64[np.ndarray, "v 4 4"]:
-    """The given poses of keyframes that have one."""
-    poses = [one.given for one in keyframes if one.given is not None]
-    return np.stack(poses) if poses else np.zeros((0, 4, 4))
+def _weighed(
+    window: Window, posed: Mapping[int, Float64[np.ndarray, "4 4"]], scale: float, error: float
+) -> tuple[float, float]:
+    """A scale of a window and the error of its log, with what views with a pose tell of it.
+
+    They tell it by parallax, by baselines where a network has no descriptors.
+    """
+    if window.prediction.descriptors is None:
+        found, middle = _found(window, posed)
+        told = by_baselines(found, np.stack([*posed.values()]), middle)
+    else:
+        told = by_parallax(_sightings(window), posed, scale)
+    return (scale, error) if told is None else weigh(scale, error, told)
+
+
+def _sightings(window: Window) -> Sightings:
+    """What the views of a window see of each other, by the descriptors of the network."""
+    said, valid = window.prediction, window.views.valid
+    assert said.descriptors is not None
+    inside = None if valid.all() else torch.from_numpy(valid)[None]
+    matches = match_views(
+        said.descriptors.float(), said.depth.float(), said.depth_error.float(),
+        said.intrinsics.float(), inside,
+    )  # fmt: skip
+    return Sightings.of(matches, 0)
+
+
+def _found(window: Window, rows: Iterable[int]) -> tuple[Float64[np.ndarray, "v 4 4"], float]:
+    """Poses of some views in their window, and their median depth there."""
+    rows = list(rows)
+    poses = np.stack([window.local_pose(row) for row in rows])
+    return poses, float(np.median([window.middle(row) for row in rows]))

@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from ffsplat.errors import CheckpointError
 from ffsplat.io.atomic import atomic_output
 from ffsplat.stream.atlas import Atlas
+from ffsplat.stream.given import DRIFT
 from ffsplat.stream.graph.graph import GraphFit, PoseGraph
 from ffsplat.stream.keyframes import Keyframe
 from ffsplat.stream.map import SplatMap
@@ -117,6 +118,7 @@ def _atlas_arrays(atlas: Atlas) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         arrays |= _named("correction", atlas.submaps.correction.fit.state())
     values = {
         "now": atlas.now,
+        "scale_error": atlas.scale_error,
         "cell": atlas.splats.cell,
         "epoch": atlas.submaps.epoch,
         "current": atlas.submaps.current,
@@ -135,6 +137,7 @@ def _atlas(
     splats = SplatMap.from_state(settings, _part("map", arrays))
     atlas = Atlas(settings, splats, PoseGraph.from_state(_part("graph", arrays)))
     atlas.now = values["now"]
+    atlas.scale_error = values.get("scale_error", DRIFT)
     atlas.submaps.epoch, atlas.submaps.current = values["epoch"], values["current"]
     atlas.submaps.drift = values["drift"]
     if correction := _part("correction", arrays):

@@ -1,6 +1,6 @@
 """The way of a camera, frame by frame, in bounded memory."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import fields
 
 import numpy as np
@@ -68,12 +68,17 @@ class Trajectory:
         self._records[row], self._untold[row] = record, True
         self._count += 1
 
-    def stand_as_given(self, submaps: Mapping[int, Similarity], current: int) -> None:
-        """Have all frames with a pose exactly there, in a world that has become the sender's.
+    def stand_as_given(
+        self, submaps: Mapping[int, Similarity], current: int, among: Collection[int]
+    ) -> None:
+        """Have frames with a pose exactly there, in a world that has become the sender's.
 
-        `submaps` is how they lie in it; frames of one that is gone belong to the `current` one.
+        `submaps` is how they lie in it, `among` those whose frames are meant; frames of one that is
+        gone belong to the `current` one.
         """
-        for row in np.flatnonzero(np.isfinite(self._records["given"][: len(self), 0])):
+        inside, posed = (self._records[name][: len(self)] for name in ("submaps", "given"))
+        meant = np.isin(inside, list(among)) | ~np.isin(inside, list(submaps))
+        for row in np.flatnonzero(meant & np.isfinite(posed[:, 0])):
             record = self._records[row]
             own = int(record["submaps"])
             own = own if own in submaps else current

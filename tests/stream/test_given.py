@@ -5,7 +5,16 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from ffsplat.alignment import Similarity
-from ffsplat.stream.given import is_intrinsics, is_pose, sender_from_map, through, window_scale
+from ffsplat.stream.given import (
+    DRIFT,
+    Told,
+    by_baselines,
+    is_intrinsics,
+    is_pose,
+    sender_from_map,
+    through,
+    weigh,
+)
 
 
 def pose(turn, centre):
@@ -51,24 +60,38 @@ def test_a_camera_that_has_not_moved_tells_no_unit():
     assert sender_from_map(WAY[:2], WAY[:2], middle=0.1) is None
 
 
-def test_the_scale_is_between_what_depths_and_baselines_say():
+def test_baselines_tell_a_scale_the_better_the_longer_they_are():
     given = WAY.copy()
     given[:, :3, 3] *= 3
-    long = window_scale(1.0, WAY, given, middle=0.01)
-    short = window_scale(1.0, WAY, given, middle=1e6)
-    even = window_scale(1.0, WAY, given, middle=np.linalg.norm([0.9, 0.3]))
-    assert long == pytest.approx(3, rel=1e-3)
-    assert short == pytest.approx(1, rel=1e-3)
-    assert even == pytest.approx(np.sqrt(3))  # both count the same: the geometric mean
-    assert window_scale(1.7, WAY[:1], given[:1], middle=1.0) == 1.7
+    long, short = by_baselines(WAY, given, 0.5), by_baselines(WAY, given, 5.0)
+    assert long is not None
+    assert short is not None
+    assert long.log == short.log == pytest.approx(np.log(3))
+    assert short.error == pytest.approx(10 * long.error)
+    assert by_baselines(WAY[:1], given[:1], 1.0) is None
 
 
 @pytest.mark.parametrize("factor", [1e-300, 1e-6, 1e6])
 def test_ways_of_impossible_length_tell_no_scale(factor):
     given = WAY.copy()
     given[:, :3, 3] *= factor
-    assert window_scale(1.7, WAY, given, middle=0.01) == 1.7
+    assert by_baselines(WAY, given, middle=0.01) is None
     assert sender_from_map(WAY, given, 0.1) is None
+
+
+def test_scales_are_weighed_by_their_precision():
+    scale, error = weigh(2.0, 0.3, Told(np.log(2.5), 0.15))
+    # Two measurements of one number: the mean by inverse variances, here 1 to 4.
+    assert np.log(scale) == pytest.approx(0.2 * np.log(2.0) + 0.8 * np.log(2.5))
+    assert error == pytest.approx((0.3**-2 + 0.15**-2) ** -0.5)
+    assert weigh(2.0, DRIFT, Told(np.log(2.5), 0.15))[1] == DRIFT  # never surer than that
+
+
+def test_what_contradicts_the_map_counts_the_less_the_more_it_does():
+    believed = [np.log(weigh(1.0, 0.1, Told(off, 0.1))[0]) for off in (0.2, 0.5, 1.0, 5.0)]
+    assert believed[0] == pytest.approx(0.1)
+    assert believed[1] < 0.5 * 0.5
+    assert believed[1] > believed[2] > believed[3] > 0
 
 
 def test_through_takes_one_pose_exactly_to_another():

@@ -1,17 +1,27 @@
 """What moves a map into the world of those who send it poses."""
 
+import json
+
 import numpy as np
 import pytest
+import safetensors.numpy
+from safetensors import safe_open
 from scipy.spatial.transform import Rotation
 
 from ffsplat.alignment import Similarity
+from ffsplat.stream import revisits
 from ffsplat.stream.atlas import Atlas
+from ffsplat.stream.given import DRIFT, UNKNOWN, Told
 from ffsplat.stream.keyframes import Keyframe
 from ffsplat.stream.map import SplatMap
+from ffsplat.stream.mapper import Mapper
 from ffsplat.stream.revisits import Revisits, take_senders_world
 from ffsplat.stream.settings import MapperSettings
+from ffsplat.stream.state import KEY
 from ffsplat.stream.window import world_poses
 from ffsplat.types import ViewSource
+from tests.stream.stub import StubPredictor
+from tests.walks import preview_walk
 
 TRUE = Similarity(3.0, Rotation.from_rotvec([0.2, -1, 0.4]).as_matrix(), np.array([4.0, 5, 6]))
 """From the map to the sender's world."""
@@ -75,14 +85,105 @@ def test_without_poses_there_is_no_other_world():
     assert not take_senders_world(made)
 
 
+@pytest.fixture
+def followed(monkeypatch):
+    """A mapper that has its sender's world, how it grew, and a way to tell it a scale."""
+    told = []
+
+    def by_told(seen, given, scale):
+        assert len(given) > 1  # the new keyframe and past ones
+        off, error = told.pop() if told else (0.0, np.inf)
+        return Told(np.log(scale) + off, error)
+
+    monkeypatch.setattr(revisits, "by_parallax", by_told)
+    walk = preview_walk()
+    one = Mapper(StubPredictor(walk.places, resolution=64), MapperSettings(max_splats=20_000))
+    frames = iter(list(walk.frames(0, 60, 2)))
+
+    def follow(until=lambda: True) -> Atlas:
+        """The map once a new keyframe is in it, and `until` is true."""
+        used = ""
+        while used != "keyframe" or not until():
+            frame = next(frames)
+            used = one.add(frame.image, 0, frame.world_from_camera, number=frame.number).reason
+        assert one.atlas is not None
+        return one.atlas
+
+    return follow(lambda: len(one.atlas.keyframes) > 6 and one.anchored), follow, told
+
+
+def scales(atlas: Atlas) -> np.ndarray:
+    return np.array([atlas.submaps.poses[one.submap].scale for one in atlas.keyframes])
+
+
+def test_all_of_a_young_map_takes_over_what_a_keyframe_tells_of_scale(followed):
+    atlas, follow, told = followed
+    atlas.scale_error = UNKNOWN
+    before, epoch = scales(atlas), atlas.submaps.epoch
+    told.append((0.2, 1e-6))
+    follow()
+    assert atlas.scale_error == DRIFT
+    assert atlas.submaps.epoch > epoch
+    np.testing.assert_allclose(scales(atlas)[:-1], before * np.exp(0.2), rtol=1e-3)
+    given, found = given_and_found(atlas)
+    np.testing.assert_allclose(found, given, atol=1e-6)
+
+
+def test_in_a_map_whose_scale_is_known_only_keyframes_beside_the_new_one_take_it_over(followed):
+    atlas, follow, told = followed
+    atlas.scale_error = DRIFT
+    before = scales(atlas)
+    told.append((0.09, 1e-6))
+    follow()
+    grown = np.log(scales(atlas)[:-1] / before)
+    np.testing.assert_allclose(grown[grown != 0], 0.09, rtol=1e-3)
+    assert 0 < np.count_nonzero(grown) < 4  # those of the window
+    newest = list(atlas.keyframes)[-1]
+    ratio = newest.depth / preview_walk().frame(newest.number).depth
+    assert np.log(np.median(ratio[newest.valid])) == pytest.approx(0.09, abs=0.01)
+    given, found = given_and_found(atlas)
+    np.testing.assert_allclose(found, given, atol=1e-6)
+
+
+def test_a_window_that_is_far_off_is_resisted(followed):
+    atlas, follow, told = followed
+    atlas.scale_error = DRIFT
+    told.append((3.0, 0.1))
+    follow()
+    newest = list(atlas.keyframes)[-1]
+    ratio = newest.depth / preview_walk().frame(newest.number).depth
+    assert np.median(ratio[newest.valid]) == pytest.approx(1, abs=0.1)
+
+
+def test_a_state_holds_how_sure_the_scale_is(tmp_path):
+    walk = preview_walk()
+    one = Mapper(StubPredictor(walk.places, resolution=64), MapperSettings(max_splats=20_000))
+    for frame in walk.frames(0, 8, 2):
+        one.add(frame.image, 0, number=frame.number)
+    assert one.atlas is not None
+    one.atlas.scale_error = 0.17
+    path = one.save(tmp_path / "state")
+    again = Mapper.load(path, one.predictor, one.settings).atlas
+    assert again is not None
+    assert again.scale_error == 0.17
+    with safe_open(path, "np") as file:
+        values = json.loads(file.metadata()[KEY])
+        arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    del values["scale_error"]  # as in those that were written before
+    path.write_bytes(safetensors.numpy.save(arrays, {KEY: json.dumps(values)}))
+    old = Mapper.load(path, one.predictor, one.settings).atlas
+    assert old is not None
+    assert old.scale_error == DRIFT
+
+
 def test_a_proof_that_fails_is_told_once_and_holds_nothing_up(monkeypatch):
-    made, revisits, smoothed = atlas(8), Revisits(), []
+    made, visits, smoothed = atlas(8), Revisits(), []
     monkeypatch.setattr(made.submaps, "_correct", lambda *_: smoothed.append(1))
-    revisits.proof = made.submaps.await_loop(lambda: 1 / 0)
+    visits.proof = made.submaps.await_loop(lambda: 1 / 0)
     made.submaps.smooth()  # waits for the loop
     assert not smoothed
     with pytest.raises(ZeroDivisionError):
-        revisits.settle(made)
+        visits.settle(made)
     assert smoothed
-    revisits.settle(made)
-    assert revisits.closed == 0
+    visits.settle(made)
+    assert visits.closed == 0

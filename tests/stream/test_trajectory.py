@@ -93,14 +93,16 @@ def test_frames_with_a_pose_stand_there_once_the_world_is_the_senders():
         way.add(number, number, submap, pose(number), lens, True, given)
     way.take()
     lies = {7: Similarity(2.0, pose(20)[:3, :3], pose(20)[:3, 3])}
-    way.stand_as_given(lies, 7)  # submap 3 is gone
+    way.stand_as_given(lies, 7, lies)  # submap 3 is gone
     frames = way.frames()
     assert frames.submaps.tolist() == [7, 3, 7]
     found = lies[7].poses(matrices(frames.poses))
     np.testing.assert_allclose(found[[0, 2]], [pose(10), pose(12)], atol=1e-9)
     np.testing.assert_allclose(matrices(frames.poses)[1], pose(1), atol=1e-12)
     assert way.take().numbers.tolist() == [0, 2]
-    way.stand_as_given(lies, 7)
+    way.stand_as_given(lies, 7, [3])  # not the one that they are in now
+    assert not len(way.take().numbers)
+    way.stand_as_given(lies, 7, lies)
     again = Trajectory.from_state(10, way.state()).frames()
     np.testing.assert_array_equal(again.poses, way.frames().poses)
 
