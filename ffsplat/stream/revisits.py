@@ -211,18 +211,17 @@ def _weighed(
 
     They tell it by parallax, by baselines where a network has no descriptors.
     """
-    if window.prediction.descriptors is None:
+    if window.prediction.descriptors.shape[-1]:
+        told = by_parallax(_sightings(window), posed, scale)
+    else:
         found, middle = _found(window, posed)
         told = by_baselines(found, np.stack([*posed.values()]), middle)
-    else:
-        told = by_parallax(_sightings(window), posed, scale)
     return (scale, error) if told is None else weigh(scale, error, told)
 
 
 def _sightings(window: Window) -> Sightings:
     """What the views of a window see of each other, by the descriptors of the network."""
     said, valid = window.prediction, window.views.valid
-    assert said.descriptors is not None
     inside = None if valid.all() else torch.from_numpy(valid)[None]
     matches = match_views(
         said.descriptors.float(), said.depth.float(), said.depth_error.float(),

@@ -1,6 +1,7 @@
 """What moves a map into the world of those who send it poses."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from safetensors import safe_open
 from scipy.spatial.transform import Rotation
 
 from ffsplat.alignment import Similarity
+from ffsplat.prediction import Prediction
 from ffsplat.stream import revisits
 from ffsplat.stream.atlas import Atlas
 from ffsplat.stream.given import DRIFT, UNKNOWN, Told
@@ -19,7 +21,7 @@ from ffsplat.stream.revisits import Revisits, take_senders_world
 from ffsplat.stream.settings import MapperSettings
 from ffsplat.stream.state import KEY
 from ffsplat.stream.window import world_poses
-from ffsplat.types import ViewSource
+from ffsplat.types import Views, ViewSource
 from tests.stream.stub import StubPredictor
 from tests.walks import preview_walk
 
@@ -116,6 +118,13 @@ def scales(atlas: Atlas) -> np.ndarray:
     return np.array([atlas.submaps.poses[one.submap].scale for one in atlas.keyframes])
 
 
+def middles(atlas: Atlas) -> np.ndarray:
+    """Median depths of keyframes in their submaps, over the true ones."""
+    known = preview_walk()
+    ratios = [(one.depth / known.frame(one.number).depth)[one.valid] for one in atlas.keyframes]
+    return np.array([np.median(one) for one in ratios])
+
+
 def test_all_of_a_young_map_takes_over_what_a_keyframe_tells_of_scale(followed):
     atlas, follow, told = followed
     atlas.scale_error = UNKNOWN
@@ -153,6 +162,26 @@ def test_a_window_that_is_far_off_is_resisted(followed):
     newest = list(atlas.keyframes)[-1]
     ratio = newest.depth / preview_walk().frame(newest.number).depth
     assert np.median(ratio[newest.valid]) == pytest.approx(1, abs=0.1)
+
+
+class Plain(StubPredictor):
+    """A network without descriptors."""
+
+    def predict(self, views: Views, placed: int = 0) -> Prediction:
+        said = super().predict(views, placed)
+        cells, tokens = said.descriptors[..., :0], said.token_descriptors[..., :0]
+        return replace(said, descriptors=cells, token_descriptors=tokens)
+
+
+def test_a_network_without_descriptors_tells_scale_by_baselines():
+    walk = preview_walk()
+    one = Mapper(Plain(walk.places, resolution=64), MapperSettings(max_splats=20_000))
+    for frame in walk.frames(0, 40, 2):
+        one.add(frame.image, 0, TRUE.poses(frame.world_from_camera[None])[0], number=frame.number)
+    assert one.anchored
+    assert one.atlas is not None
+    assert one.atlas.scale_error < UNKNOWN
+    np.testing.assert_allclose(scales(one.atlas) * middles(one.atlas), 3, rtol=0.02)
 
 
 def test_a_state_holds_how_sure_the_scale_is(tmp_path):
