@@ -164,6 +164,20 @@ def test_a_window_that_is_far_off_is_resisted(followed):
     assert np.median(ratio[newest.valid]) == pytest.approx(1, abs=0.1)
 
 
+@pytest.mark.parametrize("jump", [1.0, 30.0])
+def test_poses_that_jump_do_not_ruin_the_scale_of_a_map(jump):
+    walk, rng = preview_walk(), np.random.default_rng(0)
+    one = Mapper(StubPredictor(walk.places, resolution=64), MapperSettings(max_splats=20_000))
+    for frame in walk.frames(0, 70, 2):
+        pose = frame.world_from_camera.copy()
+        if frame.number > 36:
+            pose[:3, 3] += jump * rng.normal(size=3)
+        one.add(frame.image, 0, pose, number=frame.number)
+    assert one.anchored
+    assert one.atlas is not None
+    np.testing.assert_allclose(scales(one.atlas) * middles(one.atlas), 1, atol=0.3)
+
+
 class Plain(StubPredictor):
     """A network without descriptors."""
 
