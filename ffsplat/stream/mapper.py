@@ -31,7 +31,7 @@ from ffsplat.stream.keyframes import Keyframe
 from ffsplat.stream.map import SplatMap
 from ffsplat.stream.map.meeting import meet
 from ffsplat.stream.novelty import News, is_new, news_of
-from ffsplat.stream.outlet import Outlet, scene_of
+from ffsplat.stream.outlet import Outlet, scene_of, sizes_of
 from ffsplat.stream.past import choose_past, is_young
 from ffsplat.stream.placing import DOUBT, lay, surest, ties
 from ffsplat.stream.predictor import Predictor
@@ -56,8 +56,6 @@ PATIENCE = 10
 
 MOVING = 0.5
 """Share of a frame that may contradict what keyframes show; with more it is left out."""
-
-SIZES = "splats", "submaps", "keyframes", "loops"
 
 
 class Mapper:
@@ -147,7 +145,7 @@ class Mapper:
     def _prepare(self, atlas: Atlas | None) -> None:
         """Find ahead what the next frame asks for, while nobody waits."""
         choose_past(atlas, self.revisits, self.settings.window, 1)
-        self._sizes = self._count(atlas)
+        self._sizes = sizes_of(atlas, self.revisits.closed)
 
     def add_together(
         self,
@@ -221,7 +219,8 @@ class Mapper:
             if is_new(window, row, meeting, rows, self.settings.overlap):
                 rows = [*rows, row]
         chosen = set(rows) - set(before)
-        lies = dict.fromkeys(range(len(every)), window.placed.similarity)
+        given = [one.given if self.anchored else None for one in every]
+        lies = {row: where_given(window, row, pose) for row, pose in enumerate(given)}
         if chosen:
             if self.atlas is None:
                 side = window.placed.similarity.scale * window.footprint()
@@ -229,7 +228,7 @@ class Mapper:
                 self.atlas = Atlas(self.settings, SplatMap(self.settings, cell))
             self.atlas.clear()
             said = stand_as_given(self.atlas, window, [one.given for one in every])
-            lies, self.anchored = lies | said, bool(said)
+            lies, self.anchored = lies | said, self.anchored or bool(said)
             known: list[Keyframe] = []
             for row in rows:
                 meeting = meet(window.prediction, window.kept, row, rows[: len(known)])
@@ -246,6 +245,7 @@ class Mapper:
                 self.atlas.track(window, row, arrival, lies[row], self.anchored)
             pose = lies[row].poses(window.local_pose(row)[None])[0]
             self.atlas.record(arrival, pose, window.intrinsics(row), row in chosen)
+            self._take_over(self.atlas, arrival)
             verdicts.append(_timed(verdict, clock))
         return verdicts
 
@@ -310,10 +310,14 @@ class Mapper:
         else:
             atlas.track(window, row, arrival, similarity, self.anchored)
         atlas.record(arrival, pose, window.intrinsics(row), news.new)
-        if news.new:
-            self.anchored = self.anchored or take_senders_world(atlas)
-            if self.settings.loops and not self.anchored:
-                self.revisits.choose(atlas, known)
+        self._take_over(atlas, arrival)
+        if news.new and self.settings.loops and not self.anchored:
+            self.revisits.choose(atlas, known)
+
+    def _take_over(self, atlas: Atlas, arrival: Arrival) -> None:
+        """Make the sender's world that of the map, if a frame with a pose tells where it is."""
+        if arrival.given is not None and not self.anchored:
+            self.anchored = take_senders_world(atlas)
 
     def _meaning(self, window: Window, row: int) -> PixelMeaning | None:
         """What the model says of a new keyframe, in the thread that it works in."""
@@ -381,14 +385,8 @@ class Mapper:
     def statistics(self) -> Mapping[str, int]:
         """Sizes of the map, for those who watch it: without a frame that is on its way into it."""
         if self._beside.idle:
-            self._sizes = self._count(self._beside.undone)
+            self._sizes = sizes_of(self._beside.undone, self.revisits.closed)
         return self._sizes
-
-    def _count(self, atlas: Atlas | None) -> Mapping[str, int]:
-        if atlas is None:
-            return dict.fromkeys(SIZES, 0)
-        sizes = atlas.count(), len(atlas.submaps.poses), len(atlas.keyframes)
-        return dict(zip(SIZES, (*sizes, self.revisits.closed), strict=True))
 
 
 def _timed(verdict: Verdict, clock: Clock) -> Verdict:

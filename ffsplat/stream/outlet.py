@@ -60,6 +60,18 @@ class Outlet:
         return delta
 
 
+def sizes_of(atlas: "Atlas | None", loops: int) -> dict[str, int]:
+    """How large a map is, for those who watch it."""
+    if atlas is None:
+        return {"splats": 0, "submaps": 0, "keyframes": 0, "loops": 0}
+    return {
+        "splats": atlas.count(),
+        "submaps": len(atlas.submaps.poses),
+        "keyframes": len(atlas.keyframes),
+        "loops": loops,
+    }
+
+
 def scene_of(
     atlas: "Atlas", codebook: Codebook | None, metric: bool, provenance: dict[str, str]
 ) -> Scene:

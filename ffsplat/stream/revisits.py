@@ -32,6 +32,9 @@ RECENT = 5
 """Keyframes that tell where the sender's world is, if all of them do not: the first ones of a map,
 placed by the fewest views, may be the worst."""
 
+FRAMES = 64
+"""Latest frames that tell it, keyframes or not, as long as these do not."""
+
 
 class Revisits:
     """Looks for old keyframes that show the present place, and closes the loops that they prove.
@@ -105,10 +108,15 @@ def take_senders_world(atlas: Atlas) -> bool:
     where they stood beside them; each camera with a pose stands where it was said to be.
     """
     posed = [one for one in atlas.keyframes if one.given is not None]
-    moved = _sender_from_map(atlas, posed) or _sender_from_map(atlas, posed[-RECENT:])
+    moved = (
+        _sender_from_map(atlas, posed)
+        or _sender_from_map(atlas, posed[-RECENT:])
+        or _sender_from_frames(atlas)
+    )
     if moved is None:
         return False
     _move(atlas, moved)
+    atlas.latest = None  # it may have been a node that is none any more
     atlas.scale_error = UNKNOWN
     _log.info("the map lies in the world of the given poses, scale %.3g", moved.scale)
     return True
@@ -129,7 +137,7 @@ def _grow(atlas: Atlas, submaps: Collection[int], factor: float) -> None:
             first[one.submap] = through(one.submap_from_camera, one.given, scale)
     if first:
         atlas.submaps.adopt(first)
-        atlas.stand_as_given(submaps)
+    atlas.stand_as_given(submaps)
 
 
 def first_placed(window: Window, given: Sequence[Float64[np.ndarray, "4 4"] | None]) -> Placement:
@@ -172,6 +180,13 @@ def _sender_from_map(atlas: Atlas, posed: Sequence[Keyframe]) -> Similarity | No
     middle = float(np.median([one.middle * poses[one.submap].scale for one in posed]))
     given = np.stack([one.given for one in posed if one.given is not None])
     return sender_from_map(world_poses(posed, poses), given, middle)
+
+
+def _sender_from_frames(atlas: Atlas) -> Similarity | None:
+    """The same by the latest frames, where few of them are keyframes."""
+    poses, there = atlas.trajectory.posed(atlas.submaps.poses, FRAMES)
+    middle = float(np.median(atlas.keyframes.in_world(atlas.submaps.lies)[1]))
+    return sender_from_map(poses, there, middle)
 
 
 def where_given(window: Window, row: int, given: Float64[np.ndarray, "4 4"] | None) -> Similarity:

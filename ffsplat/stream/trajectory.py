@@ -78,13 +78,27 @@ class Trajectory:
         """
         inside, posed = (self._records[name][: len(self)] for name in ("submaps", "given"))
         meant = np.isin(inside, list(among)) | ~np.isin(inside, list(submaps))
-        for row in np.flatnonzero(meant & np.isfinite(posed[:, 0])):
-            record = self._records[row]
-            own = int(record["submaps"])
-            own = own if own in submaps else current
-            pose = submaps[own].inverse().poses(matrices(record["given"][None]))[0]
-            self._records["submaps"][row], self._records["poses"][row] = own, _as_record(pose)
-            self._untold[row] = True
+        rows = np.flatnonzero(meant & np.isfinite(posed[:, 0]))
+        owners = np.where(np.isin(inside[rows], list(submaps)), inside[rows], current)
+        for own in np.unique(owners).tolist():
+            some = rows[owners == own]
+            self._stand(some, own, submaps[own].inverse().poses(matrices(posed[some])))
+
+    def posed(
+        self, submaps: Mapping[int, Similarity], most: int
+    ) -> tuple[Float64[np.ndarray, "c 4 4"], Float64[np.ndarray, "c 4 4"]]:
+        """Where frames with a pose, of the last `most`, stand in the world, and what was given.
+
+        `submaps` is how these lie in it; frames of one that is gone are left out.
+        """
+        rows = self._order(self._count - min(most, len(self)))
+        rows = rows[np.isfinite(self._records["given"][rows, 0])]
+        rows = rows[np.isin(self._records["submaps"][rows], list(submaps))]
+        owners = self._records["submaps"][rows]
+        poses = matrices(self._records["poses"][rows])
+        for own in np.unique(owners).tolist():
+            poses[owners == own] = submaps[own].poses(poses[owners == own])
+        return poses, matrices(self._records["given"][rows])
 
     def stand(
         self, frames: Mapping[int, Similarity], submaps: Mapping[int, Similarity], current: int
@@ -139,10 +153,15 @@ class Trajectory:
     def move(self, submap: int, to: int, to_from_submap: Similarity) -> None:
         """Tie the frames of a submap that goes to another one."""
         rows = np.flatnonzero(self._records["submaps"][: len(self)] == submap)
-        moved = to_from_submap.poses(matrices(self._records["poses"][rows]))
-        self._records["poses"][rows, :4] = _quaternion(moved[:, :3, :3])
-        self._records["poses"][rows, 4:] = moved[:, :3, 3]
-        self._records["submaps"][rows] = to
+        self._stand(rows, to, to_from_submap.poses(matrices(self._records["poses"][rows])))
+
+    def _stand(
+        self, rows: Int64[np.ndarray, " c"], submap: int, poses: Float64[np.ndarray, "c 4 4"]
+    ) -> None:
+        """Note where frames, by where they are kept, stand in a submap."""
+        self._records["poses"][rows, :4] = _quaternion(poses[:, :3, :3])
+        self._records["poses"][rows, 4:] = poses[:, :3, 3]
+        self._records["submaps"][rows] = submap
         self._untold[rows] = True
 
     def state(self) -> dict[str, np.ndarray]:

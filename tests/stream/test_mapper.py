@@ -1,5 +1,6 @@
 """The mapper on walks of which the truth is known, by an exact network and one with faults."""
 
+from dataclasses import replace
 from threading import Event
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 
 from ffsplat.alignment import fit_similarity
 from ffsplat.errors import CheckpointError, StreamError
+from ffsplat.stream.given import ENOUGH
 from ffsplat.stream.mapper import Mapper
 from ffsplat.stream.protocol import encode_delta
 from ffsplat.stream.replica.replica import Replica
@@ -122,6 +124,27 @@ def test_the_world_of_poses_that_come_late_is_taken_over():
     poses, true = world_poses(one)
     assert np.linalg.norm(poses[:5, :3, 3] - true[:5, :3, 3], axis=1).max() < 0.05
     np.testing.assert_allclose(poses[10:, :3, 3], true[10:, :3, 3], atol=1e-6)
+
+
+def test_frames_that_are_no_keyframes_tell_the_world_too():
+    one = mapper(settings=replace(SMALL, overlap=0.05))
+    follow(one, 0, 16, 1, pose=lambda frame: frame.world_from_camera)
+    assert len(one.atlas.keyframes) < ENOUGH
+    assert one.anchored
+    np.testing.assert_allclose(*world_poses(one), atol=1e-6)
+
+
+def test_a_world_that_frames_between_keyframes_tell_is_gone_on_in():
+    one, way = mapper(Faults(scale=0.1), replace(SMALL, overlap=0.05)), iter(range(80, 120))
+    follow(one, 0, 80)
+    while not one.anchored:
+        start = next(way)
+        follow(one, start, start + 1, 1, pose=lambda frame: frame.world_from_camera)
+    assert all(key.given is None for key in one.atlas.keyframes)
+    told = follow(one, start + 1, 120, 1, pose=lambda frame: frame.world_from_camera)
+    assert {verdict.reason for verdict in told} == {"keyframe", "tracked"}
+    poses, true = world_poses(one)
+    np.testing.assert_allclose(poses[40:], true[40:], atol=1e-6)
 
 
 def test_given_intrinsics_hold():

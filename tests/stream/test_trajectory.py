@@ -122,3 +122,21 @@ def test_frames_stand_elsewhere_by_their_places_on_the_way():
     np.testing.assert_allclose(pose[:3, 3], there.translation, atol=1e-12)
     way.stand({5: there}, {2: one}, 2)  # its submap is gone
     assert way.take().submaps.tolist() == [2]
+
+
+def test_frames_with_a_pose_are_told_in_the_world():
+    way = Trajectory(4)
+    lens = np.zeros(6, np.float32)
+    for number in range(7):  # the first three are forgotten, the fourth is not asked for
+        given = None if number == 4 else pose(10 + number)
+        way.add(number, 0, number % 2, pose(number), lens, False, given)
+    lies = {
+        0: Similarity(2.0, Rotation.random(random_state=5).as_matrix(), np.array([1.0, 2, 3])),
+        1: Similarity(0.5, Rotation.random(random_state=6).as_matrix(), np.array([0, -1.0, 3])),
+    }
+    poses, given = way.posed(lies, 3)
+    expected = [lies[number % 2].poses(pose(number)[None])[0] for number in (5, 6)]
+    np.testing.assert_allclose(poses, expected, atol=1e-12)
+    np.testing.assert_allclose(given, [pose(15), pose(16)], atol=1e-12)
+    poses, given = way.posed({0: lies[0]}, 3)  # that of 5 is gone
+    np.testing.assert_allclose(given, [pose(16)], atol=1e-12)
