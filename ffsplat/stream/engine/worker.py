@@ -10,6 +10,7 @@ from ffsplat.errors import StreamError
 from ffsplat.stream.decoding import Decoded, RefusedImage, decode, from_pixels
 from ffsplat.stream.engine.checkpoint import Checkpoints
 from ffsplat.stream.engine.log import ErrorLog
+from ffsplat.stream.engine.memory import EVERY_S, give_back
 from ffsplat.stream.engine.pauses import still_pause_less
 from ffsplat.stream.engine.publishing import Publisher
 from ffsplat.stream.engine.settings import EngineSettings
@@ -49,6 +50,7 @@ class Worker:
         self._checkpoints = checkpoints
         self._report = report
         self._degraded_until = float("-inf")
+        self._given_back = time.monotonic()
         self._thread = threading.Thread(target=self._run, name="mapper", daemon=True)
         self._watchdog = threading.Thread(target=self._watch, name="mapper-watchdog", daemon=True)
 
@@ -140,6 +142,9 @@ class Worker:
             self._checkpoints.add(verdict.reason == "keyframe")
             if self._checkpoints.due:
                 self._checkpoints.save(self._mapper.save)
+        if time.monotonic() - self._given_back > EVERY_S:
+            give_back()
+            self._given_back = time.monotonic()
 
     def _attempt(self, ticket: Ticket) -> Verdict:
         """What the mapper says of a frame, or why it could not say anything."""
