@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ffsplat.errors import StreamError, UsageError
-from ffsplat.stream.sources.container import Container
+from ffsplat.stream.sources.container import PROBE, Container
 from ffsplat.stream.sources.live import WAITS, LiveSource
 
 SECONDS = (10.0, 5.0)
@@ -35,7 +35,8 @@ def open_webcam(
         try:
             return Container(address, name=name, format=interface, options=options, seconds=SECONDS)
         except StreamError as error:
-            raise StreamError(str(error), error.hint or _hint(interface)) from error
+            hint = _hint(interface) if error.hint in (None, PROBE) else error.hint
+            raise StreamError(str(error), hint or PROBE) from error
 
     return LiveSource(name, connect, waits=waits)
 
