@@ -29,8 +29,8 @@ class Correction:
     ):
         """A fit that `begin` makes beside, and that has taken `steps`, by `stride` a frame.
 
-        With fewer than none, down to -stride, the first frame takes no steps: it leaves the fit of
-        a large graph the time until the next one.
+        With fewer than none the first frame takes no steps: a large graph has two frames' time for
+        those of the second.
         """
         self.steps, self.stride = steps, stride
         self._beside = beside
@@ -44,8 +44,10 @@ class Correction:
 
     def advance(self) -> bool:
         """Take the steps of a frame; whether they were the last."""
-        taken = 0 if self.steps < 0 else self.steps + self.stride
-        self._fit, self.steps = self._next, min(taken, MOST_STEPS)
+        if self.steps < 0:
+            self.steps = 0
+            return False
+        self._fit, self.steps = self._next, min(self.steps + self.stride, MOST_STEPS)
         if self.fit.done or self.steps == MOST_STEPS:
             return True
         self._next = self._ahead()
@@ -53,6 +55,5 @@ class Correction:
 
     def _ahead(self) -> Future[GraphFit]:
         """The fit after the next steps, which begin when it is there."""
-        fit = self._fit
-        steps = 0 if self.steps < 0 else min(self.stride, MOST_STEPS - self.steps)
+        fit, steps = self._fit, min(self.stride, MOST_STEPS - max(0, self.steps))
         return self._beside.submit(lambda: fit.result().after(steps))

@@ -59,6 +59,18 @@ def test_a_late_one_takes_its_steps_a_frame_later(graph):
     assert_same_state(late.fit, prompt.fit)
 
 
+def test_a_late_one_has_two_frames_time_for_its_steps(graph, monkeypatch):
+    fit, begun, beside = graph.fit({0}), [], Beside(None)
+    monkeypatch.setattr(
+        fit, "after", lambda steps: begun.append(steps) or GraphFit.after(fit, steps)
+    )
+    late = Correction(lambda: fit, beside, -2, stride=2)
+    for _ in range(2):
+        beside.submit(lambda: None).result()  # all that was asked for before is done
+        assert begun == [2]
+        late.advance()
+
+
 def test_it_ends_after_the_most_steps(graph):
     correction = Correction(lambda: graph.fit({0}), Beside(None), MOST_STEPS - 1)
     assert correction.advance()
