@@ -11,10 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ffsplat.consistency import SAME_SURFACE
-from ffsplat.stream.map.compiled import lean, pixel
-from ffsplat.stream.map.meeting import is_within
-from ffsplat.stream.sight import PosedViews, fall, into_pixels
+from ffsplat.stream.map.compiled import brief, lean, pixel
+from ffsplat.stream.sight import SOME, THINNED, PosedViews
 
 WINDOW = 10
 """Windows along the longer side of a view, in each of which grey values are correlated."""
@@ -31,13 +29,14 @@ SUMS = 6
 
 @dataclass(frozen=True)
 class Resemblance:
-    """What another view sees of the points of one.
+    """What another view sees of the points of one, by every THINNED pixel.
 
-    `inside` of its pixels fall into the other on some depth, `agreeing` of these at the depth that
-    is seen there. `likeness` is the correlation of grey values where they agree, in [-1, 1], by
-    contrast; 0 where hardly anything is shown.
+    `usable` pixels have a depth, `inside` of these fall into the other on some depth, `agreeing` of
+    these at the depth that is seen there. `likeness` is the correlation of grey values where they
+    agree, in [-1, 1], by contrast; 0 where hardly anything is shown.
     """
 
+    usable: int
     inside: int
     agreeing: int
     likeness: float
@@ -46,70 +45,50 @@ class Resemblance:
 def compare(views: PosedViews, source: int, targets: Sequence[int]) -> list[Resemblance]:
     """Look at the points of view `source` in each of some others.
 
-    Grey values are first blurred by about one pixel, which is how far off a match may be.
+    Grey values are means of squares, linear in between: that blurs them by about one pixel, which
+    is how far off a match may be.
     """
-    grey, shape = views.grey, views.grey.shape[1:]
-    there, spare = np.empty((2, *shape), np.float32)
-    agrees, line = np.empty(shape, bool), np.empty((2, shape[1]), np.float32)
-    near, sums = np.empty(shape[1]), np.empty((SUMS, shape[1]))
-    own = grey[source].copy()
-    _blur(own, spare)
-    reach = max(3, max(shape) // WINDOW | 1) // 2
-    maps = views.depth, views.depth_error, views.usable, grey, own
+    asked = views.usable[source][SOME]
+    usable, sums = int(np.count_nonzero(asked)), np.empty((SUMS, asked.shape[1]))
+    own, there = np.empty((2, *asked.shape), np.float32)
+    _sample_own(views.coarse[source], own)
+    reach = max(3, max(own.shape) // WINDOW | 1) // 2
     return [
         Resemblance(
-            *_resemble(*maps, source, target, into, reach, there, spare, agrees, line, near, sums)
+            usable,
+            *_resemble(
+                views.coarse[target], sight.inside, sight.agrees, sight.x, sight.y, own, reach,
+                there, sums,
+            ),
         )
-        for target, into in zip(targets, into_pixels(views, source, targets), strict=True)
-    ]
+        for target, sight in zip(targets, views.sights(source, targets), strict=True)
+    ]  # fmt: skip
 
 
-@lean
-def _resemble(
-    depth, error, usable, grey, own, source, target, into, reach, there, spare, agrees, line, near,
-    sums,
-):  # fmt: skip
-    """The values of a `Resemblance`; `own` is the source's grey, blurred, the rest room."""
-    inside, agreeing = _look(
-        depth, error, usable, source, target, into, grey[target], there, agrees, line[0], line[1],
-        near,
-    )  # fmt: skip
-    _blur(there, spare)
-    return inside, agreeing, _correlate(own, there, agrees, reach, sums)
+SIDE = np.float32(1 / THINNED)
 
 
-@lean
-def _look(depth, error, usable, source, target, into, grey, there, agrees, x, y, near):
-    """Write what another view shows where points fall, and where it sees them; count both."""
-    inside = agreeing = 0
-    for row in range(len(there)):
-        fall(depth[source], into, row, 0, 1, x, y, near)
-        seen, same = _look_along(
-            x, y, near, usable[source, row], error[source, row], depth[target], error[target],
-            usable[target], grey, there[row], agrees[row],
-        )  # fmt: skip
-        inside, agreeing = inside + seen, agreeing + same
-    return inside, agreeing
+@brief
+def _sample_own(grey, own):
+    """Write what a view shows at every THINNED pixel; `grey` is of squares of them."""
+    first = THINNED // 2 + 0.5
+    for i in range(len(own)):
+        for j in range(own.shape[1]):
+            own[i, j] = between(
+                grey, SIDE * np.float32(j * THINNED + first), SIDE * np.float32(i * THINNED + first)
+            )
 
 
-@lean
-def _look_along(x, y, near, usable, error, theirs, their_error, usable_there, grey, there, agrees):
-    """The same for the points of one row, which fall at `x`, `y`, `near` over their depth there."""
-    h, w = theirs.shape
-    inside = agreeing = 0
-    for j in range(len(x)):
-        agrees[j] = False
-        if not (usable[j] and 0 <= x[j] < w and 0 <= y[j] < h):
-            there[j] = grey[0, 0]
-            continue
-        there[j] = between(grey, x[j], y[j])
-        row, column = pixel(y[j]), pixel(x[j])
-        if usable_there[row, column]:
-            tolerance = max(error[j] + their_error[row, column], np.float32(SAME_SURFACE))
-            agrees[j] = is_within(np.float32(theirs[row, column] * near[j]), tolerance)
-            inside += 1
-            agreeing += agrees[j]
-    return inside, agreeing
+@brief
+def _resemble(grey, inside, agrees, x, y, own, reach, there, sums):
+    """The values of a `Resemblance` but the first; `own` is what the source shows itself."""
+    seen = agreeing = 0
+    for i in range(len(there)):
+        for j in range(there.shape[1]):
+            there[i, j] = between(grey, SIDE * x[i, j], SIDE * y[i, j])
+            seen += inside[i, j]
+            agreeing += agrees[i, j]
+    return seen, agreeing, _correlate(own, there, agrees, reach, sums)
 
 
 @lean
@@ -124,30 +103,6 @@ def between(grey, x, y):
     upper = grey[row, column] + (grey[row, right] - grey[row, column]) * across
     lower = grey[below, column] + (grey[below, right] - grey[below, column]) * across
     return upper + (lower - upper) * down
-
-
-@lean
-def _blur(values, spare):
-    for _ in range(2):
-        _average_three(values, spare)
-
-
-@lean
-def _average_three(values, spare):
-    """Replace each value by the mean of those around it, 3x3 as far as the picture goes."""
-    h, w = values.shape
-    for i in range(h):
-        above, below = max(i - 1, 0), min(i + 1, h - 1)
-        rows = np.float32(below - above + 1)
-        for j in range(w):
-            total = values[above, j] + values[below, j]
-            spare[i, j] = (total + (values[i, j] if 0 < i < h - 1 else 0)) / rows
-    third = np.float32(1 / 3)
-    for i in range(h):
-        for j in range(1, w - 1):
-            values[i, j] = (spare[i, j - 1] + spare[i, j] + spare[i, j + 1]) * third
-        values[i, 0] = (spare[i, 0] + spare[i, 1]) / 2
-        values[i, w - 1] = (spare[i, w - 2] + spare[i, w - 1]) / 2
 
 
 @lean

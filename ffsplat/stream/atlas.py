@@ -2,12 +2,12 @@
 
 import math
 from collections import deque
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import replace
 
 import numpy as np
-from jaxtyping import Float32, Float64
+from jaxtyping import Bool, Float32, Float64
 
 from ffsplat.alignment import Similarity
 from ffsplat.prediction import PixelMeaning
@@ -23,7 +23,6 @@ from ffsplat.stream.keyframes import (
 )
 from ffsplat.stream.loops import PlaceMemory, global_descriptor
 from ffsplat.stream.map import SplatMap
-from ffsplat.stream.map.meeting import Meeting
 from ffsplat.stream.placing import DOUBT, UNLIKE
 from ffsplat.stream.settings import MapperSettings
 from ffsplat.stream.submaps import FRAME, Submaps
@@ -92,22 +91,22 @@ class Atlas:
         window: Window,
         row: int,
         arrival: Arrival,
-        meeting: Meeting,
-        others: Sequence[Keyframe],
+        others: Mapping[int, Keyframe],
         world_from_window: Similarity,
         codebook: Codebook | None,
         meaning: PixelMeaning | None,
         anchored: bool = False,
+        moved: Bool[np.ndarray, "h w"] | None = None,
     ) -> Keyframe:
-        """Make a view of a window a keyframe: its pixels join the map.
+        """Make a view of a window a keyframe: its pixels join the map, but those in `moved`.
 
-        `others` are the keyframes that `meeting` compared it with, in that order. `anchored` says
+        `others` are the keyframes that show the same, by their rows of the window. `anchored` says
         that given poses are those of the world.
         """
         self.now, self.stamp = self.now + 1, self.stamp + 1
         pose = world_from_window.poses(window.local_pose(row)[None])[0]
         depth = world_from_window.scale * window.middle(row)
-        for one in others:
+        for one in others.values():
             self.submaps.last_seen[one.submap] = self.now
         ties = self._ties(window) if row == len(window.past) and not anchored else []
         tied = [(self._node(window.past[i]), error) for i, error in ties]
@@ -124,7 +123,7 @@ class Atlas:
         while len(self._joining) >= JOINING:
             wait([self._joining.popleft()])
         joining = Joining(
-            window, row, meeting, keyframe, tuple(others), world_from_window,
+            window, row, keyframe, dict(others), moved, world_from_window,
             codebook, meaning, self.now,
         )  # fmt: skip
         self._joining.append(self._map.begin(joining))

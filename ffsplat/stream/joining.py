@@ -1,17 +1,17 @@
 """How the pixels of a keyframe join the map: what is left of a frame when its pose is known."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Int32
+from jaxtyping import Bool, Int32
 
 from ffsplat.alignment import Similarity
 from ffsplat.chunks.some import take_prediction
 from ffsplat.prediction import PixelMeaning
 from ffsplat.stream.keyframes import Keyframe, places_of
 from ffsplat.stream.map import SplatMap
-from ffsplat.stream.map.meeting import Meeting
+from ffsplat.stream.map.meeting import Meeting, meet
 from ffsplat.stream.observe import observe
 from ffsplat.stream.window import Window
 from ffsplat.types import NO_ID, Codebook
@@ -24,14 +24,14 @@ NEAR = 4
 class Joining:
     """View `row` of a window, which became `keyframe` at the time `now`, on its way into the map.
 
-    `others` are the keyframes that `meeting` compared it with, in that order.
+    `others` are the keyframes that it meets, by their rows; pixels in `moved` stay out.
     """
 
     window: Window
     row: int
-    meeting: Meeting
     keyframe: Keyframe
-    others: tuple[Keyframe, ...]
+    others: Mapping[int, Keyframe]
+    moved: Bool[np.ndarray, "h w"] | None
     world_from_window: Similarity
     codebook: Codebook | None
     meaning: PixelMeaning | None
@@ -43,17 +43,19 @@ class Joining:
         Nothing but the map and the `places` of the keyframe changes.
         """
         splats.clock = self.keyframe.stamp - 1  # as it is, unless a keyframe before failed
-        kept, submap = self.meeting.kept, self.keyframe.submap
-        near = dict.fromkeys(one.submap for one in self.others if one.submap != submap)
+        submap, others = self.keyframe.submap, list(self.others.values())
+        meeting = meet(self.window.prediction, self.window.kept, self.row, list(self.others))
+        kept = meeting.kept if self.moved is None else meeting.kept & ~self.moved.ravel()
+        near = dict.fromkeys(one.submap for one in others if one.submap != submap)
         said = take_prediction(self.window.prediction, [self.row])
         seen = observe(
             said, kept, self.world_from_window, self.codebook, self.meaning,
-            targets(self.meeting, self.others, splats),
+            targets(meeting, others, splats),
         )  # fmt: skip
         self.keyframe.places.reshape(-1)[kept] = splats.fuse(
             seen, submap, list(near)[:NEAR], self.now
         )
-        if self.others:
+        if others:
             splats.carve(
                 said.depth[0, 0].float().numpy() * np.float32(self.world_from_window.scale),
                 self.world_from_window.poses(self.window.local_pose(self.row)[None])[0],

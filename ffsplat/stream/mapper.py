@@ -29,7 +29,6 @@ from ffsplat.stream.frame import Dropped, Verdict
 from ffsplat.stream.given import is_intrinsics, is_pose
 from ffsplat.stream.keyframes import Keyframe
 from ffsplat.stream.map import SplatMap
-from ffsplat.stream.map.meeting import meet
 from ffsplat.stream.novelty import News, is_new, news_of
 from ffsplat.stream.outlet import Outlet, scene_of, sizes_of
 from ffsplat.stream.past import choose_past, is_young
@@ -215,8 +214,7 @@ class Mapper:
         every = [as_arrival(one) for one in window.past] + list(arrivals)
         before = rows = list(range(len(self._in_map(window.past))))
         for row in range(first, len(every)):
-            meeting = meet(window.prediction, window.kept, row, rows)
-            if is_new(window, row, meeting, rows, self.settings.overlap):
+            if is_new(window, row, rows, self.settings.overlap):
                 rows = [*rows, row]
         chosen = set(rows) - set(before)
         given = [one.given if self.anchored else None for one in every]
@@ -229,12 +227,10 @@ class Mapper:
             self.atlas.clear()
             said = stand_as_given(self.atlas, window, [one.given for one in every])
             lies, self.anchored = lies | said, self.anchored or bool(said)
-            known: list[Keyframe] = []
+            known: dict[int, Keyframe] = {}
             for row in rows:
-                meeting = meet(window.prediction, window.kept, row, rows[: len(known)])
-                meaning = self._meaning(window, row)
-                shown = meeting, known, lies[row], self.codebook, meaning
-                known.append(self.atlas.insert(window, row, every[row], *shown, self.anchored))
+                shown = known, lies[row], self.codebook, self._meaning(window, row)
+                known[row] = self.atlas.insert(window, row, every[row], *shown, self.anchored)
             if self.anchored:
                 self.atlas.stand_as_given(self.atlas.submaps.poses)
         assert self.atlas is not None  # a first frame is always new
@@ -263,12 +259,12 @@ class Mapper:
         """Place new frames beside keyframes that stay; those that show enough become some."""
         assert self.atlas is not None
         first = len(window.past)
-        known = list(window.past)
+        past = list(window.past)
         if self.revisits.candidate is not None:
             self.revisits.close(self.atlas, window, first)
-            known.pop()
-        known = self._in_map(known)
-        rows = list(range(len(known)))
+            past.pop()
+        known = dict(enumerate(self._in_map(past)))
+        rows = list(known)
         verdicts = []
         for row, arrival in enumerate(arrivals, first):
             self._beside.done()  # what the one before left: `known` is part of it
@@ -296,7 +292,7 @@ class Mapper:
         pose: Float64[np.ndarray, "4 4"],
         news: News,
         similarity: Similarity,
-        known: list[Keyframe],
+        known: dict[int, Keyframe],
         meaning: PixelMeaning | None,
         atlas: Atlas | None,
     ) -> None:
@@ -305,14 +301,14 @@ class Mapper:
         if news.new:
             if self.anchored and arrival.given is not None:
                 similarity = learn_scale(atlas, window, row, arrival.given)
-            shown = news.meeting, known, similarity, self.codebook, meaning
-            known.append(atlas.insert(window, row, arrival, *shown, self.anchored))
+            shown = known, similarity, self.codebook, meaning, self.anchored, news.moved
+            known[row] = atlas.insert(window, row, arrival, *shown)
         else:
             atlas.track(window, row, arrival, similarity, self.anchored)
         atlas.record(arrival, pose, window.intrinsics(row), news.new)
         self._take_over(atlas, arrival)
         if news.new and self.settings.loops and not self.anchored:
-            self.revisits.choose(atlas, known)
+            self.revisits.choose(atlas, list(known.values()))
 
     def _take_over(self, atlas: Atlas, arrival: Arrival) -> None:
         """Make the sender's world that of the map, if a frame with a pose tells where it is."""

@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float32, UInt8
 
 from ffsplat.consistency import FREE_SPACE
 from ffsplat.stream.map.compiled import brief, lean
-from ffsplat.stream.sight import PosedViews, Sight, look
+from ffsplat.stream.sight import SOME, THINNED, PosedViews, Sight
 
 AROUND = 40
 """Part of the longer side of a view, in pixels to each side, that a colour may be off its place."""
@@ -26,8 +26,6 @@ WITNESS = 0.25
 """Share of what falls into an old view that must agree in depth with it to be told by it."""
 SPOT = 16
 """Part of the longer side that a moving thing is wide at least."""
-THINNED = 2
-"""Pixels along both axes of which one is asked about: it stands for the others."""
 
 
 def find_moving(
@@ -41,10 +39,10 @@ def find_moving(
     (median of 56).
     """
     size = views.depth.shape[1:]
-    own = views.colors[new_view, THINNED // 2 :: THINNED, THINNED // 2 :: THINNED]
+    own = views.colors[new_view][SOME]
     against = np.zeros(own.shape[:2], np.int32)
     reach = max(1, max(size) // AROUND)
-    for old, sight in zip(old_views, look(views, new_view, old_views, THINNED), strict=True):
+    for old, sight in zip(old_views, views.sights(new_view, old_views), strict=True):
         agrees, image = sight.agrees, views.colors[old]
         if agrees.sum() < max(1, WITNESS * sight.inside.sum()):
             continue

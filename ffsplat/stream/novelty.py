@@ -1,13 +1,14 @@
 """What of a view is new to the keyframes of its window, and what of it holds still."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Bool
 
 from ffsplat.stream.keyframes import sight_distances
-from ffsplat.stream.map.meeting import Meeting, meet
 from ffsplat.stream.moving import find_moving
+from ffsplat.stream.sight import SOME
 from ffsplat.stream.window import Window
 
 APART = 0.5
@@ -16,41 +17,40 @@ APART = 0.5
 
 @dataclass(frozen=True, eq=False)
 class News:
-    """What a view meets in the keyframes of its window, and whether it shows enough that is new.
+    """Whether a view shows enough that is new to the keyframes of its window.
 
-    If so, the meeting is without pixels of what moved, which are the share `moving` of the view.
+    If so, `moved` are the pixels of what moved, the share `moving` of the view.
     """
 
-    meeting: Meeting
     new: bool
     moving: float = 0.0
+    moved: Bool[np.ndarray, "h w"] | None = None
 
 
 def news_of(window: Window, row: int, rows: Sequence[int], overlap: float) -> News:
     """What view `row` of a window tells those in `rows`, given what share of it must be known."""
-    meeting = meet(window.prediction, window.kept, row, rows)
-    if not is_new(window, row, meeting, rows, overlap):
-        return News(meeting, False)
-    meeting, moving = at_rest(window, row, rows, meeting)
-    return News(meeting, True, moving)
+    if not is_new(window, row, rows, overlap):
+        return News(False)
+    moved = find_moving(window.posed, row, rows)
+    return News(True, float(moved.sum() / max(1, window.views.valid[row].sum())), moved)
 
 
-def is_new(window: Window, row: int, meeting: Meeting, rows: Sequence[int], overlap: float) -> bool:
+def is_new(window: Window, row: int, rows: Sequence[int], overlap: float) -> bool:
     """Whether a view shows enough that no keyframe of its window, in `rows`, does.
 
     With less than the share `overlap` of its pixels known it does.
     """
-    if not rows or meeting.known < overlap:
+    if not rows or known_share(window, row, rows) < overlap:
         return True
     poses, middle = window.posed.world_from_camera, window.middle(row)
     apart = sight_distances(poses[[row]], poses[list(rows)], np.array([middle]))
     return bool(apart.min() > APART * middle)
 
 
-def at_rest(
-    window: Window, row: int, rows: Sequence[int], meeting: Meeting
-) -> tuple[Meeting, float]:
-    """The meeting without pixels of what moved, and how much of the view these are."""
-    moving = find_moving(window.posed, row, rows).ravel()
-    share = float(moving.sum() / max(1, window.views.valid[row].sum()))
-    return replace(meeting, kept=meeting.kept & ~moving), share
+def known_share(window: Window, row: int, rows: Sequence[int]) -> float:
+    """The share of a view's pixels for the map where one in `rows` sees the same surface."""
+    asked = window.kept[row][SOME]
+    known = np.zeros(asked.shape, bool)
+    for sight in window.posed.sights(row, rows):
+        known |= sight.agrees
+    return float((known & asked).sum() / max(1, asked.sum()))

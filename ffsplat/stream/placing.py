@@ -41,7 +41,8 @@ class Tie:
     desks and two offices: the root mean square error of the turn is 1.8, 2.6, 3.2, 3.9 and 5
     degrees at a likeness of 0.97, 0.92, 0.85, 0.75 and 0.6, 8.6 at 0.45, 13 at 0.25, 63 at 0.15 and
     100 below 0.1; of views alike by 0.8 to 0.9 it is 1.7 degrees up to 5 degrees apart, 3.4 at 15
-    to 30 and 5.4 at 30 to 50.
+    to 30 and 5.4 at 30 to 50. That was by every pixel; by every second one along both axes,
+    likeness is 0.015 less where views are alike (1146 pairs of views, correlated by 0.99).
     """
 
     row: int

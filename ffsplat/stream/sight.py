@@ -10,6 +10,13 @@ from jaxtyping import Bool, Float32, Float64, UInt8
 from ffsplat.consistency import SAME_SURFACE
 from ffsplat.prediction import Prediction
 from ffsplat.stream.map.compiled import brief, lean, pixel
+from ffsplat.stream.map.meeting import is_within
+
+THINNED = 2
+"""Pixels along both axes of which one is looked at in other views: it stands for the others."""
+
+SOME = (slice(THINNED // 2, None, THINNED),) * 2
+"""Where these are."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,11 +52,26 @@ class PosedViews:
         )
 
     @cached_property
-    def grey(self) -> Float32[np.ndarray, "v h w"]:
-        """Luma in [0, 1]. Source: ITU-R BT.601."""
-        grey = np.empty(self.depth.shape, np.float32)
-        _write_grey(self.colors.reshape(-1, 3), grey.reshape(-1))
-        return grey
+    def coarse(self) -> Float32[np.ndarray, "v y x"]:
+        """Mean luma, in [0, 1], of whole squares of THINNED pixels a side.
+
+        Source: ITU-R BT.601.
+        """
+        views, height, width = self.depth.shape
+        coarse = np.empty((views, height // THINNED, width // THINNED), np.float32)
+        _write_coarse(self.colors, coarse)
+        return coarse
+
+    def sights(self, source: int, targets: Sequence[int]) -> list["Sight"]:
+        """What some pixels of view `source` are to others: looked for once."""
+        new = [one for one in targets if (source, one) not in self._sights]
+        for target, sight in zip(new, look(self, source, new, THINNED), strict=True):
+            self._sights[source, target] = sight
+        return [self._sights[source, target] for target in targets]
+
+    @cached_property
+    def _sights(self) -> dict[tuple[int, int], "Sight"]:
+        return {}
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,21 +79,22 @@ class Sight:
     """For pixels of a view: what another sees where their points fall.
 
     `inside` is False where a point falls outside the picture or on no depth; nothing else means
-    anything there. `x` and `y` is where it falls, in pixels. `nearer` is the log of the depth that
-    is seen there over that of the point: positive where the point would stand before what is seen.
-    `tolerance` is the expected error of that difference, at least SAME_SURFACE.
+    anything there. `x` and `y` is where it falls, in pixels. `ratio` is the depth that is seen
+    there over that of the point, `tolerance` the expected error of its log, at least SAME_SURFACE;
+    within that, both see the same surface: it `agrees`.
     """
 
     inside: Bool[np.ndarray, "h w"]
+    agrees: Bool[np.ndarray, "h w"]
     x: Float32[np.ndarray, "h w"]
     y: Float32[np.ndarray, "h w"]
-    nearer: Float32[np.ndarray, "h w"]
+    ratio: Float32[np.ndarray, "h w"]
     tolerance: Float32[np.ndarray, "h w"]
 
     @property
-    def agrees(self) -> Bool[np.ndarray, "h w"]:
-        """Where both see the same surface."""
-        return self.inside & (np.abs(self.nearer) <= self.tolerance)
+    def nearer(self) -> Float32[np.ndarray, "h w"]:
+        """The log of the ratio: positive where the point would stand before what is seen."""
+        return np.log(self.ratio)
 
 
 def look(views: PosedViews, source: int, targets: Sequence[int], step: int = 1) -> list[Sight]:
@@ -79,72 +102,94 @@ def look(views: PosedViews, source: int, targets: Sequence[int], step: int = 1) 
 
     The first of these pixels is at step // 2.
     """
+    rows = (source, *[slice(step // 2, None, step)] * 2)
     maps = views.depth, views.depth_error, views.usable
-    shape = views.depth[source, step // 2 :: step, step // 2 :: step].shape
-    near = np.empty(shape[1])
-    found = []
-    for target, into in zip(targets, into_pixels(views, source, targets), strict=True):
-        inside, sight = np.empty(shape, bool), [np.empty(shape, np.float32) for _ in range(4)]
-        _look(*maps, source, target, into, step, inside, *sight, near)
-        found.append(Sight(inside, *sight))
-    return found
+    own = [np.ascontiguousarray(one[rows]) for one in maps]
+    (height, width), count = own[0].shape, len(targets)
+    told = np.empty((2, count, height, width), bool)
+    where = np.empty((4, count, height, width), np.float32)
+    into = into_pixels(views, source, targets)
+    _look(*own, *maps, np.array(targets, np.int64), into, step, np.empty(width), *told, *where)
+    return [Sight(*one) for one in zip(*told, *where, strict=True)]
 
 
-def into_pixels(views: PosedViews, source: int, targets: Sequence[int]) -> list[tuple[float, ...]]:
+def into_pixels(
+    views: PosedViews, source: int, targets: Sequence[int]
+) -> Float64[np.ndarray, "n 3 4"]:
     """What takes depth times (x, y, 1) of a pixel, and 1, to where each other view sees its point.
 
-    A point is depth times a ray, and its pixel is linear in both: one 3x4 matrix, row by row, for
-    all rays. Numbers, not an array: kernels need not read them again for each pixel.
+    A point is depth times a ray, and its pixel is linear in both: one matrix for all rays.
     """
     rows = list(targets)
     moves = np.linalg.inv(views.world_from_camera[rows]) @ views.world_from_camera[source]
     into = views.intrinsics[rows] @ moves[:, :3]
     into[:, :, :3] = into[:, :, :3] @ np.linalg.inv(views.intrinsics[source])
-    return [tuple(one) for one in into.reshape(-1, 12).tolist()]
+    return into
 
 
 @brief
-def _write_grey(colors, grey):
-    for i in range(len(grey)):
-        red, green = np.float32(colors[i, 0]), np.float32(colors[i, 1])
-        luma = np.float32(0.299 / 255) * red + np.float32(0.587 / 255) * green
-        grey[i] = luma + np.float32(0.114 / 255) * np.float32(colors[i, 2])
+def _write_coarse(colors, coarse):
+    for view in range(len(coarse)):
+        for i in range(coarse.shape[1]):
+            for j in range(coarse.shape[2]):
+                red = green = blue = 0
+                for y in range(THINNED * i, THINNED * i + THINNED):
+                    for x in range(THINNED * j, THINNED * j + THINNED):
+                        red += colors[view, y, x, 0]
+                        green += colors[view, y, x, 1]
+                        blue += colors[view, y, x, 2]
+                luma = 0.299 * red + 0.587 * green + 0.114 * blue
+                coarse[view, i, j] = luma / (255 * THINNED * THINNED)
+
+
+@brief
+def _look(
+    depth, error, usable, depths, errors, all_usable, targets, into, step, near, inside, agrees, x,
+    y, ratio, tolerance,
+):  # fmt: skip
+    for k in range(len(targets)):
+        target = targets[k]
+        for i in range(len(depth)):
+            row = i * step + step // 2
+            _fall(depth[i], into[k], row, step, x[k, i], y[k, i], near)
+            _look_along(
+                usable[i], error[i], depths[target], errors[target], all_usable[target], near,
+                inside[k, i], agrees[k, i], x[k, i], y[k, i], ratio[k, i], tolerance[k, i],
+            )  # fmt: skip
 
 
 @lean
-def fall(depth, into, row, first, step, x, y, nearness):
+def _fall(depth, into, row, step, x, y, nearness):
     """Where the points of pixels of one row fall in another view, and one over their depth there.
 
-    They are every `step`th from the `first` on. Behind the view x is -1. A loop of its own that
-    looks nothing up: compilers make one of it for many pixels at once.
+    They are every `step`th one. Behind the view x is -1. A loop of its own that looks nothing up:
+    compilers make one of it for many pixels at once.
     """
+    a0, a1, a2, a3 = into[0]
+    b0, b1, b2, b3 = into[1]
+    c0, c1, c2, c3 = into[2]
     for j in range(len(x)):
-        column = first + j * step
-        z = depth[row, column]
-        u, v = z * (column + 0.5), z * (row + 0.5)
-        there = into[8] * u + into[9] * v + into[10] * z + into[11]
-        a = into[0] * u + into[1] * v + into[2] * z + into[3]
-        b = into[4] * u + into[5] * v + into[6] * z + into[7]
-        near = 1 / there  # a division takes as long as all of the above
+        z = depth[j]
+        u, v = z * (j * step + step // 2 + 0.5), z * (row + 0.5)
+        there = c0 * u + c1 * v + c2 * z + c3
+        near = 1 / there  # a division takes as long as all of the rest
         nearness[j] = near
-        x[j] = np.float32(a * near) if there > 0 else np.float32(-1)
-        y[j] = np.float32(b * near)
+        x[j] = np.float32((a0 * u + a1 * v + a2 * z + a3) * near) if there > 0 else np.float32(-1)
+        y[j] = np.float32((b0 * u + b1 * v + b2 * z + b3) * near)
 
 
-@brief
-def _look(depth, error, usable, source, target, into, step, inside, x, y, nearer, tolerance, near):
-    theirs, own_error, their_error = depth[target], error[source], error[target]
-    (h, w), first = theirs.shape, step // 2
-    for i in range(inside.shape[0]):
-        row = i * step + first
-        fall(depth[source], into, row, first, step, x[i], y[i], near)
-        for j in range(inside.shape[1]):
-            column = j * step + first
-            within = 0 <= x[i, j] < w and 0 <= y[i, j] < h
-            if not (within and usable[source, row, column]):
-                within, x[i, j], y[i, j] = False, 0, 0
-            there = pixel(y[i, j]), pixel(x[i, j])
-            inside[i, j] = within and usable[target, there[0], there[1]]
-            nearer[i, j] = np.log(np.float32(theirs[there] * near[j])) if inside[i, j] else 0
-            both = own_error[row, column] + their_error[there]
-            tolerance[i, j] = max(both, np.float32(SAME_SURFACE))
+@lean
+def _look_along(
+    usable, error, theirs, their_error, usable_there, near, inside, agrees, x, y, ratio, tolerance
+):
+    """What is seen where the points of one row fall, at `x` and `y`."""
+    h, w = theirs.shape
+    for j in range(len(x)):
+        within = usable[j] and 0 <= x[j] < w and 0 <= y[j] < h
+        if not within:
+            x[j], y[j] = 0, 0
+        row, column = pixel(y[j]), pixel(x[j])
+        tolerance[j] = max(error[j] + their_error[row, column], np.float32(SAME_SURFACE))
+        inside[j] = within and usable_there[row, column]
+        ratio[j] = theirs[row, column] * near[j] if inside[j] else 1
+        agrees[j] = inside[j] and is_within(ratio[j], tolerance[j])

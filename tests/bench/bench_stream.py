@@ -1,14 +1,14 @@
 """The online mapper by frame number: `python -m tests.bench.bench_stream [--frames 10000]`.
 
 A walk through one room that never ends goes through a mapper with ffsplat-tiny: what frames cost
-around number 100, 200, 500 and so on, by stage, and how much memory is resident then. After that
-640x480 JPEGs come 30 times a second to an engine whose mapper has a stub for its network: what is
-beyond the network.
+around number 100, 200, 500 and so on, by stage, and how much memory is resident then. A machine is
+not as fast at the end as it was at the start, so more frames are mapped in turns by a second mapper
+too, to which they are those around number 100. After that 640x480 JPEGs come 30 times a second to
+an engine whose mapper has a stub for its network: what is beyond the network.
 """
 
 import io
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import click
@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 from data.rooms import SPLITS
-from data.rooms.walk import Walk, endless_walk
+from data.rooms.walk import Walk, WalkFrame, endless_walk
 from ffsplat import load
 from ffsplat.stream.mapper import Mapper
 from tests.bench.overhead import overhead, percentiles, show
@@ -45,22 +45,35 @@ class Cost:
     keyframe: bool
 
 
-def costs(mapper: Mapper, walk: Walk, frames: int) -> Iterator[Cost]:
-    """Map a walk; making its pictures does not count."""
-    for frame in walk.frames(stop=frames):
-        wall, processor = time.perf_counter(), time.process_time()
-        verdict = mapper.add(frame.image, frame.time_ns, number=frame.number)
-        placed = time.perf_counter()
-        mapper.take_delta()
-        done = time.perf_counter()
-        stages = {**verdict.seconds, "publish": done - placed}
-        processor = time.process_time() - processor
-        yield Cost(stages, done - wall, processor, resident(), verdict.reason == "keyframe")
+def cost(mapper: Mapper, frame: WalkFrame) -> Cost:
+    """Map a frame; what is left of it to do beside is waited for."""
+    wall, processor = time.perf_counter(), time.process_time()
+    verdict = mapper.add(frame.image, frame.time_ns, number=frame.number)
+    placed = time.perf_counter()
+    mapper.take_delta()
+    done = time.perf_counter()
+    stages = {**verdict.seconds, "publish": done - placed}
+    processor = time.process_time() - processor
+    return Cost(stages, done - wall, processor, resident(), verdict.reason == "keyframe")
 
 
-def around(found: list[Cost], number: int) -> dict[str, float]:
-    """Means over the frames around a number; milliseconds, megabytes and the share of keyframes."""
-    near = found[number - AROUND : number + AROUND]
+def in_turns(mapper: Mapper, walk: Walk, number: int) -> tuple[list[Cost], list[Cost]]:
+    """The next frames of a mapper at `number`, and in turns the same of one begun just before.
+
+    To that one they are its frames around number 100.
+    """
+    first, last = [], []
+    young = Mapper(mapper.predictor)
+    for frame in walk.frames(number - NUMBERS[0] + AROUND, number):
+        cost(young, frame)
+    for frame in walk.frames(number, number + 2 * AROUND):
+        first.append(cost(young, frame))
+        last.append(cost(mapper, frame))
+    return first, last
+
+
+def mean(near: list[Cost]) -> dict[str, float]:
+    """Means over some frames; milliseconds, megabytes and the share of keyframes."""
     return {
         "wall": 1000 * float(np.mean([one.wall for one in near])),
         "processor": 1000 * float(np.mean([one.processor for one in near])),
@@ -73,20 +86,25 @@ def around(found: list[Cost], number: int) -> dict[str, float]:
     }
 
 
-def report(found: list[Cost]) -> None:
-    """Print costs by frame number, then the percentiles of the stages over all frames."""
-    rows = {number: around(found, number) for number in NUMBERS if number + AROUND <= len(found)}
-    last = len(found) - AROUND
-    rows.setdefault(last, around(found, last))
-    first = rows[min(rows)]
+def table(rows: dict[int, list[Cost]]) -> None:
+    """Print means by frame number, and the processor time over that of the first row."""
+    means = {number: mean(near) for number, near in rows.items()}
+    first = means[min(means)]
     titles = "".join(f"{name:>11}" for name in first)
     print(f"{'frame':>8}{titles}{'of first':>11}")
-    for number, row in rows.items():
+    for number, row in means.items():
         cells = "".join(
             f"{value:>11.0%}" if name == "keyframes" else f"{value:>11.1f}"
             for name, value in row.items()
         )
         print(f"{number:>8}{cells}{row['processor'] / first['processor']:>11.0%}")
+
+
+def report(found: list[Cost]) -> None:
+    """Print costs by frame number, then the percentiles of the stages over all frames."""
+    last = len(found) - AROUND
+    numbers = sorted({last, *(one for one in NUMBERS if one < last)})
+    table({number: found[number - AROUND : number + AROUND] for number in numbers})
     print(f"{len(found) / sum(one.wall for one in found):.1f} frames a second in all")
     print(f"{'ms':<10}" + "".join(f"{name:>9}" for name in ("p50", "p95", "p99", "p99.9")))
     for name in STAGES:
@@ -120,7 +138,10 @@ def main(frames: int, stub: bool, hz: float, seconds: float, threads: int, devic
     if frames:
         mapper = Mapper(exact) if stub else load("ffsplat-tiny", device=device).stream()
         print(f"{frames} frames of a room, {len(walk)} to a loop, {'stub' if stub else 'network'}")
-        report(list(costs(mapper, walk, frames)))
+        report([cost(mapper, frame) for frame in walk.frames(0, frames)])
+        first, last = in_turns(mapper, walk, frames)
+        print("in turns:")
+        table({NUMBERS[0]: first, frames + AROUND: last})
         print(", ".join(f"{name} {value:g}" for name, value in mapper.statistics().items()))
     if seconds:
         print(f"beyond the network: 640x480 JPEGs at {hz:g} Hz, stub")

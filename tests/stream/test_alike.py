@@ -20,11 +20,15 @@ def mean(values, size):
 
 def expected(views, source, target):
     """The weighted mean of correlations, filter by filter."""
-    (sight,), grey = look(views, source, [target]), views.grey.astype(float)
-    places = [np.clip(sight.y - 0.5, 0, HEIGHT - 1), np.clip(sight.x - 0.5, 0, WIDTH - 1)]
-    there = map_coordinates(grey[target], places, order=1, mode="nearest")
-    one, other = (mean(mean(values, 3), 3) for values in (grey[source], there))
-    size = WIDTH // WINDOW | 1
+    grey = views.colors[[source, target]] / 255 @ [0.299, 0.587, 0.114]
+    greys = grey.reshape(2, HEIGHT // 2, 2, WIDTH // 2, 2).mean((2, 4))
+    (sight,) = look(views, source, [target], 2)
+    rows, columns = np.mgrid[1.5:HEIGHT:2, 1.5:WIDTH:2]
+    one, other = (
+        map_coordinates(values, [y / 2 - 0.5, x / 2 - 0.5], order=1, mode="nearest")
+        for values, y, x in zip(greys, (rows, sight.y), (columns, sight.x), strict=True)
+    )
+    size = WIDTH // 2 // WINDOW | 1
     seen = sight.agrees
     share = mean(seen, size)
 
@@ -44,7 +48,9 @@ def expected(views, source, target):
 def test_likeness_is_that_of_filters(seeds):
     views = posed(box_views(cameras(2, seed=1)[0], seeds))
     views.depth[0, 20:40, 30:60] *= 1.5
-    (sight,), (found,) = look(views, 0, [1]), compare(views, 0, [1])
+    views.usable[0, 0:4, 0:10] = False
+    (sight,), (found,) = look(views, 0, [1], 2), compare(views, 0, [1])
+    assert found.usable == views.usable[0, 1::2, 1::2].sum() == HEIGHT * WIDTH // 4 - 10
     assert (found.inside, found.agreeing) == (sight.inside.sum(), sight.agrees.sum())
     assert 0.3 < found.agreeing / found.inside < 0.95
     assert found.likeness == pytest.approx(expected(views, 0, 1), abs=1e-3)

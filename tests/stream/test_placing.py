@@ -159,10 +159,12 @@ def test_a_keyframe_is_compared_with_what_is_in_the_map_alone(walk, monkeypatch)
     pasts, met, insert = [], [], Atlas.insert
     monkeypatch.setattr(
         Atlas, "insert",
-        lambda atlas, window, row, arrival, meeting, others, *more: (
+        lambda atlas, window, row, arrival, others, *more: (
             pasts.append([one.number for one in window.past]),
-            met.append([(one.number in atlas.keyframes, one.submap < FRAME) for one in others]),
-            insert(atlas, window, row, arrival, meeting, others, *more),
+            met.append(
+                [(one.number in atlas.keyframes, one.submap < FRAME) for one in others.values()]
+            ),
+            insert(atlas, window, row, arrival, others, *more),
         )[-1],
     )  # fmt: skip
     mapper = Mapper(Spoilt(walk.places, resolution=64), SMALL)

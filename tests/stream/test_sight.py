@@ -2,8 +2,9 @@ import numpy as np
 import torch
 from boxroom import cameras
 
+from ffsplat.consistency import SAME_SURFACE
 from ffsplat.geometry import invert_rigid, project, transform_points, unproject
-from ffsplat.stream.sight import look
+from ffsplat.stream.sight import THINNED, look
 from tests.stream.boxviews import HEIGHT, WIDTH, box_views, posed, with_disc
 
 
@@ -61,13 +62,34 @@ def test_views_back_to_back_see_nothing_of_each_other():
 def test_every_third_pixel_says_what_it_says_among_all():
     views = posed(box_views(cameras(3, seed=1)[0]))
     (_, whole), (thinned,) = look(views, 0, [2, 1]), look(views, 0, [1], 3)
-    for name in ("inside", "x", "y", "nearer", "tolerance"):
+    for name in ("inside", "agrees", "x", "y", "nearer", "tolerance"):
         np.testing.assert_allclose(
             getattr(thinned, name), getattr(whole, name)[1::3, 1::3], atol=1e-5
         )
 
 
-def test_grey_is_luma():
+def test_what_agrees_is_within_the_tolerance():
     views = posed(box_views(cameras(2, seed=1)[0]))
-    expected = views.colors / 255 @ np.array([0.299, 0.587, 0.114])
-    np.testing.assert_allclose(views.grey, expected, atol=1e-6)
+    views.depth[0, :40] *= 1.03
+    views.depth_error[1, :, :50] = 0.05
+    (sight,) = look(views, 0, [1])
+    both = views.depth_error[0] + views.depth_error[1][sight.y.astype(int), sight.x.astype(int)]
+    np.testing.assert_allclose(sight.tolerance, np.maximum(both, SAME_SURFACE))
+    agrees = sight.inside & (np.abs(sight.nearer) <= sight.tolerance)
+    np.testing.assert_array_equal(sight.agrees, agrees)
+    assert 0.2 < agrees.sum() / sight.inside.sum() < 0.8
+
+
+def test_sights_are_looked_for_once():
+    views = posed(box_views(cameras(3, seed=1)[0]))
+    (first,) = views.sights(0, [2])
+    other, again = views.sights(0, [1, 2])
+    assert again is first
+    np.testing.assert_array_equal(other.x, look(views, 0, [1], THINNED)[0].x)
+
+
+def test_coarse_grey_is_the_mean_luma_of_squares():
+    views = posed(box_views(cameras(2, seed=1)[0]))
+    luma = views.colors / 255 @ np.array([0.299, 0.587, 0.114])
+    squares = luma.reshape(2, HEIGHT // 2, 2, WIDTH // 2, 2).mean((2, 4))
+    np.testing.assert_allclose(views.coarse, squares, atol=1e-6)

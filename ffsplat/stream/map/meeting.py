@@ -24,12 +24,11 @@ class Meeting:
     """The pixels of a new view: which stay, and where others show the same point.
 
     `pixels` holds for each of the other views the flat index of the pixel that agrees, -1 where
-    none does. `known` is the share of the pixels that stay which some other view agrees with.
+    none does.
     """
 
     kept: Bool[np.ndarray, " p"]
     pixels: Int64[np.ndarray, "others p"]
-    known: float
 
 
 def meet(
@@ -48,35 +47,29 @@ def meet(
     into[:, :, :3] = into[:, :, :3] @ np.linalg.inv(intrinsics[new])
     stays, pixels = np.empty(own.shape, bool), np.empty((len(rows), *own.shape), np.int64)
     confidence = np.exp(error / np.float32(-ERROR_SCALE))
-    known = _meet(
+    _meet(
         own, depth, error, confidence, kept, prediction.offsets[0, last].float().numpy(), into,
-        new, rows, stays, pixels, np.empty((5, own.shape[1])), np.empty(own.shape[1], bool),
+        new, rows, stays, pixels, np.empty((5, own.shape[1])),
     )  # fmt: skip
-    return Meeting(stays.ravel(), pixels.reshape(len(rows), own.size), known)
+    return Meeting(stays.ravel(), pixels.reshape(len(rows), own.size))
 
 
 @lean
-def _meet(
-    own, depth, error, confidence, kept, offsets, into, new, others, stays, pixels, line, known
-):
+def _meet(own, depth, error, confidence, kept, offsets, into, new, others, stays, pixels, line):
     """Row by row, each row with one other view after the other."""
     x, y, there, support, veto = line
-    staying = agreeing = 0
     for row in range(len(own)):
         for j in range(len(x)):
-            support[j], veto[j], known[j] = confidence[new, row, j], 0.0, False
+            support[j], veto[j] = confidence[new, row, j], 0.0
         for slot in range(len(others)):
             other = others[slot]
             _fall(own[row], offsets[row], into[slot], row, x, y, there)
             _look(
                 x, y, there, kept[new, row], error[new, row], depth[other], error[other],
-                confidence[other], kept[other], pixels[slot, row], support, veto, known,
+                confidence[other], kept[other], pixels[slot, row], support, veto,
             )  # fmt: skip
         for j in range(len(x)):
             stays[row, j] = kept[new, row, j] and not veto[j] > VETO * support[j]
-            staying += stays[row, j]
-            agreeing += stays[row, j] and known[j]
-    return agreeing / max(staying, 1)
 
 
 @lean
@@ -96,9 +89,7 @@ def _fall(own, offsets, into, row, x, y, there):
 
 
 @lean
-def _look(
-    x, y, there, asked, error, depth, their_error, confidence, kept, pixels, support, veto, known
-):
+def _look(x, y, there, asked, error, depth, their_error, confidence, kept, pixels, support, veto):
     """Add what another view says of the points of one row that fall into it, if they are asked."""
     h, w = depth.shape
     for j in range(len(x)):
@@ -113,7 +104,6 @@ def _look(
         if is_within(ratio, max(both, SAME_SURFACE)):
             support[j] += confidence[row, column]
             pixels[j] = np.int64(row) * w + np.int64(column)
-            known[j] = True
         elif ratio > 1 and looks_through(depth, kept, int(row), int(column), there[j], both):
             veto[j] += confidence[row, column]
 
