@@ -23,6 +23,9 @@ CONTRAST = 0.02
 EVIDENCE = 0.01
 """Share of a view that must be the middle of such windows."""
 
+SIDE = np.float32(1 / THINNED)
+"""Squares of grey values over pixels, along a side."""
+
 SUMS = 6
 """Sums of a window: how many, both greys, their squares, their product."""
 
@@ -63,9 +66,6 @@ def compare(views: PosedViews, source: int, targets: Sequence[int]) -> list[Rese
         )
         for target, sight in zip(targets, views.sights(source, targets), strict=True)
     ]  # fmt: skip
-
-
-SIDE = np.float32(1 / THINNED)
 
 
 @brief

@@ -63,11 +63,12 @@ class PosedViews:
         return coarse
 
     def sights(self, source: int, targets: Sequence[int]) -> list["Sight"]:
-        """What some pixels of view `source` are to others: looked for once."""
-        new = [one for one in targets if (source, one) not in self._sights]
-        for target, sight in zip(new, look(self, source, new, THINNED), strict=True):
-            self._sights[source, target] = sight
-        return [self._sights[source, target] for target in targets]
+        """Every THINNED pixel of view `source` as others see its point: found once, then kept."""
+        known = self._sights
+        if new := [one for one in targets if (source, one) not in known]:
+            found = look(self, source, new, THINNED)
+            known |= {(source, one): sight for one, sight in zip(new, found, strict=True)}
+        return [known[source, one] for one in targets]
 
     @cached_property
     def _sights(self) -> dict[tuple[int, int], "Sight"]:
