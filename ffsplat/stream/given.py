@@ -68,12 +68,15 @@ def is_intrinsics(intrinsics: np.ndarray) -> bool:
 
 
 def sender_from_map(
-    poses: Float64[np.ndarray, "v 4 4"], given: Float64[np.ndarray, "v 4 4"], middle: float
+    poses: Float64[np.ndarray, "v 4 4"],
+    given: Float64[np.ndarray, "v 4 4"],
+    middle: float,
+    proved: bool = True,
 ) -> Similarity | None:
     """The change of worlds that takes keyframes to the poses given for them, if they fix it.
 
     `middle` is the median depth in the unit of `poses`. Given poses that tell of another way than
-    was seen fix nothing: whoever sends them may be lost.
+    was seen fix nothing: whoever sends them may be lost. They do where the way is not `proved`.
     """
     if len(poses) < ENOUGH or _spread(poses) < SPREAD * middle:
         return None
@@ -85,7 +88,7 @@ def sender_from_map(
         return None
     apart = moved.points(poses[:, :3, 3]) - given[:, :3, 3]
     misfit = float(np.sqrt(np.square(apart).sum(1).mean()))
-    return moved if misfit <= MISFIT * _spread(given) else None
+    return moved if misfit <= MISFIT * _spread(given) or not proved else None
 
 
 class Told(NamedTuple):

@@ -53,6 +53,10 @@ from ffsplat.types import Scene
 PATIENCE = 10
 """Frames in a row that may be lost; the next one is believed."""
 
+UNPROVED = 3
+"""Frames in a row, proved by nothing that they show, from which poses that come with them are
+believed though they tell of another way."""
+
 MOVING = 0.5
 """Share of a frame that may contradict what keyframes show; with more it is left out."""
 
@@ -198,13 +202,13 @@ class Mapper:
         self.placed = lay(window, tied, self.atlas.submaps.places)
         sure = () if young else tuple((one.row, one.error) for one in tied)
         window = replace(window, placed=self.placed, tied=sure)
-        given = arrivals[0].given is not None
-        if surest(tied) > DOUBT and not (given or self.settings.believe or self._lost >= PATIENCE):
+        given, proved = arrivals[0].given is not None, surest(tied) <= DOUBT
+        if not (proved or given or self.settings.believe or self._lost >= PATIENCE):
             self._lost += 1
             if not young:
                 self.atlas.doubt(window, arrivals[0])
             return None
-        self._lost = 0
+        self._lost = self._lost + 1 if given and not proved else 0
         self.atlas.settle(window.past)
         return window
 
@@ -225,7 +229,8 @@ class Mapper:
                 cell = self.settings.cell or self.settings.coarse * side
                 self.atlas = Atlas(self.settings, SplatMap(self.settings, cell))
             self.atlas.clear()
-            said = stand_as_given(self.atlas, window, [one.given for one in every])
+            poses = [one.given for one in every]
+            said = stand_as_given(self.atlas, window, poses, self._lost < UNPROVED)
             lies, self.anchored = lies | said, self.anchored or bool(said)
             known: dict[int, Keyframe] = {}
             for row in rows:
@@ -313,7 +318,7 @@ class Mapper:
     def _take_over(self, atlas: Atlas, arrival: Arrival) -> None:
         """Make the sender's world that of the map, if a frame with a pose tells where it is."""
         if arrival.given is not None and not self.anchored:
-            self.anchored = take_senders_world(atlas)
+            self.anchored = take_senders_world(atlas, self._lost < UNPROVED)
 
     def _meaning(self, window: Window, row: int) -> PixelMeaning | None:
         """What the model says of a new keyframe, in the thread that it works in."""

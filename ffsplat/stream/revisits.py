@@ -101,16 +101,17 @@ def prove_loop(
     return Loop(old.submap, current, moved, depth, by_old.agreement, epoch)
 
 
-def take_senders_world(atlas: Atlas) -> bool:
+def take_senders_world(atlas: Atlas, proved: bool = True) -> bool:
     """Move the map into the sender's world, if the poses given so far tell where that is.
 
+    They need not tell of the way that was seen if nothing of what the frames show has `proved` it.
     Submaps stand then where their first keyframe with a pose is said to have been taken, others
     where they stood beside them; each camera with a pose stands where it was said to be.
     """
     posed = [one for one in atlas.keyframes if one.given is not None]
     moved = (
-        _sender_from_map(atlas, posed)
-        or _sender_from_map(atlas, posed[-RECENT:])
+        _sender_from_map(atlas, posed, proved)
+        or _sender_from_map(atlas, posed[-RECENT:], proved)
         or _sender_from_frames(atlas)
     )
     if moved is None:
@@ -152,18 +153,24 @@ def first_placed(window: Window, given: Sequence[Float64[np.ndarray, "4 4"] | No
 
 
 def stand_as_given(
-    atlas: Atlas, window: Window, given: Sequence[Float64[np.ndarray, "4 4"] | None]
+    atlas: Atlas,
+    window: Window,
+    given: Sequence[Float64[np.ndarray, "4 4"] | None],
+    proved: bool = True,
 ) -> dict[int, Similarity]:
     """How each view of the first window lies in the sender's world, if the poses `given` tell that.
 
     Views with a pose lie exactly there, others where they lie beside these. Empty if nothing tells.
+    `proved` is as in `take_senders_world`.
     """
     posed = {row: pose for row, pose in enumerate(given) if pose is not None}
     base = window.placed.similarity
     if not posed:
         return {}
     found, middle = _found(window, posed)
-    moved = sender_from_map(base.poses(found), np.stack([*posed.values()]), base.scale * middle)
+    moved = sender_from_map(
+        base.poses(found), np.stack([*posed.values()]), base.scale * middle, proved
+    )
     if moved is None:
         return {}
     scale, atlas.scale_error = _weighed(window, posed, moved.scale * base.scale, UNKNOWN)
@@ -173,13 +180,13 @@ def stand_as_given(
     }
 
 
-def _sender_from_map(atlas: Atlas, posed: Sequence[Keyframe]) -> Similarity | None:
+def _sender_from_map(atlas: Atlas, posed: Sequence[Keyframe], proved: bool) -> Similarity | None:
     if not posed:
         return None
     poses = atlas.submaps.poses
     middle = float(np.median([one.middle * poses[one.submap].scale for one in posed]))
     given = np.stack([one.given for one in posed if one.given is not None])
-    return sender_from_map(world_poses(posed, poses), given, middle)
+    return sender_from_map(world_poses(posed, poses), given, middle, proved)
 
 
 def _sender_from_frames(atlas: Atlas) -> Similarity | None:

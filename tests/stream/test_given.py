@@ -108,3 +108,7 @@ def test_poses_of_another_way_fix_nothing():
     other[:, :3, 3] = 1e9 * draw.standard_normal((4, 3))
     assert sender_from_map(WAY, noisy, 1.0) is not None
     assert sender_from_map(WAY, other, 1.0) is None
+    assert sender_from_map(WAY, other, 1.0, proved=False) is None  # of no scale that there is
+    other[:, :3, 3] /= 1e9
+    assert sender_from_map(WAY, other, 1.0) is None
+    assert sender_from_map(WAY, other, 1.0, proved=False) is not None

@@ -126,6 +126,23 @@ def test_the_world_of_poses_that_come_late_is_taken_over():
     np.testing.assert_allclose(poses[10:, :3, 3], true[10:, :3, 3], atol=1e-6)
 
 
+@pytest.mark.parametrize("proved", [True, False])
+def test_poses_that_tell_of_another_way_are_believed_where_nothing_proves_it(proved, monkeypatch):
+    if not proved:
+        monkeypatch.setattr("ffsplat.stream.mapper.surest", lambda tied: 1.0 if tied else 0.0)
+    one, said = mapper(), 3 * np.random.default_rng(0).standard_normal((60, 3))
+
+    def elsewhere(frame):
+        pose = frame.world_from_camera.copy()
+        pose[:3, 3] = said[frame.number]
+        return pose
+
+    assert all(verdict.used for verdict in follow(one, 0, 30, pose=elsewhere))
+    assert one.anchored != proved
+    close = np.allclose(world_poses(one)[0][:, :3, 3], said[:30:2], atol=1e-6)
+    assert close != proved
+
+
 def test_frames_that_are_no_keyframes_tell_the_world_too():
     one = mapper(settings=replace(SMALL, overlap=0.05))
     follow(one, 0, 16, 1, pose=lambda frame: frame.world_from_camera)
