@@ -208,7 +208,8 @@ class Mapper:
             if not young:
                 self.atlas.doubt(window, arrivals[0])
             return None
-        self._lost = self._lost + 1 if given and not proved else 0
+        # Less than PATIENCE: after frames that their poses alone place, one without may be lost.
+        self._lost = min(self._lost + 1, UNPROVED) if given and not proved else 0
         self.atlas.settle(window.past)
         return window
 

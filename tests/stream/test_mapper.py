@@ -9,7 +9,7 @@ import pytest
 from ffsplat.alignment import fit_similarity
 from ffsplat.errors import CheckpointError, StreamError
 from ffsplat.stream.given import ENOUGH
-from ffsplat.stream.mapper import Mapper
+from ffsplat.stream.mapper import PATIENCE, Mapper
 from ffsplat.stream.protocol import encode_delta
 from ffsplat.stream.replica.replica import Replica
 from ffsplat.stream.settings import MapperSettings
@@ -141,6 +141,15 @@ def test_poses_that_tell_of_another_way_are_believed_where_nothing_proves_it(pro
     assert one.anchored != proved
     close = np.allclose(world_poses(one)[0][:, :3, 3], said[:30:2], atol=1e-6)
     assert close != proved
+
+
+def test_frames_whose_poses_alone_place_them_say_nothing_of_one_without(monkeypatch):
+    monkeypatch.setattr("ffsplat.stream.mapper.surest", lambda tied: 1.0 if tied else 0.0)
+    one = mapper()
+    told = follow(one, 0, 30, pose=lambda frame: frame.world_from_camera)
+    assert len(told) > PATIENCE
+    assert all(verdict.used for verdict in told)
+    assert [verdict.reason for verdict in follow(one, 30, 34)] == ["lost", "lost"]
 
 
 def test_frames_that_are_no_keyframes_tell_the_world_too():
