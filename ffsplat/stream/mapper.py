@@ -235,7 +235,8 @@ class Mapper:
             lies, self.anchored = lies | said, self.anchored or bool(said)
             known: dict[int, Keyframe] = {}
             for row in rows:
-                shown = known, lies[row], self.codebook, self._meaning(window, row)
+                meaning = self._meaning(window, row)  # it may change the codebook
+                shown = known, lies[row], self.codebook, meaning
                 known[row] = self.atlas.insert(window, row, every[row], *shown, self.anchored)
             if self.anchored:
                 self.atlas.stand_as_given(self.atlas.submaps.poses)
